@@ -1,0 +1,102 @@
+"""The layer as functions of tensors."""
+
+import torch
+from torch import Tensor
+
+from . import ops
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
+    """|H(u) x + b| (Eq. 6).  x: (..., d); u, b: (d,) -> (..., d).
+
+    With u of shape (k, d) the layer has k reflections, |H(u_k) ... H(u_1) x + b|. u = 0 is the identity reflection.
+    bfloat16 and float16 x: arithmetic in float32, result in the dtype of x.
+
+    Raises ValueError (shapes, devices, dtypes that do not fit) and TypeError (x not floating point).
+
+    >>> han_layer(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 0.0]), torch.zeros(2))
+    tensor([3., 1.])
+    """
+    _require(u.dim() in (1, 2), f"u must be (d,) or (reflections, d), got {tuple(u.shape)}")
+    _require(b is None or b.shape == u.shape[-1:], f"b must be ({u.shape[-1]},) like u, got {_shape(b)}")
+    return _stack(x, u, b, u.shape[0] if u.dim() == 2 else 1, True)
+
+
+def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int = 1) -> Tensor:
+    """One Han-layer per row of u, in one kernel.  x: (..., d); u, b: (depth, d) -> (..., d).
+
+    Members, independent stacks side by side: x (members, ..., d); u, b (members, depth, d) -> (members, ..., d).
+    With k `reflections` a layer, u has depth * k rows. Raises as han_layer does.
+
+    >>> u, b = torch.randn(20, 8), torch.zeros(20, 8)
+    >>> x = torch.randn(5, 8)
+    >>> y = han_stack(x, u, b)
+    >>> torch.allclose(y.norm(dim=-1), x.norm(dim=-1))  # reflections and ABS keep the norm
+    True
+    """
+    _require(u.dim() in (2, 3), f"u must be (depth, d) or (members, depth, d), got {tuple(u.shape)}")
+    _require(u.shape[-2] > 0, "u must have at least one layer, got depth 0")
+    _require(
+        reflections > 0 and u.shape[-2] % reflections == 0,
+        f"{u.shape[-2]} rows of u are no layers of {reflections} reflections",
+    )
+    if b is not None:
+        expected = (*u.shape[:-2], u.shape[-2] // reflections, u.shape[-1])
+        _require(b.shape == expected, f"b must be {expected}, got {tuple(b.shape)}")
+    if u.dim() == 3:
+        _require(u.shape[0] > 0, "u must have at least one member, got 0")
+        _require(
+            x.dim() > 1 and x.shape[0] == u.shape[0],
+            f"x must be (members, ..., d) with the {u.shape[0]} members of u first, got {tuple(x.shape)}",
+        )
+    return _stack(x, u, b, reflections, True)
+
+
+def householder(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
+    """H(u) x (+ b), the reflection alone (Eq. 5): its own inverse where b is left out.  x: (..., d); u, b: (d,) -> (..., d).
+
+    Raises as han_layer does.
+
+    >>> x, u = torch.randn(4, 8), torch.randn(8)
+    >>> torch.allclose(householder(householder(x, u), u), x, atol=1e-6)
+    True
+    """
+    _require(u.dim() == 1, f"u must be (d,), got {tuple(u.shape)}")
+    _require(b is None or b.shape == u.shape, f"b must be {tuple(u.shape)} like u, got {_shape(b)}")
+    return _stack(x, u, b, 1, False)
+
+
+def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> Tensor:
+    _check(x, u, b)
+    if x.dtype not in _HALF:
+        return ops.stack(x, u, b, reflections, fold)
+    bias = b if b is None else b.float()
+    return ops.stack(x.float(), u.float(), bias, reflections, fold).to(x.dtype)
+
+
+def _check(x: Tensor, u: Tensor, b: Tensor | None) -> None:
+    _require(
+        x.dim() > 0 and x.shape[-1] == u.shape[-1], f"x must have {u.shape[-1]} features last, got {tuple(x.shape)}"
+    )
+    _require(u.shape[-1] > 0, "u must have at least one feature, got 0")
+    for name, other in (("u", u), ("b", b)):
+        if other is None:
+            continue
+        _require(other.device == x.device, f"x is on {x.device} but {name} is on {other.device}; move one of them")
+        if not (x.is_floating_point() and other.is_floating_point()):
+            raise TypeError(f"x, u and b must be floating point, got {x.dtype} and {other.dtype}")
+        _require(
+            other.dtype == x.dtype or (x.dtype in _HALF and other.dtype in (*_HALF, torch.float32)),
+            f"x is {x.dtype} but {name} is {other.dtype}; convert one of them",
+        )
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ValueError(sentence)
+
+
+def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)

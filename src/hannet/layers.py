@@ -1,0 +1,212 @@
+"""Modules: parameters here, arithmetic in functional."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from . import functional, reference
+
+
+def require_positive(**sizes: int) -> None:
+    """Raises ValueError for a size that is not a positive integer."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+
+
+class _Reflecting(nn.Module):
+    """Parameters u and b and their initialisation."""
+
+    u: nn.Parameter
+    b: nn.Parameter | None
+
+    def __init__(self, features: int, u_shape: tuple[int, ...], b_shape: tuple[int, ...] | None, **factory: Any):
+        super().__init__()
+        self.features = features
+        self.u = nn.Parameter(torch.empty(u_shape, **factory))
+        self.register_parameter("b", None if b_shape is None else nn.Parameter(torch.empty(b_shape, **factory)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """u: random unit vectors; b: uniform in +-1/sqrt(features). Source: the authors' published code."""
+        with torch.no_grad():
+            self.u.copy_(reference.unit(self.u.normal_()))
+            if self.b is not None:
+                bound = 1 / math.sqrt(self.features)
+                self.b.uniform_(-bound, bound)
+
+    def extra_repr(self) -> str:
+        return f"{self.features}{'' if self.b is not None else ', bias=False'}"
+
+
+class HanLayer(_Reflecting):
+    """|H(u) x + b| (Eq. 6), 2d parameters.  x: (..., features) -> (..., features).
+
+    `reflections` k > 1 makes it |H(u_k) ... H(u_1) x + b| with u of shape (k, features).
+    Raises ValueError for sizes below 1 and for inputs that do not fit.
+
+    >>> HanLayer(4)(torch.randn(2, 3, 4)).shape
+    torch.Size([2, 3, 4])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reflections: int = 1,
+    ):
+        require_positive(features=features, reflections=reflections)
+        u_shape = (features,) if reflections == 1 else (reflections, features)
+        super().__init__(features, u_shape, (features,) if bias else None, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.han_layer(x, self.u, self.b)
+
+
+class HanStack(_Reflecting):
+    """`depth` Han-layers in one kernel; parameters u, b: (depth, features).  x: (..., features) -> (..., features).
+
+    Computes what nn.Sequential of its layers computes. Indexing gives a HanLayer, slicing a HanStack, on the same memory.
+    Raises ValueError for sizes below 1 and for inputs that do not fit.
+
+    >>> stack = HanStack(features=8, depth=100)
+    >>> x = torch.randn(5, 8)
+    >>> torch.allclose(stack(x), nn.Sequential(*stack)(x), atol=1e-4)
+    True
+    """
+
+    def __init__(
+        self,
+        features: int,
+        depth: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reflections: int = 1,
+    ):
+        require_positive(features=features, depth=depth, reflections=reflections)
+        self.reflections = reflections
+        shape = (depth * reflections, features)
+        super().__init__(features, shape, (depth, features) if bias else None, device=device, dtype=dtype)
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[HanLayer]) -> "HanStack":
+        """A stack with copies of the parameters of `layers`, which must agree in features, bias and reflections."""
+        require_positive(layers=len(layers))
+        first = layers[0]
+        for index, layer in enumerate(layers):
+            if layer.u.shape != first.u.shape or (layer.b is None) != (first.b is None):
+                raise ValueError(f"layer {index} differs from layer 0: {layer} and {first}")
+        reflections = first.u.shape[0] if first.u.dim() == 2 else 1
+        stack = cls(
+            first.features, len(layers), first.b is not None, first.u.device, first.u.dtype, reflections=reflections
+        )
+        with torch.no_grad():
+            stack.u.copy_(torch.cat([layer.u.reshape(reflections, -1) for layer in layers]))
+            if stack.b is not None:
+                stack.b.copy_(torch.stack([layer.b for layer in layers if layer.b is not None]))
+        return stack
+
+    def __len__(self) -> int:
+        return self.u.shape[0] // self.reflections
+
+    @overload
+    def __getitem__(self, index: int) -> HanLayer: ...
+    @overload
+    def __getitem__(self, index: slice) -> "HanStack": ...
+
+    def __getitem__(self, index: int | slice) -> "HanLayer | HanStack":
+        chosen = range(len(self))[index]
+        part: HanLayer | HanStack
+        if isinstance(chosen, range):
+            part = HanStack(self.features, len(chosen), reflections=self.reflections, device="meta")
+        else:
+            part = HanLayer(self.features, reflections=self.reflections, device="meta")
+        part.u = nn.Parameter(self.u.data.unflatten(0, (-1, self.reflections))[index].reshape(part.u.shape))
+        part.b = None if self.b is None else nn.Parameter(self.b.data[index])
+        return part
+
+    def __iter__(self) -> Iterator[HanLayer]:
+        return (self[index] for index in range(len(self)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.han_stack(x, self.u, self.b, reflections=self.reflections)
+
+    def extra_repr(self) -> str:
+        return f"{self.features}, depth={len(self)}{'' if self.b is not None else ', bias=False'}"
+
+
+class Householder(_Reflecting):
+    """H(u) x (+ b), the reflection without the absolute value (Eq. 5).  x: (..., features) -> (..., features).
+
+    >>> reflect = Householder(8)
+    >>> x = torch.randn(8)
+    >>> torch.allclose(reflect(reflect(x)), x, atol=1e-6)
+    True
+    """
+
+    def __init__(
+        self,
+        features: int,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        require_positive(features=features)
+        super().__init__(features, (features,), (features,) if bias else None, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.householder(x, self.u, self.b)
+
+
+class Abs(nn.Module):
+    """|x| with derivative +1 at 0, as inside a Han-layer.
+
+    >>> Abs()(torch.tensor([-2.0, 0.0, 3.0]))
+    tensor([2., 0., 3.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return reference.absolute(x)
+
+
+class GroupSort(nn.Module):
+    """Sorts the features in groups of `group` (Anil et al. 2019).  x: (..., d), d a multiple of `group` -> (..., d).
+
+    >>> GroupSort(3)(torch.tensor([3.0, 1.0, 2.0, 0.0, 5.0, 4.0]))
+    tensor([1., 2., 3., 0., 4., 5.])
+    """
+
+    def __init__(self, group: int):
+        require_positive(group=group)
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 0 or x.shape[-1] % self.group:
+            raise ValueError(f"features must come in groups of {self.group}, got {tuple(x.shape)}")
+        return x.unflatten(-1, (-1, self.group)).sort(-1).values.flatten(-2)
+
+    def extra_repr(self) -> str:
+        return str(self.group)
+
+
+class MaxMin(nn.Module):
+    """(max, min) of each pair of neighbouring features (Anil et al. 2019).  x: (..., d), d even -> (..., d).
+
+    >>> MaxMin()(torch.tensor([1.0, 2.0, 4.0, 3.0]))
+    tensor([2., 1., 4., 3.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 0 or x.shape[-1] % 2:
+            raise ValueError(f"features must come in pairs, got {tuple(x.shape)}")
+        a, b = x[..., ::2], x[..., 1::2]
+        return torch.stack((torch.maximum(a, b), torch.minimum(a, b)), -1).flatten(-2)

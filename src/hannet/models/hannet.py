@@ -1,0 +1,74 @@
+"""HanNet, and the fully connected net that the paper compares it with."""
+
+from itertools import pairwise
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from ..layers import Abs, HanStack, require_positive
+
+ACTIVATIONS = {"relu": nn.ReLU, "abs": Abs}
+
+
+def _orthogonal(in_features: int, out_features: int) -> nn.Linear:
+    linear = nn.Linear(in_features, out_features)
+    nn.init.orthogonal_(linear.weight)
+    return linear
+
+
+class HanNet(nn.Module, PyTorchModelHubMixin):
+    """Linear + ABS, depth - 1 Han-layers, Linear.  x: (..., in_features) -> (..., out_features).
+
+    `dense_ends` makes the second and the last hidden layer Linear + ABS too, as the authors' checkerboard script does.
+    Linear weights start orthogonal, everything else as in nn.Linear and HanStack (the authors' published code).
+    Raises ValueError for sizes below 1, and for a depth below 2 (4 with dense ends).
+
+    >>> sum(p.numel() for p in HanNet(13, 1, width=200, depth=20).parameters())
+    10601
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, width: int = 100, depth: int = 20, dense_ends: bool = False
+    ):
+        require_positive(in_features=in_features, out_features=out_features, width=width, depth=depth)
+        dense = 3 if dense_ends else 1
+        if depth <= dense:
+            raise ValueError(f"depth must be at least {dense + 1}{' with dense ends' * dense_ends}, got {depth}")
+        super().__init__()
+        hidden: list[nn.Module] = [_orthogonal(in_features, width), Abs(), HanStack(width, depth - dense)]
+        if dense_ends:
+            hidden[2:2] = [_orthogonal(width, width), Abs()]
+            hidden += [_orthogonal(width, width), Abs()]
+        self.layers = nn.Sequential(*hidden, _orthogonal(width, out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class FCNet(nn.Module, PyTorchModelHubMixin):
+    """`depth` hidden layers Linear + activation ("relu" or "abs"), then Linear.  x: (..., in_features) -> (..., out_features).
+
+    Weights start from Kaiming's normal distribution (the authors' published code). Raises ValueError for sizes below 1
+    and for other activations.
+
+    >>> import torch
+    >>> FCNet(2, 2, width=100, depth=6)(torch.randn(7, 2)).shape
+    torch.Size([7, 2])
+    """
+
+    def __init__(self, in_features: int, out_features: int, width: int = 100, depth: int = 6, activation: str = "relu"):
+        require_positive(in_features=in_features, out_features=out_features, width=width, depth=depth)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        super().__init__()
+        sizes = [in_features, *[width] * depth]
+        hidden: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            hidden += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, out_features))
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

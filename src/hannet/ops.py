@@ -1,0 +1,239 @@
+"""The stack as a PyTorch operator: one question decides between kernel and reference, one formula gives the gradients.
+
+Shapes everywhere here: x (..., d), u (d,) or (depth * reflections, d), b (d,) or (depth, d) or None; with members
+x (members, ..., d), u (members, depth * reflections, d), b (members, depth, d).
+"""
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._C import DispatchKey, _dispatch_keys, _functorch, _len_torch_dispatch_stack
+from torch.autograd import forward_ad
+
+from . import reference
+
+
+class Path(NamedTuple):
+    """Which code runs for tensors of one device and dtype, and why."""
+
+    device: str
+    dtype: str
+    path: str
+    reason: str
+
+
+def _cpu() -> ModuleType:
+    from .kernels import cpu  # here, because Numba takes half a second to import
+
+    return cpu
+
+
+def _missing_kernel(x: Tensor) -> str | None:
+    """Why no kernel can serve this call, or None: the one question that parts kernel from reference."""
+    if x.device.type != "cpu":
+        return f"no kernel for {x.device.type}"
+    if torch.compiler.is_exporting():
+        return "an exported program holds plain PyTorch operators"
+    if torch.compiler.is_compiling():
+        return None
+    if torch._C._is_tracing():
+        return "a traced program holds plain PyTorch operators"
+    if forward_ad._current_level >= 0 or _transformed(_functorch.TransformType.Jvp):
+        return "forward-mode differentiation goes through PyTorch's own rules"
+    if _transformed(_functorch.TransformType.Grad):
+        return "torch.func.grad cannot differentiate custom operators"
+    return None
+
+
+def _transformed(kind: Any) -> bool:
+    return any(level.key() == kind for level in _functorch.get_interpreter_stack() or ())
+
+
+def explain() -> list[Path]:
+    """Which path runs for every device and dtype of this machine, and why."""
+    paths = []
+    for device in ["cpu"] + [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]:
+        missing = _missing_kernel(torch.empty(0, device=device))
+        for dtype in ("float32", "float64", "bfloat16", "float16"):
+            if device == "mps" and dtype == "float64":
+                continue
+            half = "converted, arithmetic in float32" if dtype in ("bfloat16", "float16") else ""
+            reason = missing or "; ".join(filter(None, (_cpu().describe(), half)))
+            paths.append(Path(device, dtype, "reference" if missing else "kernel", reason))
+    return paths
+
+
+def _plain(*tensors: Tensor | None) -> bool:
+    """True where nothing watches the call: no transform, no dispatch mode, no subclass of Tensor."""
+    kinds = (Tensor, torch.nn.Parameter, type(None))
+    return (
+        all(type(t) in kinds for t in tensors)
+        and _functorch.peek_interpreter_stack() is None
+        and _len_torch_dispatch_stack() == 0
+    )
+
+
+def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True) -> Tensor:
+    """reference.stack by the fastest path that can serve the call; float32 or float64, one dtype for all."""
+    if _missing_kernel(x):
+        return reference.stack(x, u, b, reflections, fold)
+    if torch.compiler.is_compiling() or not _plain(x, u, b):
+        return _stack(x, u, b, reflections, fold)[0]
+    if torch.is_grad_enabled() and (x.requires_grad or u.requires_grad or (b is not None and b.requires_grad)):
+        return _Stack.apply(x, u, b, reflections, fold)
+    return forward(x, u, b, reflections, fold, False)[0]
+
+
+def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    """The kernel itself: output and sign bits (none unless `keep`)."""
+    b = b if b is None else b.contiguous()
+    return _cpu().forward(x.contiguous(), u.contiguous(), b, reflections, fold, keep)
+
+
+def backward(
+    grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The kernel itself: gradients of x, u and b from that of the output y."""
+    b = b if b is None else b.contiguous()
+    return _cpu().backward(grad_y.contiguous(), y, signs, u.contiguous(), b, reflections, fold)
+
+
+class _Stack(torch.autograd.Function):
+    """The operator without the dispatcher, whose Python side costs more than a small kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> Tensor:
+        y, signs = forward(x, u, b, reflections, fold, True)
+        ctx.save_for_backward(x, u, b, y, signs)
+        ctx.options = reflections, fold
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x, u, b, y, signs = ctx.saved_tensors
+        batched = not _dispatch_keys(grad_y).has(DispatchKey.CPU)  # torch.autograd.grad(..., is_grads_batched=True)
+        if torch.is_grad_enabled() or batched or not _plain(grad_y):
+            grads = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
+            return grads[0], grads[1], None if b is None else grads[2], None, None
+        return *backward(grad_y, y, signs, u, b, *ctx.options), None, None
+
+
+@torch.library.custom_op("hannet::stack", mutates_args=(), device_types="cpu")
+def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> tuple[Tensor, Tensor]:
+    """Output and sign bits."""
+    return forward(x, u, b, reflections, fold, True)
+
+
+@_stack.register_fake
+def _(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> tuple[Tensor, Tensor]:
+    signs = x.new_empty(_cpu().signs_shape(x, u), dtype=torch.uint8)
+    return torch.empty_like(x, memory_format=torch.contiguous_format), signs
+
+
+@torch.library.custom_op("hannet::stack_backward", mutates_args=(), device_types="cpu")
+def _stack_backward(
+    grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, u and b (empty without b). x itself is only there to be differentiated again."""
+    grad_x, grad_u, grad_b = backward(grad_y, y, signs, u, b, reflections, fold)
+    return grad_x, grad_u, grad_y.new_empty(0) if grad_b is None else grad_b
+
+
+@_stack_backward.register_fake
+def _(
+    grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    def like(t: Tensor) -> Tensor:
+        return torch.empty_like(t, memory_format=torch.contiguous_format)
+
+    return like(y), like(u), grad_y.new_empty(0) if b is None else like(b)
+
+
+def _stack_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, u, b, *ctx.options = inputs
+    ctx.save_for_backward(x, u, b, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _stack_gradients(ctx: Any, grad_y: Tensor | None, grad_signs: Tensor | None) -> tuple[Tensor | None, ...]:
+    x, u, b, y, signs = ctx.saved_tensors
+    if grad_y is None:
+        return None, None, None, None, None
+    grad_x, grad_u, grad_b = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
+    return grad_x, grad_u, None if b is None else grad_b, None, None
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    grad_y, x, _, _, u, b, *ctx.options = inputs
+    ctx.save_for_backward(grad_y, x, u, b)
+
+
+def _backward_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    """Second derivatives, by differentiating the reference twice."""
+    grad_y, x, u, b = ctx.saved_tensors
+    leaves = (x, u) if b is None else (x, u, b)
+
+    def first(grad_y: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
+        def run(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
+            return reference.stack(x, u, b, *ctx.options)
+
+        return torch.func.vjp(run, *leaves)[1](grad_y)
+
+    second = torch.func.vjp(first, grad_y, *leaves)[1](grads[: len(leaves)])
+    return second[0], second[1], None, None, second[2], second[3] if b is not None else None, None, None
+
+
+_stack.register_autograd(_stack_gradients, setup_context=_stack_setup)
+_stack_backward.register_autograd(_backward_gradients, setup_context=_backward_setup)
+for _device in ("cpu", "cuda"):
+    _stack.register_autocast(_device, torch.float32)
+
+
+def _front(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    """The mapped dimension first, made by repetition where the argument is not mapped."""
+    return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def _layers(tensor: Tensor | None, dim: int | None, size: int) -> Tensor | None:
+    """Mapped u or b as (batch * members, depth, d)."""
+    if tensor is None:
+        return None
+    tensor = _front(tensor, dim, size)
+    return tensor.reshape(-1, 1 if tensor.dim() == 2 else tensor.shape[-2], tensor.shape[-1])
+
+
+def _has_members(u: Tensor, dim: int | None) -> bool:
+    return u.dim() - (dim is not None) == 3
+
+
+@_stack.register_vmap
+def _(info: Any, dims: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> Any:
+    size = info.batch_size
+    x = _front(x, dims[0], size)
+    rows = x.flatten(0, 1) if _has_members(u, dims[1]) else x
+    y, signs = _stack(rows, _layers(u, dims[1], size), _layers(b, dims[2], size), reflections, fold)
+    return (y.reshape(x.shape), signs.reshape(size, -1, signs.shape[-1])), (0, 0)
+
+
+@_stack_backward.register_vmap
+def _(
+    info: Any,
+    dims: Any,
+    grad_y: Tensor,
+    x: Tensor,
+    y: Tensor,
+    signs: Tensor,
+    u: Tensor,
+    b: Tensor | None,
+    reflections: int,
+    fold: bool,
+) -> Any:
+    size = info.batch_size
+    fronts = [_front(t, dim, size) for t, dim in zip((grad_y, x, y, signs, u), dims, strict=False)]
+    rows = [t.flatten(0, 1) for t in fronts[:3]] if _has_members(u, dims[4]) else fronts[:3]
+    layers, bias = _layers(u, dims[4], size), _layers(b, dims[5], size)
+    grad_x, grad_u, grad_b = _stack_backward(*rows, fronts[3].flatten(0, 1), layers, bias, reflections, fold)
+    grad_b = grad_b.reshape(size, 0) if b is None else grad_b.reshape(_front(b, dims[5], size).shape)
+    return (grad_x.reshape(fronts[2].shape), grad_u.reshape(fronts[4].shape), grad_b), (0, 0, 0)

@@ -1,0 +1,46 @@
+"""The equations in plain PyTorch: the ground truth of every test, and the path wherever a kernel cannot serve."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def unit(u: Tensor) -> Tensor:
+    """u / ||u|| along the last dimension, for every finite norm; 0 where u = 0.  u: (..., d) -> (..., d)."""
+    largest = u.detach().abs().amax(-1, keepdim=True)
+    scaled = u / torch.where(largest == 0, 1, largest)
+    square = (scaled * scaled).sum(-1, keepdim=True)
+    return scaled / torch.where(square == 0, 1, square).sqrt()
+
+
+def householder(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
+    """H(u) x + b with H(u) = I - 2 u u^T / ||u||^2 (Eq. 5); H(0) = I.  x: (..., d); u, b: (d,) -> (..., d)."""
+    v = unit(u)
+    z = x - 2 * (x * v).sum(-1, keepdim=True) * v
+    return z if b is None else z + b
+
+
+def absolute(z: Tensor) -> Tensor:
+    """|z| with sign(0) = +1, so that its derivative is +1 or -1 everywhere."""
+    return F.leaky_relu(-z, -1.0)
+
+
+def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True) -> Tensor:
+    """y <- |H(u_k) ... H(u_1) y + b| (Eq. 6), layer after layer; without the absolute value if not `fold`.
+
+    x: (..., d); u: (d,) or (depth * k, d); b: (d,) or (depth, d) or None -> (..., d), with k = `reflections`.
+    With members: x: (members, ..., d); u: (members, depth * k, d); b: (members, depth, d).
+    """
+    features = u.shape[-1]
+    lead = (u.shape[0], *[1] * (x.dim() - 2)) if u.dim() == 3 else ()
+    layers = u.reshape(-1, features) if u.dim() < 3 else u.movedim(1, 0).reshape(u.shape[1], *lead, features)
+    biases = None
+    if b is not None:
+        biases = b.reshape(-1, features) if b.dim() < 3 else b.movedim(1, 0).reshape(b.shape[1], *lead, features)
+    for index in range(layers.shape[0]):
+        layer, inner = divmod(index, reflections)
+        last = inner == reflections - 1
+        x = householder(x, layers[index], biases[layer] if biases is not None and last else None)
+        if fold and last:
+            x = absolute(x)
+    return x

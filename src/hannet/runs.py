@@ -1,0 +1,189 @@
+"""A run (what to compute) becomes a record (what came out), kept in a store so that nothing is computed twice."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be read or written; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One thing to compute. config holds plain JSON values: equal configs mean equal runs, whatever their key order."""
+
+    experiment: str
+    config: Mapping[str, Any]
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that name this run in the store."""
+        text = json.dumps([self.experiment, self.config, self.seed], sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run gave, where, when and with which versions. metrics: a number, or None for one that is not finite."""
+
+    key: str
+    experiment: str
+    config: Mapping[str, Any]
+    seed: int
+    metrics: Mapping[str, float | None]
+    seconds: float
+    device: str
+    versions: Mapping[str, str]
+    commit: str | None
+    when: str
+
+    @classmethod
+    def of(cls, run: Run, metrics: Mapping[str, float], seconds: float) -> "Record":
+        """The record of a run that just ended on this machine."""
+        return cls(
+            key=run.key,
+            experiment=run.experiment,
+            config=run.config,
+            seed=run.seed,
+            metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
+            seconds=round(seconds, 3),
+            device=device(),
+            versions=versions(),
+            commit=commit(),
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+class Store:
+    """A folder of records: `records.jsonl`, one line a record, and `models/KEY.safetensors` beside it.
+
+    Several processes may append at once. A line counts once its newline is written: what a killed process left behind
+    is skipped by readers and cut off by the next writer. Of two records of one run the later counts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "records.jsonl"
+        with _faults(folder):
+            (folder / "models").mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+            with self._lock():
+                pass
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.folder / "records.lock")
+
+    def records(self) -> dict[str, Record]:
+        """All records by the key of their run. Raises StoreError if a whole line is not a record."""
+        with _faults(self.path):
+            *lines, _ = self.path.read_bytes().split(b"\n")
+        found = {}
+        for number, line in enumerate(lines, 1):
+            try:
+                record = Record(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise StoreError(f"{self.path}, line {number}: not a record; remove the line to go on") from error
+            found[record.key] = record
+        return found
+
+    def missing(self, runs: Iterable[Run], *, models: bool = False) -> list[Run]:
+        """The runs without a record (models: or without weights), each once, in order."""
+        done = {key for key in self.records() if not models or self._model(key).is_file()}
+        return list({run.key: run for run in runs if run.key not in done}.values())
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Add records, all or none of them. Raises StoreError if the disk is full or the store cannot be written."""
+        text = "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in records).encode()
+        with _faults(self.path), self._lock(), self.path.open("ab+", buffering=0) as file:
+            whole = self.path.read_bytes().rfind(b"\n") + 1
+            file.truncate(whole)
+            try:
+                while text:  # one write, unless it fell short: then the next one raises what is the matter
+                    text = text[file.write(text) :]
+                os.fsync(file)
+            except OSError:
+                file.truncate(whole)
+                raise
+
+    def save_model(self, run: Run, model: nn.Module) -> None:
+        """Keep the weights of a run's model: written aside, then renamed."""
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        write(self._model(run.key), save(weights))
+
+    def load_model(self, key: str, model: nn.Module) -> nn.Module:
+        """Fill model with the weights kept under key, and return it. Raises StoreError if they are missing or misfit."""
+        path = self._model(key)
+        try:
+            model.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise StoreError(f"{path}: missing, damaged or of another network; remove it and run again") from error
+        return model
+
+    def _model(self, key: str) -> Path:
+        return self.folder / "models" / f"{key}.safetensors"
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file aside, then rename it, so that path is never half written. Raises StoreError."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with _faults(path):
+        try:
+            aside.write_bytes(content)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{error.filename or path}: {error.strerror or error}") from error
+
+
+def device() -> str:
+    """The processor that trains here, and on how many threads."""
+    return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    packages = ("hannet", "torch", "numba", "numpy")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+
+
+@cache
+def commit() -> str | None:
+    """The commit this package runs from, with "+" if the checkout differs from it; None outside a checkout."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
