@@ -19,8 +19,10 @@ def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
     >>> han_layer(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 0.0]), torch.zeros(2))
     tensor([3., 1.])
     """
-    _require(u.dim() in (1, 2), f"u must be (d,) or (reflections, d), got {tuple(u.shape)}")
-    _require(b is None or b.shape == u.shape[-1:], f"b must be ({u.shape[-1]},) like u, got {_shape(b)}")
+    if u.dim() not in (1, 2):
+        raise ValueError(f"u must be (d,) or (reflections, d), got {tuple(u.shape)}")
+    if b is not None and b.shape != u.shape[-1:]:
+        raise ValueError(f"b must be ({u.shape[-1]},) like u, got {tuple(b.shape)}")
     return _stack(x, u, b, u.shape[0] if u.dim() == 2 else 1, True)
 
 
@@ -36,21 +38,16 @@ def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int
     >>> torch.allclose(y.norm(dim=-1), x.norm(dim=-1))  # reflections and ABS keep the norm
     True
     """
-    _require(u.dim() in (2, 3), f"u must be (depth, d) or (members, depth, d), got {tuple(u.shape)}")
-    _require(u.shape[-2] > 0, "u must have at least one layer, got depth 0")
-    _require(
-        reflections > 0 and u.shape[-2] % reflections == 0,
-        f"{u.shape[-2]} rows of u are no layers of {reflections} reflections",
-    )
-    if b is not None:
-        expected = (*u.shape[:-2], u.shape[-2] // reflections, u.shape[-1])
-        _require(b.shape == expected, f"b must be {expected}, got {tuple(b.shape)}")
+    if u.dim() not in (2, 3):
+        raise ValueError(f"u must be (depth, d) or (members, depth, d), got {tuple(u.shape)}")
+    if u.shape[-2] == 0:
+        raise ValueError("u must have at least one layer, got depth 0")
+    if reflections < 1 or u.shape[-2] % reflections:
+        raise ValueError(f"{u.shape[-2]} rows of u are no layers of {reflections} reflections")
+    if b is not None and b.shape != (expected := (*u.shape[:-2], u.shape[-2] // reflections, u.shape[-1])):
+        raise ValueError(f"b must be {expected}, got {tuple(b.shape)}")
     if u.dim() == 3:
-        _require(u.shape[0] > 0, "u must have at least one member, got 0")
-        _require(
-            x.dim() > 1 and x.shape[0] == u.shape[0],
-            f"x must be (members, ..., d) with the {u.shape[0]} members of u first, got {tuple(x.shape)}",
-        )
+        _check_members(x, u)
     return _stack(x, u, b, reflections, True)
 
 
@@ -63,9 +60,19 @@ def householder(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
     >>> torch.allclose(householder(householder(x, u), u), x, atol=1e-6)
     True
     """
-    _require(u.dim() == 1, f"u must be (d,), got {tuple(u.shape)}")
-    _require(b is None or b.shape == u.shape, f"b must be {tuple(u.shape)} like u, got {_shape(b)}")
+    if u.dim() != 1:
+        raise ValueError(f"u must be (d,), got {tuple(u.shape)}")
+    if b is not None and b.shape != u.shape:
+        raise ValueError(f"b must be ({u.shape[-1]},) like u, got {tuple(b.shape)}")
     return _stack(x, u, b, 1, False)
+
+
+def _check_members(x: Tensor, u: Tensor) -> None:
+    members = u.shape[0]
+    if members == 0:
+        raise ValueError("u must have at least one member, got 0")
+    if x.dim() < 2 or x.shape[0] != members:
+        raise ValueError(f"x must be (members, ..., d) with the {members} members of u first, got {tuple(x.shape)}")
 
 
 def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> Tensor:
@@ -77,26 +84,19 @@ def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool)
 
 
 def _check(x: Tensor, u: Tensor, b: Tensor | None) -> None:
-    _require(
-        x.dim() > 0 and x.shape[-1] == u.shape[-1], f"x must have {u.shape[-1]} features last, got {tuple(x.shape)}"
-    )
-    _require(u.shape[-1] > 0, "u must have at least one feature, got 0")
+    width = u.shape[-1]
+    if width == 0:
+        raise ValueError("u must have at least one feature, got 0")
+    if x.dim() == 0 or x.shape[-1] != width:
+        raise ValueError(f"x must have {width} features last, got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"x must be floating point, got {x.dtype}")
     for name, other in (("u", u), ("b", b)):
         if other is None:
             continue
-        _require(other.device == x.device, f"x is on {x.device} but {name} is on {other.device}; move one of them")
-        if not (x.is_floating_point() and other.is_floating_point()):
-            raise TypeError(f"x, u and b must be floating point, got {x.dtype} and {other.dtype}")
-        _require(
-            other.dtype == x.dtype or (x.dtype in _HALF and other.dtype in (*_HALF, torch.float32)),
-            f"x is {x.dtype} but {name} is {other.dtype}; convert one of them",
-        )
-
-
-def _require(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise ValueError(sentence)
-
-
-def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
-    return None if tensor is None else tuple(tensor.shape)
+        if other.device != x.device:
+            raise ValueError(f"x is on {x.device} but {name} is on {other.device}; move one of them")
+        if other.dtype != x.dtype and not (x.dtype in _HALF and other.dtype in (*_HALF, torch.float32)):
+            if not other.is_floating_point():
+                raise TypeError(f"{name} must be floating point, got {other.dtype}")
+            raise ValueError(f"x is {x.dtype} but {name} is {other.dtype}; convert one of them")

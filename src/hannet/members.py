@@ -32,6 +32,8 @@ class Members:
     def _set(self, parameters: Named) -> None:
         self.parameters = parameters
         self._steps = _steps(self._skeleton, "", parameters)
+        if self._steps and isinstance(self._steps[0], _Linear):
+            self._steps[0].first = True
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
@@ -53,16 +55,16 @@ class Members:
         self._set({name: p[kept] for name, p in self.parameters.items()})
 
     def gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Named]:
-        """Each member's mean squared error and its gradients.  x: (members, batch, in); y: (members, batch, out)."""
+        """What the members get wrong, (members, batch, out), and the gradients of each one's mean square of that."""
         if self._steps is None:
             return self._by_autograd(x, y)
         with torch.no_grad():
-            error = _forward(self._steps, x) - y
+            errors = _forward(self._steps, x) - y
             gradients: Named = {}
-            gradient = error * (2 / error[0].numel())
+            gradient = errors * (2 / errors[0].numel())
             for step in reversed(self._steps):
                 gradient = step.backward(gradient, gradients)
-            return error.square_().mean((1, 2)), gradients
+            return errors, gradients
 
     def _mapped(self, parameters: Named, x: Tensor) -> Tensor:
         def single(parameters: Named, buffers: Named, x: Tensor) -> Tensor:
@@ -72,9 +74,9 @@ class Members:
 
     def _by_autograd(self, x: Tensor, y: Tensor) -> tuple[Tensor, Named]:
         leaves = {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
-        loss = (self._mapped(leaves, x) - y).square().mean((1, 2))
-        gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
-        return loss.detach(), dict(zip(leaves, gradients, strict=True))
+        errors = self._mapped(leaves, x) - y
+        gradients = torch.autograd.grad(errors.square().mean((1, 2)).sum(), list(leaves.values()))
+        return errors.detach(), dict(zip(leaves, gradients, strict=True))
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -100,17 +102,32 @@ def _forward(steps: Sequence[_Step], x: Tensor) -> Tensor:
     return x
 
 
+_KNOWN = (HanNet, FCNet, nn.Sequential, nn.Linear, HanStack, Abs, nn.ReLU)
+
+
 def _steps(module: nn.Module, name: str, parameters: Named) -> list[_Step] | None:
-    """The module as steps, first to last; None if there is one among them that only autograd knows."""
+    """The module as steps, first to last; None if there is one among them that only autograd knows.
+
+    That is also a subclass (a parametrisation makes one), a module with hooks, and one that appears twice.
+    """
+    if type(module) not in _KNOWN or module._forward_hooks or module._forward_pre_hooks:
+        return None
     match module:
         case HanNet() | FCNet():
             return _steps(module.layers, f"{name}layers.", parameters)
         case nn.Sequential():
-            parts = [_steps(child, f"{name}{key}.", parameters) for key, child in module.named_children()]
+            parts = [
+                _steps(child, f"{name}{key}.", parameters)
+                for key, child in module._modules.items()
+                if child is not None
+            ]
             return None if None in parts else [step for part in parts for step in part or ()]
-        case nn.Linear() if module.bias is not None:
+        case nn.Linear() if {f"{name}weight", f"{name}bias"} <= parameters.keys():
             return [_Linear(name, parameters)]
-        case HanStack() if parameters[f"{name}u"].device.type == "cpu" and module.b is not None:
+        case HanStack() if {f"{name}u", f"{name}b"} <= parameters.keys():
+            u = parameters[f"{name}u"]
+            if u.device.type != "cpu" or u.dtype not in (torch.float32, torch.float64):
+                return None
             return [_Stack(name, parameters, module.reflections)]
         case Abs():
             return [_Abs()]
@@ -127,6 +144,7 @@ class _Linear:
     def __init__(self, name: str, parameters: Named):
         self.name = name
         self.weight, self.bias = parameters[f"{name}weight"], parameters[f"{name}bias"]
+        self.first = False  # then nobody asks for the gradient of its input
         self.y: Tensor | None = None
         self.grad_x: Tensor | None = None
         self.grad_weight: Tensor | None = None
@@ -145,6 +163,8 @@ class _Linear:
             self.grad_weight = _like(self.grad_weight, members, out, into, of=gradient)
             gradients[f"{self.name}weight"] = torch.bmm(gradient.mT, self.x, out=self.grad_weight)
         gradients[f"{self.name}bias"] = gradient.sum(1)
+        if self.first:
+            return gradient
         self.grad_x = _like(self.grad_x, *self.x.shape, of=gradient)
         return torch.bmm(gradient, self.weight, out=self.grad_x)
 
@@ -155,6 +175,10 @@ class _Stack:
         self.u, self.b = parameters[f"{name}u"], parameters[f"{name}b"]
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.u.shape[-1] or x.dtype != self.u.dtype:  # the kernel itself asks nothing
+            raise ValueError(
+                f"x must be (..., {self.u.shape[-1]}) in {self.u.dtype}, got {tuple(x.shape)} in {x.dtype}"
+            )
         self.y, self.signs = ops.forward(x, self.u, self.b, self.reflections, True, True)
         return self.y
 
@@ -181,9 +205,12 @@ class _Abs:
 
 
 class _ReLU:
+    def __init__(self) -> None:
+        self.y: Tensor | None = None
+
     def forward(self, x: Tensor) -> Tensor:
-        self.y = x.relu_()
-        return self.y
+        self.y = _like(self.y, *x.shape, of=x)
+        return torch.clamp_min(x, 0, out=self.y)
 
     def backward(self, gradient: Tensor, _: Named) -> Tensor:
         return torch.ops.aten.threshold_backward.grad_input(gradient, self.y, 0, grad_input=gradient)

@@ -4,6 +4,7 @@ Shapes everywhere here: x (..., d), u (d,) or (depth * reflections, d), b (d,) o
 x (members, ..., d), u (members, depth * reflections, d), b (members, depth, d).
 """
 
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ class Path(NamedTuple):
     reason: str
 
 
+@cache
 def _cpu() -> ModuleType:
     from .kernels import cpu  # here, because Numba takes half a second to import
 
@@ -40,11 +42,14 @@ def _missing_kernel(x: Tensor) -> str | None:
         return None
     if torch._C._is_tracing():
         return "a traced program holds plain PyTorch operators"
-    if forward_ad._current_level >= 0 or _transformed(_functorch.TransformType.Jvp):
+    if forward_ad._current_level >= 0 or (_functorch.peek_interpreter_stack() and _transformed(_JVP)):
         return "forward-mode differentiation goes through PyTorch's own rules"
     if _transformed(_functorch.TransformType.Grad):
         return "torch.func.grad cannot differentiate custom operators"
     return None
+
+
+_JVP = _functorch.TransformType.Jvp
 
 
 def _transformed(kind: Any) -> bool:
@@ -65,11 +70,19 @@ def explain() -> list[Path]:
     return paths
 
 
-def _plain(*tensors: Tensor | None) -> bool:
-    """True where nothing watches the call: no transform, no dispatch mode, no subclass of Tensor."""
-    kinds = (Tensor, torch.nn.Parameter, type(None))
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _plain(x: Tensor, u: Tensor, b: Tensor | None) -> bool:
+    """True where nothing watches the call: no tracing, no transform, no dispatch mode, no subclass of Tensor.
+
+    Such a call can skip the dispatcher, whose Python side costs more than a small kernel.
+    """
     return (
-        all(type(t) in kinds for t in tensors)
+        not torch.compiler.is_compiling()
+        and type(x) in _PLAIN
+        and type(u) in _PLAIN
+        and (b is None or type(b) in _PLAIN)
         and _functorch.peek_interpreter_stack() is None
         and _len_torch_dispatch_stack() == 0
     )
@@ -79,7 +92,7 @@ def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bo
     """reference.stack by the fastest path that can serve the call; float32 or float64, one dtype for all."""
     if _missing_kernel(x):
         return reference.stack(x, u, b, reflections, fold)
-    if torch.compiler.is_compiling() or not _plain(x, u, b):
+    if not _plain(x, u, b):
         return _stack(x, u, b, reflections, fold)[0]
     if torch.is_grad_enabled() and (x.requires_grad or u.requires_grad or (b is not None and b.requires_grad)):
         return _Stack.apply(x, u, b, reflections, fold)
@@ -101,7 +114,7 @@ def backward(
 
 
 class _Stack(torch.autograd.Function):
-    """The operator without the dispatcher, whose Python side costs more than a small kernel."""
+    """The operator without the dispatcher."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> Tensor:
@@ -114,7 +127,7 @@ class _Stack(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, u, b, y, signs = ctx.saved_tensors
         batched = not _dispatch_keys(grad_y).has(DispatchKey.CPU)  # torch.autograd.grad(..., is_grads_batched=True)
-        if torch.is_grad_enabled() or batched or not _plain(grad_y):
+        if torch.is_grad_enabled() or batched or not _plain(grad_y, u, b):
             grads = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
             return grads[0], grads[1], None if b is None else grads[2], None, None
         return *backward(grad_y, y, signs, u, b, *ctx.options), None, None
@@ -128,7 +141,7 @@ def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool)
 
 @_stack.register_fake
 def _(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> tuple[Tensor, Tensor]:
-    signs = x.new_empty(_cpu().signs_shape(x, u), dtype=torch.uint8)
+    signs = x.new_empty(_cpu().signs_shape(x.shape, u.shape, x.dtype), dtype=torch.uint8)
     return torch.empty_like(x, memory_format=torch.contiguous_format), signs
 
 

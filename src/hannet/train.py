@@ -133,14 +133,15 @@ def train(
     batches = _Batches(x, y, seeds, recipe.batch)
     for step, batch in zip(range(recipe.iterations), batches, strict=False):
         inputs, targets = batch if len(members.alive) == len(networks) else (part[members.alive] for part in batch)
-        loss, gradients = members.gradients(inputs, targets)
+        errors, gradients = members.gradients(inputs, targets)
         optimizer.step(gradients, recipe.rate(step))
         now = time.perf_counter()
         if on_progress and (now - last > every or step + 1 == recipe.iterations):
-            on_progress(Progress(step + 1, recipe.iterations, now - start, members.spread(loss), members.predict))
+            loss = members.spread(errors.square().mean((1, 2)))
+            on_progress(Progress(step + 1, recipe.iterations, now - start, loss, members.predict))
             last = now
-        if step % _LOOK_EVERY == 0 and not loss.isfinite().all():
-            kept = loss.isfinite().nonzero().flatten()
+        if step % _LOOK_EVERY == 0 and not (finite := errors.isfinite().all(2).all(1)).all():
+            kept = finite.nonzero().flatten()
             members.retire(kept)
             optimizer.retire(members.parameters, kept)
             if not len(kept):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,6 @@ PAPER = {"HanNet": 99.2, "HanNet, dense ends": 99.2, "FCNet": 85.3}  # test accu
 COST = {"HanNet": 1.0, "HanNet, dense ends": 1.2, "FCNet": 1.2}  # time of a step, relative
 QUICK_RATES = (0.025, 0.05, 0.1)
 QUICK_ITERATIONS = 500
-DRAWN = ("HanNet, dense ends", "FCNet")
 EVALUATE_EVERY = 3.0  # seconds: the members' accuracies cost more than a training step
 
 
@@ -48,17 +47,24 @@ class Experiment:
     seeds: tuple[int, ...]
     quick: bool = False
 
+    title: ClassVar[str] = "Figure 1: checkerboard, 12 x 12 squares"
+    stem: ClassVar[str] = "figure1"
+    networks: ClassVar[Mapping[str, Mapping[str, Any]]] = NETWORKS
+    recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
+    paper: ClassVar[Mapping[str, float]] = PAPER
+    drawn: ClassVar[tuple[str, str]] = ("HanNet, dense ends", "FCNet")
+
     @property
     def name(self) -> str:
         """figure1, or figure1-quick."""
-        return "figure1-quick" if self.quick else "figure1"
+        return f"{self.stem}-quick" if self.quick else self.stem
 
     def groups(self) -> list[list[Run]]:
         """The rates of one network and seed are members of one training; so are the seeds of one recipe."""
         groups = []
-        for label in NETWORKS:
+        for label in self.networks:
             groups += [self._at_rates(label, seed) for seed in self.seeds]
-            if label in RECIPES:
+            if label in self.recipes:
                 groups.append([self._with_recipe(label, seed) for seed in self.seeds])
         return groups
 
@@ -66,17 +72,20 @@ class Experiment:
         if self.quick:
             recipe = replace(recipe, iterations=QUICK_ITERATIONS)
         data = {"squares": 12, "split_seed": 0}
-        return Run(self.name, {"network": NETWORKS[label], "recipe": asdict(recipe), "data": data}, seed)
+        return Run(self.name, {"network": self.networks[label], "recipe": asdict(recipe), "data": data}, seed)
 
     def _at_rates(self, label: str, seed: int) -> list[Run]:
         return [self._run(label, Recipe(lr=rate), seed) for rate in (QUICK_RATES if self.quick else RATES)]
 
     def _with_recipe(self, label: str, seed: int) -> Run:
-        return self._run(label, RECIPES[label], seed)
+        return self._run(label, self.recipes[label], seed)
 
     def cost(self, run: Run) -> float:
         """Expected time of a run, in any unit."""
-        return COST[_label(run)] * float(run.config["recipe"]["iterations"])
+        return COST.get(self._label(run), 1.0) * float(run.config["recipe"]["iterations"])
+
+    def _label(self, run: Run) -> str:
+        return next(label for label, network in self.networks.items() if network == run.config["network"])
 
     def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
         """Train the runs of one group together."""
@@ -84,7 +93,7 @@ class Experiment:
         networks = [_build(run.config, run.seed) for run in group]
         recipes = [Recipe(**run.config["recipe"]) for run in group]
         seeds = [run.seed for run in group]
-        watch = _Watch(f"{_label(group[0])}, {_seeds(sorted(set(seeds)))}", board, on_status)
+        watch = _Watch(f"{self._label(group[0])}, {_seeds(sorted(set(seeds)))}", board, on_status)
         training.train(networks, recipes, seeds, board.x_train, board.y_train, on_progress=watch)
         fitted, unseen = training.predict(networks, board.x_train), training.predict(networks, board.x_test)
         losses = (fitted - board.y_train).square().mean((1, 2))
@@ -104,25 +113,26 @@ class Experiment:
             "test": ("test %", "{:.1f}"),
             "std": ("std", "{:.1f}"),
             "lowest": ("lowest", "{:.1f}"),
+            "highest": ("highest", "{:.1f}"),
             "train": ("train %", "{:.1f}"),
             "paper": ("paper %", "{:.1f}"),
             "rates": ("rates", ""),
         }
         rows = [
             self._row(label, selection, chosen)
-            for label in NETWORKS
+            for label in self.networks
             for selection, chosen in self._selections(label, records).items()
         ]
         notes = [
             f"{_seeds(self.seeds)}; 1,640 training points, 4,921 test points",
-            "size: number of parameters; std, lowest: over seeds; rates: the learning rates picked",
+            "size: number of parameters; std, lowest, highest: over seeds; rates: the learning rates picked",
             "paper: the rate of ten with the best test accuracy, per seed, as in the paper",
             "held-out: the rate with the lowest training loss, per seed",
             "one recipe: the same rate and schedule for every seed",
         ]
         if self.quick:
             notes.insert(0, f"QUICK: {QUICK_ITERATIONS} iterations, {len(QUICK_RATES)} rates: only shows that it works")
-        return Table("Figure 1: checkerboard, 12 x 12 squares" + " (quick)" * self.quick, columns, rows, notes)
+        return Table(self.title + " (quick)" * self.quick, columns, rows, notes)
 
     def _selections(self, label: str, records: Mapping[str, Record]) -> dict[str, list[Record]]:
         tried = [[records[run.key] for run in self._at_rates(label, seed)] for seed in self.seeds]
@@ -130,7 +140,7 @@ class Experiment:
             "paper": [max(seed, key=lambda record: _metric(record, "test_accuracy")) for seed in tried],
             "held-out": [min(seed, key=lambda record: _metric(record, "train_loss")) for seed in tried],
         }
-        if label in RECIPES:
+        if label in self.recipes:
             chosen["one recipe"] = [records[self._with_recipe(label, seed).key] for seed in self.seeds]
         return chosen
 
@@ -143,8 +153,9 @@ class Experiment:
             "test": fmean(test),
             "std": stdev(test) if len(test) > 1 else None,
             "lowest": min(test),
+            "highest": max(test),
             "train": fmean(100 * _metric(record, "train_accuracy") for record in chosen),
-            "paper": PAPER[label] if selection == "paper" else None,
+            "paper": self.paper.get(label) if selection == "paper" else None,
             "rates": ", ".join(f"{rate:g}" for rate in sorted({record.config["recipe"]["lr"] for record in chosen})),
         }
 
@@ -161,7 +172,7 @@ class Experiment:
         axes[1].set_title(f"training points\n{len(board.x_train):,}, a quarter of the mesh", fontsize=10)
         axes[1].set_aspect("equal")
         records = store.records()
-        for axis, label in zip(axes[2:], DRAWN, strict=True):
+        for axis, label in zip(axes[2:], self.drawn, strict=True):
             record = self._selections(label, records)["held-out"][0]
             model = store.load_model(record.key, _build(record.config, record.seed))
             axis.imshow(_grid(training.predict([model], board.mesh)[0].mean(-1)), **_IMAGE)
@@ -212,10 +223,6 @@ def _build(config: Mapping[str, Any], seed: int) -> nn.Module:
 
 def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-
-
-def _label(run: Run) -> str:
-    return next(label for label, network in NETWORKS.items() if network == run.config["network"])
 
 
 def _metric(record: Record, name: str) -> float:

@@ -1,7 +1,9 @@
 """A stack's forward and backward pass on the CPU: memory, threads, and the call of the compiled passes."""
 
 import ctypes
+import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -46,7 +48,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def _launch(name: str, dtype: torch.dtype, job: Any, parts: int) -> None:
     call, address = compiled(name, dtype)
     where = ctypes.addressof(job)
-    job[0] = 0
+    job[0], job[1] = 0, parts
     if parts == 1:
         call(where)
     elif parallel := openmp():
@@ -58,69 +60,78 @@ def _launch(name: str, dtype: torch.dtype, job: Any, parts: int) -> None:
 
 _Arguments = ctypes.c_int64 * len(FIELDS)
 _SMALLEST_PART = 65_536  # padded activations: below this a second thread costs more than it brings
+_SMALLEST_CHUNK = 32  # rows: below this the sums of a chunk cost more than its rows
+_MOST_CHUNKS = 64
 
 
 class _Plan(NamedTuple):
     """Everything about a call that does not change from one to the next."""
 
     head: tuple[int, ...]
-    parts: int
+    forward_parts: int
+    backward_parts: int
+    finish_parts: int
+    signs: tuple[int, int]
     forward_workspace: int
     backward_workspace: int
     partial: int
 
 
-def _shape(x: Tensor, u: Tensor) -> tuple[int, int, int, int]:
+def _shape(x: Sequence[int], u: Sequence[int]) -> tuple[int, int, int, int]:
     """(members, rows, layers, width), whatever dimensions the call leaves out."""
-    width = u.shape[-1]
-    members = u.shape[0] if u.dim() == 3 else 1
-    return members, x.numel() // (members * width), 1 if u.dim() == 1 else u.shape[-2], width
+    members, width = u[0] if len(u) == 3 else 1, u[-1]
+    return members, math.prod(x) // (members * width), 1 if len(u) == 1 else u[-2], width
 
 
-def signs_shape(x: Tensor, u: Tensor) -> tuple[int, int]:
-    """(members, bytes) of the sign bits that `forward` keeps."""
-    members, rows, layers, width = _shape(x, u)
-    step = simd.REGISTER // x.dtype.itemsize
-    return members, -(-rows // ROWS) * layers * (-(-width // step) * step * ROWS // 8)
+def signs_shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype) -> tuple[int, int]:
+    """(members, bytes) of the sign bits that `forward` keeps, from the shapes of x and u."""
+    members, rows, depth, width = _shape(x, u)
+    step = simd.REGISTER // dtype.itemsize
+    return members, -(-rows // ROWS) * depth * (-(-width // step) * step * ROWS // 8)
 
 
 @lru_cache(maxsize=256)
-def _plan(
-    shape: tuple[int, int, int, int], reflections: int, fold: bool, signs: int, dtype: torch.dtype, threads: int
-) -> _Plan:
-    members, rows, depth, width = shape
+def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, fold: bool, threads: int) -> _Plan:
+    members, rows, depth, width = _shape(x, u)
     size, step = dtype.itemsize, simd.REGISTER // dtype.itemsize
     padded, tiles = -(-width // step) * step, -(-rows // ROWS)
-    work = members * tiles * ROWS * padded * depth
-    parts = max(1, min(threads, members * tiles, work // _SMALLEST_PART))
-    parameters, tile, spare = (2 * depth + 1) * padded * size, padded * ROWS * size, -(-padded * ROWS // 8 // 64) * 64
+    word, tile, parameters = padded * ROWS // 8, padded * ROWS * size, (2 * depth + 1) * padded * size
+    work = tiles * ROWS * padded * depth
+    chunks = max(1, min(work // _SMALLEST_PART, rows // _SMALLEST_CHUNK, _MOST_CHUNKS))
+    chunks = 1 << chunks.bit_length() - 1  # a power of two shares out evenly; of a member's shape alone, for equal bits
+
+    def parts(work: int, pieces: int) -> int:
+        return max(1, min(threads, work // _SMALLEST_PART, pieces))
+
     return _Plan(
-        (0, parts, members, rows, depth, width, reflections, fold, signs // max(1, tiles)),
-        parts,
-        parameters + tile + spare,
+        (chunks, members, rows, depth, width, reflections, fold, depth * word),
+        parts(members * work, members * tiles),
+        parts(members * work, members * chunks),
+        parts(members * depth * padded * chunks, members * depth),
+        signs_shape(x, u, dtype),
+        parameters + tile + -(-word // 64) * 64,
         parameters + 2 * tile,
-        (members + parts) * 2 * depth * padded * size,
+        members * chunks * 2 * depth * padded * size,
     )
 
 
-def _plan_for(x: Tensor, u: Tensor, reflections: int, fold: bool) -> _Plan:
-    threads = 1 if _forked else torch.get_num_threads()
-    return _plan(_shape(x, u), reflections, fold, signs_shape(x, u)[1], x.dtype, threads)
+def _threads() -> int:
+    return 1 if _forked else torch.get_num_threads()
 
 
 def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool) -> tuple[Tensor, Tensor]:
     """A stack's output and its sign bits (none unless `keep`); shapes as in ops.py, contiguous, one dtype."""
-    plan = _plan_for(x, u, reflections, fold)
+    plan = _plan(x.shape, u.shape, x.dtype, reflections, fold, _threads())
     y = torch.empty_like(x)
     # Layers without ABS write no signs; zeros there make the operator's second output the same at every call.
     new = torch.empty if fold and reflections == 1 else torch.zeros
-    signs = new(signs_shape(x, u) if keep else 0, dtype=torch.uint8)
-    scratch = torch.empty(plan.parts * plan.forward_workspace, dtype=torch.uint8)
+    signs = new(plan.signs if keep else 0, dtype=torch.uint8)
+    scratch = torch.empty(plan.forward_parts * plan.forward_workspace, dtype=torch.uint8)
     job = _Arguments(
-        *plan.head, scratch.data_ptr(), plan.forward_workspace,
+        0, 0, *plan.head, scratch.data_ptr(), plan.forward_workspace,
         x.data_ptr(), u.data_ptr(), 0 if b is None else b.data_ptr(), y.data_ptr(), signs.data_ptr() if keep else 0,
     )  # fmt: skip
-    _launch("forward", x.dtype, job, plan.parts)
+    _launch("forward", x.dtype, job, plan.forward_parts)
     return y, signs
 
 
@@ -128,17 +139,17 @@ def backward(
     grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of x, u and b from that of the output; rebuilds every layer's input from y and the sign bits."""
-    plan = _plan_for(y, u, reflections, fold)
+    plan = _plan(y.shape, u.shape, y.dtype, reflections, fold, _threads())
     grad_x, grad_u, grad_b = torch.empty_like(y), torch.empty_like(u), None if b is None else torch.empty_like(b)
-    sums = plan.parts * plan.backward_workspace
+    sums = max(plan.backward_parts, plan.finish_parts) * plan.backward_workspace
     scratch = torch.empty(sums + plan.partial, dtype=torch.uint8)
     bias, grad_bias = (0, 0) if b is None or grad_b is None else (b.data_ptr(), grad_b.data_ptr())
     job = _Arguments(
-        *plan.head, scratch.data_ptr(), plan.backward_workspace, 0, u.data_ptr(), bias, y.data_ptr(), signs.data_ptr(),
+        0, 0, *plan.head, scratch.data_ptr(), plan.backward_workspace, 0, u.data_ptr(), bias, y.data_ptr(), signs.data_ptr(),
         grad_y.data_ptr(), grad_x.data_ptr(), grad_u.data_ptr(), grad_bias, scratch.data_ptr() + sums,
     )  # fmt: skip
-    _launch("backward", y.dtype, job, plan.parts)
-    _launch("finish", y.dtype, job, plan.parts)
+    _launch("backward", y.dtype, job, plan.backward_parts)
+    _launch("finish", y.dtype, job, plan.finish_parts)
     return grad_x, grad_u, grad_b
 
 

@@ -41,7 +41,7 @@ from .simd import (
 )
 
 FIELDS = (
-    "ticket", "parts", "members", "rows", "depth", "width", "reflections", "fold", "signs_bytes", "workspace", "workspace_bytes",
+    "ticket", "parts", "chunks", "members", "rows", "depth", "width", "reflections", "fold", "signs_bytes", "workspace", "workspace_bytes",
     "x", "u", "b", "y", "signs", "grad_y", "grad_x", "grad_u", "grad_b", "partial",
 )  # fmt: skip
 Job = from_dtype(np.dtype([(name, np.int64) for name in FIELDS]))
@@ -232,9 +232,9 @@ def _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind):
 
 @njit(error_model="numpy")
 def _backward(job, ticket, kind):
+    """Chunk by chunk of a member's rows, each with sums of its own: the chunks, not the threads, fix the order of adding."""
     size, padded = bytes_per_element(kind), _padded(job.width, kind)
-    tiles = -(-job.rows // ROWS)
-    items = job.members * tiles
+    tiles, items = -(-job.rows // ROWS), job.members * job.chunks
     sums = job.depth * padded
     while True:
         part = fetch_add(ticket, 1)
@@ -244,21 +244,23 @@ def _backward(job, ticket, kind):
         b = v + (job.depth + 1) * padded * size
         tile = b + job.depth * padded * size
         grad = tile + padded * ROWS * size
-        grad_v = grad_b = member = -1
+        prepared = -1
         for item in range(part * items // job.parts, (part + 1) * items // job.parts):
-            if item // tiles != member:
-                member = item // tiles
+            member, chunk = item // job.chunks, item % job.chunks
+            if member != prepared:
                 _prepare(job, member, v, b, kind)
-                grad_v = job.partial + (member + part) * 2 * sums * size
-                grad_b = grad_v + sums * size
-                carray(pointer(grad_v, kind), 2 * sums)[:] = 0
-            first = (item % tiles) * ROWS
-            rows = min(ROWS, job.rows - first)
-            offset = (member * job.rows + first) * job.width * size
-            _load_tile(job.y + offset, tile, rows, job.width, kind)
-            _load_tile(job.grad_y + offset, grad, rows, job.width, kind)
-            _backward_tile(job, tile, grad, job.signs + item * job.signs_bytes, v, b, grad_v, grad_b, kind)
-            _store_tile(job.grad_x + offset, grad, rows, job.width, kind)
+                prepared = member
+            grad_v = job.partial + item * 2 * sums * size
+            grad_b = grad_v + sums * size
+            carray(pointer(grad_v, kind), 2 * sums)[:] = 0
+            for index in range(chunk * tiles // job.chunks, (chunk + 1) * tiles // job.chunks):
+                rows = min(ROWS, job.rows - index * ROWS)
+                offset = (member * job.rows + index * ROWS) * job.width * size
+                signs = job.signs + (member * tiles + index) * job.signs_bytes
+                _load_tile(job.y + offset, tile, rows, job.width, kind)
+                _load_tile(job.grad_y + offset, grad, rows, job.width, kind)
+                _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind)
+                _store_tile(job.grad_x + offset, grad, rows, job.width, kind)
 
 
 @njit(fastmath={"reassoc", "contract"}, error_model="numpy")
@@ -273,31 +275,25 @@ def _tangent(grad_v, v, inverse, out):
 
 @njit(error_model="numpy")
 def _finish(job, ticket, kind):
-    """Adds the parts' sums in their order, so that equal runs give equal bits, and turns them into gradients."""
-    size, padded, width, depth = bytes_per_element(kind), _padded(job.width, kind), job.width, job.depth
-    tiles = -(-job.rows // ROWS)
-    items = job.members * tiles
-    groups = depth // job.reflections
-    u = carray(pointer(job.u, kind), (job.members, depth, width))
-    grad_u = carray(pointer(job.grad_u, kind), (job.members, depth, width))
+    """Adds the sums of a member's chunks in their order and turns them into gradients."""
+    padded, width, depth = _padded(job.width, kind), job.width, job.depth
+    layers, groups = job.members * depth, depth // job.reflections
+    u = carray(pointer(job.u, kind), (layers, width))
+    grad_u = carray(pointer(job.grad_u, kind), (layers, width))
     grad_b = carray(pointer(job.grad_b, kind), (job.members, groups, width))
-    partial = carray(pointer(job.partial, kind), (job.members + job.parts, 2, depth, padded))
+    partial = carray(pointer(job.partial, kind), (job.members, job.chunks, 2, depth, padded))
     while True:
         part = fetch_add(ticket, 1)
         if part >= job.parts:
             return
-        scratch = job.workspace + part * job.workspace_bytes
-        v, totals = carray(pointer(scratch, kind), width), scratch + padded * size
-        for index in range(part * job.members * depth // job.parts, (part + 1) * job.members * depth // job.parts):
+        v = carray(pointer(job.workspace + part * job.workspace_bytes, kind), width)
+        for index in range(part * layers // job.parts, (part + 1) * layers // job.parts):
             member, layer = index // depth, index % depth
-            first, last = member * tiles, (member + 1) * tiles
-            sums = carray(pointer(totals, kind), (2, padded))
-            sums[:] = 0
-            for other in range(job.parts):
-                if max(other * items // job.parts, first) < min((other + 1) * items // job.parts, last):
-                    sums += partial[member + other, :, layer]
-            inverse = _normalise(u[member, layer], v)
-            _tangent(sums[0], v, inverse, grad_u[member, layer])
+            sums = partial[member, 0, :, layer]
+            for chunk in range(1, job.chunks):
+                sums += partial[member, chunk, :, layer]
+            inverse = _normalise(u[index], v)
+            _tangent(sums[0], v, inverse, grad_u[index])
             if job.grad_b != 0 and (layer + 1) % job.reflections == 0:
                 grad_b[member, layer // job.reflections] = sums[1, :width]
 
