@@ -73,7 +73,7 @@ def test_reproduce(hannet, tiny, tmp_path):
     assert code == 0
     assert all(
         part in out
-        for part in ("HanNet, dense ends", "99.2", "85.3", "held-out", "3 of 3 runs were new", str(tmp_path))
+        for part in ("HanNet, dense ends", "99.2", "85.3", "held-out", "5 of 5 runs were new", str(tmp_path))
     )
     assert "100%" in err
     code, out, _ = hannet(*arguments, "--json")

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ class Recipe:
     """How a network is trained. Learning rates follow `schedule`: "steps" (x factor at each milestone) or "cosine" (to 0).
 
     warmup: the share of all iterations over which the rate rises linearly from 0.
+    lasso: strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few units
+    that look at the input; it rises linearly between the two shares of all iterations in `ramp`.
     """
 
     lr: float = 0.05
@@ -25,6 +28,8 @@ class Recipe:
     milestones: tuple[float, ...] = (0.5, 0.7, 0.9)
     factor: float = 0.2
     warmup: float = 0.0
+    lasso: float = 0.0
+    ramp: tuple[float, float] = (0.05, 0.3)
     batch: int = 100
     iterations: int = 40_000
 
@@ -33,6 +38,15 @@ class Recipe:
             raise ValueError(f"schedule must be steps or cosine, got {self.schedule!r}")
         if self.batch < 1 or self.iterations < 1:
             raise ValueError(f"batch and iterations must be at least 1, got {self.batch} and {self.iterations}")
+
+    def differences(self) -> dict[str, Any]:
+        """What differs from the default recipe, so that a record keeps its name when a recipe learns something new."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+    def penalty(self, step: int) -> float:
+        """The strength of the group lasso at `step`."""
+        begin, end = self.ramp
+        return self.lasso * min(1.0, max(0.0, (step / self.iterations - begin) / (end - begin)))
 
     def rate(self, step: int) -> float:
         """The learning rate at `step`, as a multiple of lr."""
@@ -98,11 +112,14 @@ class _SGD:
         return [values.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
 
     @torch.no_grad()
-    def step(self, named: dict[str, Tensor], rate: float) -> None:
+    def step(self, named: dict[str, Tensor], rate: float, penalty: float) -> None:
         velocities = list(self.velocities.values())
         gradients = [named[name] for name in self.velocities]
         if rate != self.rate:
             self.rate, self.steps = rate, self._each(-rate * self.lr)
+        if penalty:
+            first = self.parameters[0]
+            gradients[0].add_(first / first.norm(dim=-1, keepdim=True).clamp_min(1e-3), alpha=penalty)
         if self.decays:
             gradients = list(torch._foreach_addcmul(gradients, self.parameters, self.decays))
         torch._foreach_mul_(velocities, self.momentum)
@@ -134,7 +151,7 @@ def train(
     for step, batch in zip(range(recipe.iterations), batches, strict=False):
         inputs, targets = batch if len(members.alive) == len(networks) else (part[members.alive] for part in batch)
         errors, gradients = members.gradients(inputs, targets)
-        optimizer.step(gradients, recipe.rate(step))
+        optimizer.step(gradients, recipe.rate(step), recipe.penalty(step))
         now = time.perf_counter()
         if on_progress and (now - last > every or step + 1 == recipe.iterations):
             loss = members.spread(errors.square().mean((1, 2)))

@@ -10,6 +10,7 @@ from hannet.experiments import figure1, load, perform
 from hannet.experiments.figure1 import NETWORKS, RATES, RECIPES, Experiment, accuracy
 from hannet.report import markdown, save
 from hannet.runs import Record, Run, Store
+from hannet.train import Recipe
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def test_the_plan_is_the_papers():
     rates = [group for group in groups if len(group) == len(RATES)]
     assert len(rates) == 3 * len(NETWORKS)
     for group in rates:
-        assert [run.config["recipe"]["lr"] for run in group] == list(RATES)
-        assert {run.config["recipe"]["iterations"] for run in group} == {40_000}
+        assert [Recipe(**run.config["recipe"]).lr for run in group] == list(RATES)
+        assert {Recipe(**run.config["recipe"]).iterations for run in group} == {40_000}
         assert len({run.seed for run in group}) == 1
     assert [[run.seed for run in group] for group in groups if group not in rates] == [[0, 1, 2]] * len(RECIPES)
 
@@ -91,7 +92,7 @@ def test_an_interrupted_experiment_keeps_its_finished_groups(tiny, tmp_path, mon
 
 def made_up(run: Run) -> Record:
     """The highest rate fits best, the lowest generalises best; the very highest diverges."""
-    rate = run.config["recipe"]["lr"]
+    rate = Recipe(**run.config["recipe"]).lr
     loss = float("nan") if rate == max(RATES) else 1 - rate
     return Record.of(run, {"test_accuracy": 0.9 - rate - run.seed / 100, "train_accuracy": 1.0, "train_loss": loss}, 1)
 
@@ -121,9 +122,19 @@ def test_ctrl_c_ends_in_one_sentence_and_the_rerun_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(60) == 130
-    assert "[1/3] 500/500" in first
+    assert "[1/5] 500/500" in first
     assert "Traceback" not in rest
     assert rest.strip().splitlines()[-1].startswith("hannet: interrupted; ")
     kept = len(Store(tmp_path).records())
     again = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
-    assert f"{9 - kept} of 9 runs were new" in again.stdout
+    assert f"{11 - kept} of 11 runs were new" in again.stdout
+
+
+def test_of_several_starts_the_one_that_fits_best_is_kept(tiny):
+    run = tiny._run("HanNet", RECIPES["HanNet"], 3, restarts=3)
+    starts = [Run(run.experiment, {**run.config, "restarts": 1}, seed) for seed in (3, 1003, 2003)]
+    ((kept, network),) = tiny.compute([run], silent)
+    alone = tiny.compute(starts, silent)
+    best, model = min(alone, key=lambda outcome: outcome[0]["train_loss"])
+    assert kept == best
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), model.parameters(), strict=True))

@@ -1,0 +1,51 @@
+"""Inputs for every test of the layers."""
+
+import pytest
+import torch
+
+from hannet import reference
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def threads():
+    """torch.set_num_threads, undone after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def _nearest_kink(x, u, b, reflections):
+    """The smallest |z| on each row's way through a stack."""
+    nearest = torch.full(x.shape[:-1], torch.inf, dtype=x.dtype)
+    for layer, group in enumerate(u.split(reflections)):
+        z = reference.stack(x, group, None if b is None else b[layer], reflections, fold=False)
+        nearest = nearest.minimum(z.abs().amin(-1))
+        x = z.abs()
+    return nearest
+
+
+@pytest.fixture
+def make():
+    """x, u, b in float32 values of one size whose activations all keep a margin from the kink of ABS."""
+
+    def inputs(rows, width, depth, *, members=None, reflections=1, bias=True, dtype=torch.float64, margin=1e-5):
+        if members is not None:
+            parts = [
+                inputs(rows, width, depth, reflections=reflections, bias=bias, dtype=dtype, margin=margin)
+                for _ in range(members)
+            ]
+            x, u, b = zip(*parts, strict=True)
+            return torch.stack(x), torch.stack(u), torch.stack(b) if bias else None
+        u = torch.randn(depth * reflections, width).double()
+        b = torch.randn(depth, width).double() if bias else None
+        x = torch.randn(rows, width).double()
+        while (close := _nearest_kink(x, u, b, reflections) < margin).any():
+            x[close] = torch.randn(int(close.sum()), width).double()
+        return x.to(dtype), u.to(dtype), None if b is None else b.to(dtype)
+
+    return inputs

@@ -1,0 +1,331 @@
+import copy
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vmap
+from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
+
+from hannet import HanLayer, HanNet, HanStack, functional, ops, reference
+from hannet.functional import han_layer, han_stack, householder
+
+OPTIONS = [(1, True, True), (1, True, False), (2, True, True), (1, False, True), (2, False, False)]
+
+
+@pytest.fixture
+def kernel_only(monkeypatch):
+    """Fails the test where anything falls back to the reference."""
+
+    def stack(*args):
+        pytest.fail("fell back to the reference")
+
+    monkeypatch.setattr(ops, "reference", SimpleNamespace(stack=stack))
+
+
+def leaves(*tensors):
+    return [t if t is None else t.clone().requires_grad_() for t in tensors]
+
+
+def cubes(function, *inputs):
+    return function(*inputs).pow(3).sum()
+
+
+@pytest.mark.parametrize(("reflections", "fold", "bias"), OPTIONS)
+@pytest.mark.parametrize("members", [None, 2])
+def test_first_and_second_derivatives(make, reflections, fold, bias, members):
+    inputs = leaves(*make(2, 3, 2, members=members, reflections=reflections, bias=bias, margin=1e-3))
+
+    def run(*inputs):
+        return ops.stack(*inputs, reflections, fold)
+
+    torch.autograd.gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True)
+    torch.autograd.gradgradcheck(run, inputs, check_batched_grad=True)
+
+
+def test_second_derivatives_where_only_some_inputs_want_them(make):
+    x, u, b = make(2, 3, 2, margin=1e-3)
+    for wanted in range(3):
+        inputs = [t.requires_grad_(index == wanted) for index, t in enumerate((x.clone(), u.clone(), b.clone()))]
+        torch.autograd.gradgradcheck(han_stack, inputs)
+
+
+@pytest.mark.parametrize(("reflections", "fold", "bias"), OPTIONS)
+@pytest.mark.parametrize("members", [None, 2])
+def test_operators_keep_pytorchs_rules(make, reflections, fold, bias, members):
+    x, u, b = leaves(*make(3, 5, 2, members=members, reflections=reflections, bias=bias))
+    torch.library.opcheck(ops._stack, (x, u, b, reflections, fold))
+    y, signs = (t.detach() for t in ops._stack(x, u, b, reflections, fold))
+    grad_y = torch.randn_like(y, requires_grad=True)
+    torch.library.opcheck(ops._stack_backward, (grad_y, x, y, signs, u, b, reflections, fold))
+
+
+BACKENDS = [
+    ("aot_eager", (4, 9, 5)),
+    pytest.param("inductor", (4,), marks=pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")),
+]
+
+
+@pytest.mark.parametrize(("backend", "batches"), BACKENDS)
+def test_compiles_without_graph_breaks(backend, batches, kernel_only):
+    model = HanNet(3, 2, width=8, depth=4)
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    for rows in batches:
+        x = torch.randn(rows, 3, requires_grad=True)
+        expected = torch.autograd.grad(model(x).pow(2).sum(), [x, *model.parameters()])
+        for one, other in zip(
+            torch.autograd.grad(compiled(x).pow(2).sum(), [x, *model.parameters()]), expected, strict=True
+        ):
+            assert_close(one, other)
+    with torch.no_grad():
+        assert_close(compiled(x), model(x))
+
+
+def test_an_exported_program_holds_only_pytorchs_operators():
+    model = HanNet(3, 2, width=8, depth=4)
+    rows = torch.export.Dim("rows")
+    program = torch.export.export(model, (torch.randn(4, 3),), dynamic_shapes=({0: rows},))
+    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert all(target.startswith("aten.") for target in targets)
+    x = torch.randn(9, 3)
+    assert_close(program.module()(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "model", [HanNet(3, 2, width=8, depth=4), HanLayer(3, reflections=2), HanStack(3, 2, bias=False)]
+)
+def test_onnx_computes_the_same(model):
+    pytest.importorskip("onnxscript")
+    evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator
+    program = torch.onnx.export(model, (torch.randn(4, 3),), dynamo=True, dynamic_shapes=({0: "rows"},), verbose=False)
+    x = torch.randn(9, 3)
+    (y,) = evaluator(program.model_proto).run(None, {program.model_proto.graph.input[0].name: x.numpy()})
+    assert_close(torch.from_numpy(y), model(x).detach())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_traces():
+    model = HanNet(3, 2, width=8, depth=4)
+    traced = torch.jit.trace(model, (torch.randn(4, 3),))
+    x = torch.randn(9, 3)
+    assert_close(traced(x), model(x))
+
+
+@pytest.mark.parametrize("function", [han_layer, householder, han_stack])
+@pytest.mark.parametrize(
+    "dims", [(0, 0, 0), (0, None, None), (None, 0, 0), (None, 0, None), (1, None, 0), (None, 1, 1)]
+)
+def test_vmap_runs_the_kernel(function, dims, kernel_only):
+    shape = (2, 6) if function is han_stack else (6,)
+    shapes = [(5, 6), shape, shape]
+    inputs = [
+        torch.randn(s if dim is None else (*s[:dim], 3, *s[dim:]), dtype=torch.double, requires_grad=True)
+        for s, dim in zip(shapes, dims, strict=True)
+    ]
+
+    def slices(index):
+        return [t if dim is None else t.select(dim, index) for t, dim in zip(inputs, dims, strict=True)]
+
+    y = vmap(function, dims)(*inputs)
+    expected = torch.stack([function(*slices(index)) for index in range(3)])
+    assert_close(y, expected)
+    weight = torch.randn_like(y)
+    for one, other in zip(
+        torch.autograd.grad(y, inputs, weight), torch.autograd.grad(expected, inputs, weight), strict=True
+    ):
+        assert_close(one, other)
+
+
+def test_vmap_without_bias_and_of_members(kernel_only):
+    x, u, b = torch.randn(3, 2, 4, 5), torch.randn(3, 2, 6, 5), torch.randn(3, 2, 6, 5)
+    for dims in ((0, 0, 0), (0, None, None), (None, 0, 0)):
+        inputs = [t if dim == 0 else t[0] for t, dim in zip((x, u, b), dims, strict=True)]
+        apart = [[t[index] if dim == 0 else t for t, dim in zip(inputs, dims, strict=True)] for index in range(3)]
+        assert_close(vmap(han_stack, dims)(*inputs), torch.stack([han_stack(*one) for one in apart]))
+        assert_close(
+            vmap(han_stack, dims[:2])(*inputs[:2]),
+            torch.stack([han_stack(*one[:2]) for one in apart]),
+        )
+    assert_close(vmap(vmap(han_stack))(x, u, b), torch.stack([han_stack(*one) for one in zip(x, u, b, strict=True)]))
+
+
+def test_a_vmapped_ensemble_of_modules(kernel_only):
+    models = [HanStack(6, 3) for _ in range(4)]
+    parameters, _ = stack_module_state(models)
+    x = torch.randn(5, 6)
+    y = vmap(lambda parameters: functional_call(models[0], parameters, x))(parameters)
+    assert_close(y, torch.stack([model(x) for model in models]))
+    y.sum().backward()
+    models[2](x).sum().backward()
+    assert_close(parameters["u"].grad[2], models[2].u.grad)
+
+
+TRANSFORMS = {
+    "grad": lambda f: grad(lambda *inputs: cubes(f, *inputs), argnums=(0, 1, 2)),
+    "grad of grad": lambda f: grad(
+        lambda *inputs: sum(g.pow(2).sum() for g in grad(lambda *i: cubes(f, *i), argnums=(0, 1, 2))(*inputs)),
+        argnums=(0, 1, 2),
+    ),
+    "per-sample gradients": lambda f: vmap(grad(lambda *inputs: cubes(f, *inputs), argnums=(1, 2)), (0, None, None)),
+    "gradient of a vmap": lambda f: grad(lambda *inputs: cubes(vmap(f, (0, None, None)), *inputs), argnums=(1, 2)),
+    "jacrev": lambda f: jacrev(f, argnums=(0, 1, 2)),
+    "jacfwd": lambda f: jacfwd(f, argnums=(0, 1, 2)),
+    "hessian": lambda f: hessian(lambda *inputs: cubes(f, *inputs), argnums=(0, 1, 2)),
+    "reverse over reverse": lambda f: jacrev(jacrev(lambda *inputs: cubes(f, *inputs), argnums=1), argnums=1),
+    "jvp": lambda f: lambda *inputs: jvp(f, inputs, tuple(t.cos() for t in inputs)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_equal_those_of_the_reference(make, name):
+    inputs = make(3, 4, 2)
+    assert_close(TRANSFORMS[name](han_stack)(*inputs), TRANSFORMS[name](reference.stack)(*inputs))
+
+
+def test_forward_mode_gives_dual_tensors(make):
+    x, u, b = make(3, 4, 2)
+    with forward_ad.dual_level():
+        y = han_stack(forward_ad.make_dual(x, x.cos()), u, b)
+        tangent = forward_ad.unpack_dual(y).tangent
+    assert_close(tangent, jvp(lambda x: reference.stack(x, u, b), (x,), (x.cos(),))[1])
+
+
+def test_batched_gradients(make):
+    """torch.autograd.functional.jacobian(vectorize=True) hands the backward pass tensors without memory."""
+    x, u, b = make(3, 4, 2)
+    jacobian = torch.autograd.functional.jacobian
+    assert_close(jacobian(han_stack, (x, u, b), vectorize=True), jacobian(reference.stack, (x, u, b), vectorize=False))
+
+
+def test_autocast_computes_in_single_precision():
+    model, x = HanStack(8, 4), torch.randn(5, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        net = HanNet(3, 2, width=8, depth=4)
+        y = net(torch.randn(5, 3))
+        assert y.dtype == torch.bfloat16
+        y.float().sum().backward()
+        assert torch.equal(model(x), model(x.clone()))
+        assert model(x).dtype == torch.float32
+        assert_close(vmap(model)(x), model(x))
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (8,), (0, 8)])
+def test_meta_and_fake_tensors_have_the_same_shapes(shape):
+    from torch._subclasses import FakeTensorMode
+
+    assert HanStack(8, 4, device="meta")(torch.empty(shape, device="meta")).shape == shape
+    with FakeTensorMode():
+        model, x = HanStack(8, 4), torch.empty(shape, requires_grad=True)
+        y = model(x)
+        y.sum().backward()
+    assert y.shape == x.grad.shape == shape
+    assert model.u.grad.shape == (4, 8)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_gives_the_same_gradients(reentrant, make):
+    inputs = leaves(*make(5, 8, 3))
+    expected = torch.autograd.grad(han_stack(*inputs).sum(), inputs)
+    checkpoint(han_stack, *inputs, use_reentrant=reentrant).sum().backward()
+    assert all(torch.equal(t.grad, other) for t, other in zip(inputs, expected, strict=True))
+
+
+def test_saved_tensors_may_be_packed(make):
+    inputs = leaves(*make(5, 8, 3))
+    expected = torch.autograd.grad(han_stack(*inputs).sum(), inputs)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.numpy(), torch.from_numpy):
+        y = han_stack(*inputs)
+    assert all(map(torch.equal, torch.autograd.grad(y.sum(), inputs), expected))
+
+
+def test_a_changed_parameter_is_noticed(make):
+    x, u, b = leaves(*make(5, 8, 3))
+    y = han_stack(x, u, b)
+    with torch.no_grad():
+        u += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_backward_twice_needs_the_graph_to_be_kept(make):
+    inputs = leaves(*make(5, 8, 3))
+    loss = han_stack(*inputs).sum()
+    first = torch.autograd.grad(loss, inputs, retain_graph=True)
+    assert all(map(torch.equal, first, torch.autograd.grad(loss, inputs)))
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_python_threads_at_once(threads, count):
+    threads(count)
+    models = [HanStack(100, 20), HanStack(64, 50)]
+    rows = [torch.randn(200, 100), torch.randn(300, 64)]
+    start = Barrier(2)
+
+    def gradients(model, x):
+        return [torch.autograd.grad(model(x).sum(), [model.u, model.b]) for _ in range(20)][-1]
+
+    def together(model, x):
+        start.wait()
+        return gradients(model, x)
+
+    expected = list(map(gradients, models, rows))
+    with ThreadPoolExecutor(2) as pool:
+        for ours, theirs in zip(pool.map(together, models, rows), expected, strict=True):
+            for one, other in zip(ours, theirs, strict=True):
+                assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_replicas_run_side_by_side():
+    """As nn.DataParallel does: parameters of replicas are plain tensors, their gradients meet in the module."""
+    model, x = HanNet(3, 2, width=8, depth=4), torch.randn(10, 3)
+
+    def replica(module):
+        copied = module._replicate_for_data_parallel()
+        for name, child in module._modules.items():
+            copied._modules[name] = replica(child)
+        for name, parameter in module._parameters.items():
+            setattr(copied, name, None if parameter is None else parameter.clone())
+        return copied
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(replica(model), part) for part in x.split(5)]
+    halves = [run.result() for run in runs]
+    torch.cat(halves).sum().backward()
+    alone = copy.deepcopy(model)
+    alone.zero_grad()
+    alone(x).sum().backward()
+    for one, other in zip(model.parameters(), alone.parameters(), strict=True):
+        assert_close(one.grad, other.grad)
+
+
+class Tagged(torch.Tensor):
+    """A subclass that wants to see every operator."""
+
+
+def test_subclasses_of_tensor_stay_what_they_are(make):
+    x, u, b = make(5, 8, 3)
+    y = han_stack(x.as_subclass(Tagged), u, b)
+    assert type(y) is Tagged
+    assert torch.equal(y.as_subclass(torch.Tensor), han_stack(x, u, b))
+
+
+def test_explains_every_dtype():
+    paths = [path for path in ops.explain() if path.device == "cpu"]
+    assert [path.dtype for path in paths] == ["float32", "float64", "bfloat16", "float16"]
+    assert all(path.path == "kernel" and "Numba" in path.reason for path in paths)
+
+
+def test_one_dispatch_for_modules_and_functions(make, kernel_only):
+    x, u, b = make(5, 8, 3, dtype=torch.float32)
+    layer = HanLayer(8)
+    layer.u, layer.b = nn.Parameter(u[0]), nn.Parameter(b[0])
+    assert torch.equal(layer(x), functional.han_layer(x, u[0], b[0]))
