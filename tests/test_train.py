@@ -46,7 +46,7 @@ def test_equals_torchs_own_sgd(networks):
     """The same batches, by autograd and torch.optim, in float64."""
     network = networks[0].double()
     expected = copy.deepcopy(network)
-    recipe = recipes(0.01, weight_decay=1e-3, momentum=0.8, iterations=60)[0]
+    recipe = recipes(0.01, weight_decay=1e-3, momentum=0.8, lasso=0.02, iterations=60)[0]
     x, y = X.double(), Y.double()
     train([network], [recipe], [7], x, y)
     optimizer = torch.optim.SGD(expected.parameters(), recipe.lr, momentum=0.8, weight_decay=1e-3)
@@ -56,7 +56,8 @@ def test_equals_torchs_own_sgd(networks):
         rows = order.pop(0)
         optimizer.param_groups[0]["lr"] = recipe.lr * recipe.rate(step)
         optimizer.zero_grad()
-        nn.functional.mse_loss(expected(x[rows]), y[rows]).backward()
+        lasso = recipe.lasso * (1 - step / recipe.iterations) * next(expected.parameters()).norm(dim=1).sum()
+        (nn.functional.mse_loss(expected(x[rows]), y[rows]) + lasso).backward()
         optimizer.step()
     assert_close(parameters(network), parameters(expected), rtol=1e-5, atol=1e-7)
 
@@ -94,6 +95,11 @@ def test_any_number_of_rows(rows):
     train(networks, recipes(0.01, iterations=5), [0], X[:rows], Y[:rows])
     assert parameters(networks[0]).isfinite().all()
     assert not torch.equal(before, parameters(networks[0]))
+
+
+def test_a_recipe_is_what_differs_from_the_default():
+    assert Recipe().differences() == {}
+    assert Recipe(lr=0.1, lasso=1e-3).differences() == {"lr": 0.1, "lasso": 1e-3}
 
 
 def test_schedule_of_steps():

@@ -18,7 +18,7 @@ class Recipe:
 
     warmup: the share of all iterations over which the rate rises linearly from 0.
     lasso: strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few units
-    that look at the input; it rises linearly between the two shares of all iterations in `ramp`.
+    that look at the input; it falls linearly to 0 at the end.
     """
 
     lr: float = 0.05
@@ -29,7 +29,6 @@ class Recipe:
     factor: float = 0.2
     warmup: float = 0.0
     lasso: float = 0.0
-    ramp: tuple[float, float] = (0.05, 0.3)
     batch: int = 100
     iterations: int = 40_000
 
@@ -45,8 +44,7 @@ class Recipe:
 
     def penalty(self, step: int) -> float:
         """The strength of the group lasso at `step`."""
-        begin, end = self.ramp
-        return self.lasso * min(1.0, max(0.0, (step / self.iterations - begin) / (end - begin)))
+        return self.lasso * (1 - step / self.iterations)
 
     def rate(self, step: int) -> float:
         """The learning rate at `step`, as a multiple of lr."""
@@ -119,7 +117,10 @@ class _SGD:
             self.rate, self.steps = rate, self._each(-rate * self.lr)
         if penalty:
             first = self.parameters[0]
-            gradients[0].add_(first / first.norm(dim=-1, keepdim=True).clamp_min(1e-3), alpha=penalty)
+            norms = first.norm(dim=-1, keepdim=True).clamp_min(
+                1e-3
+            )  # a row near 0 rests there instead of jumping over it
+            gradients[0].add_(first / norms, alpha=penalty)
         if self.decays:
             gradients = list(torch._foreach_addcmul(gradients, self.parameters, self.decays))
         torch._foreach_mul_(velocities, self.momentum)
