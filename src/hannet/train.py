@@ -18,7 +18,7 @@ class Recipe:
 
     warmup: the share of all iterations over which the rate rises linearly from 0.
     lasso: strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few units
-    that look at the input; it falls linearly to 0 at the end.
+    that look at the input.
     """
 
     lr: float = 0.05
@@ -41,10 +41,6 @@ class Recipe:
     def differences(self) -> dict[str, Any]:
         """What differs from the default recipe, so that a record keeps its name when a recipe learns something new."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-
-    def penalty(self, step: int) -> float:
-        """The strength of the group lasso at `step`."""
-        return self.lasso * (1 - step / self.iterations)
 
     def rate(self, step: int) -> float:
         """The learning rate at `step`, as a multiple of lr."""
@@ -91,7 +87,7 @@ class _SGD:
     """Stochastic gradient descent with momentum, a rate and a weight decay for each member."""
 
     def __init__(self, parameters: dict[str, Tensor], recipes: Sequence[Recipe]):
-        self.momentum = recipes[0].momentum
+        self.momentum, self.lasso = recipes[0].momentum, recipes[0].lasso
         self.velocities = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.lr, self.decay = (
             torch.tensor([getattr(recipe, name) for recipe in recipes]) for name in ("lr", "weight_decay")
@@ -110,17 +106,17 @@ class _SGD:
         return [values.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
 
     @torch.no_grad()
-    def step(self, named: dict[str, Tensor], rate: float, penalty: float) -> None:
+    def step(self, named: dict[str, Tensor], rate: float) -> None:
         velocities = list(self.velocities.values())
         gradients = [named[name] for name in self.velocities]
         if rate != self.rate:
             self.rate, self.steps = rate, self._each(-rate * self.lr)
-        if penalty:
+        if self.lasso:
             first = self.parameters[0]
             norms = first.norm(dim=-1, keepdim=True).clamp_min(
                 1e-3
             )  # a row near 0 rests there instead of jumping over it
-            gradients[0].add_(first / norms, alpha=penalty)
+            gradients[0].add_(first / norms, alpha=self.lasso)
         if self.decays:
             gradients = list(torch._foreach_addcmul(gradients, self.parameters, self.decays))
         torch._foreach_mul_(velocities, self.momentum)
@@ -152,7 +148,7 @@ def train(
     for step, batch in zip(range(recipe.iterations), batches, strict=False):
         inputs, targets = batch if len(members.alive) == len(networks) else (part[members.alive] for part in batch)
         errors, gradients = members.gradients(inputs, targets)
-        optimizer.step(gradients, recipe.rate(step), recipe.penalty(step))
+        optimizer.step(gradients, recipe.rate(step))
         now = time.perf_counter()
         if on_progress and (now - last > every or step + 1 == recipe.iterations):
             loss = members.spread(errors.square().mean((1, 2)))
