@@ -65,7 +65,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 @app.command(epilog="Example: hannet reproduce figure1 --seeds 5")
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="What to reproduce: figure1 or smallest.")],
+    experiment: Annotated[str, typer.Argument(help="What to reproduce: figure1, recipe or smallest.")],
     seeds: Annotated[str, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).")] = "1",
     quick: Annotated[bool, typer.Option("--quick", help="A few iterations, to see it work; kept apart.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for results.  [default: hannet-results/EXPERIMENT]")] = None,

@@ -23,7 +23,7 @@ from ..runs import Record, Run, Store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = ("figure1", "smallest")
+NAMES = ("figure1", "recipe", "smallest")
 
 
 @dataclass(frozen=True)

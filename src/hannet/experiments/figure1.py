@@ -54,9 +54,10 @@ class Experiment:
     title: ClassVar[str] = "Figure 1: checkerboard, 12 x 12 squares"
     stem: ClassVar[str] = "figure1"
     networks: ClassVar[Mapping[str, Mapping[str, Any]]] = NETWORKS
+    rates: ClassVar[tuple[float, ...]] = RATES
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
     paper: ClassVar[Mapping[str, float]] = PAPER
-    drawn: ClassVar[tuple[str, str]] = ("HanNet, dense ends", "FCNet")
+    drawn: ClassVar[tuple[str, str]] = ("HanNet", "FCNet")
 
     @property
     def name(self) -> str:
@@ -67,7 +68,8 @@ class Experiment:
         """The rates of one network and seed are members of one training; so are the seeds of one recipe."""
         groups = []
         for label in self.networks:
-            groups += [self._at_rates(label, seed) for seed in self.seeds]
+            if self.rates:
+                groups += [self._at_rates(label, seed) for seed in self.seeds]
             if label in self.recipes:
                 groups.append([self._with_recipe(label, seed) for seed in self.seeds])
         return groups
@@ -77,10 +79,12 @@ class Experiment:
             recipe = replace(recipe, iterations=QUICK_ITERATIONS)
         data = {"squares": 12, "split_seed": 0}
         config = {"network": self.networks[label], "recipe": recipe.differences(), "data": data}
-        return Run(self.name, config | ({"restarts": restarts} if restarts > 1 else {}), seed)
+        return Run(
+            "checkerboard" + "-quick" * self.quick, config | ({"restarts": restarts} if restarts > 1 else {}), seed
+        )
 
     def _at_rates(self, label: str, seed: int) -> list[Run]:
-        return [self._run(label, Recipe(lr=rate), seed) for rate in (QUICK_RATES if self.quick else RATES)]
+        return [self._run(label, Recipe(lr=rate), seed) for rate in (QUICK_RATES if self.quick else self.rates)]
 
     def _with_recipe(self, label: str, seed: int) -> Run:
         return self._run(label, self.recipes[label], seed, RESTARTS)
@@ -136,9 +140,12 @@ class Experiment:
         notes = [
             f"{_seeds(self.seeds)}; 1,640 training points, 4,921 test points",
             "size: number of parameters; std, lowest, highest: over seeds; rates: the learning rates picked",
-            "paper: the rate of ten with the best test accuracy, per seed, as in the paper",
-            "held-out: the rate with the lowest training loss, per seed",
         ]
+        if self.rates:
+            notes += [
+                "paper: the rate of ten with the best test accuracy, per seed, as in the paper",
+                "held-out: the rate with the lowest training loss, per seed",
+            ]
         if self.recipes:
             notes.append(
                 f"one recipe: the same for every seed; of {RESTARTS} starts the one with the lowest training loss"
@@ -148,11 +155,11 @@ class Experiment:
         return Table(self.title + " (quick)" * self.quick, columns, rows, notes)
 
     def _selections(self, label: str, records: Mapping[str, Record]) -> dict[str, list[Record]]:
-        tried = [[records[run.key] for run in self._at_rates(label, seed)] for seed in self.seeds]
-        chosen = {
-            "paper": [max(seed, key=lambda record: _metric(record, "test_accuracy")) for seed in tried],
-            "held-out": [min(seed, key=lambda record: _metric(record, "train_loss")) for seed in tried],
-        }
+        chosen = {}
+        if self.rates:
+            tried = [[records[run.key] for run in self._at_rates(label, seed)] for seed in self.seeds]
+            chosen["paper"] = [max(seed, key=lambda record: _metric(record, "test_accuracy")) for seed in tried]
+            chosen["held-out"] = [min(seed, key=lambda record: _metric(record, "train_loss")) for seed in tried]
         if label in self.recipes:
             chosen["one recipe"] = [records[self._with_recipe(label, seed).key] for seed in self.seeds]
         return chosen
@@ -175,7 +182,7 @@ class Experiment:
         }
 
     def picture(self, store: Store) -> "Figure":
-        """Target, training points, and the surfaces of two networks: first seed, the rate of the lowest training loss."""
+        """Target, training points, and the surfaces of two networks: first seed, the last selection of the table."""
         from matplotlib.figure import Figure
 
         board = checkerboard()
@@ -188,13 +195,13 @@ class Experiment:
         axes[1].set_aspect("equal")
         records = store.records()
         for axis, label in zip(axes[2:], self.drawn, strict=True):
-            record = self._selections(label, records)["held-out"][0]
+            selection, (record, *_) = list(self._selections(label, records).items())[-1]
             model = store.load_model(record.key, _build(record.config, record.seed))
             axis.imshow(_grid(training.predict([model], board.mesh)[0].mean(-1)), **_IMAGE)
             test, train = (100 * _metric(record, name) for name in ("test_accuracy", "train_accuracy"))
             axis.set_title(
                 f"{label}: {_parameters(model):,} parameters\ntest {test:.1f}%, train {train:.1f}%\n"
-                f"(held-out: rate {Recipe(**record.config['recipe']).lr:g}, seed {record.seed})",
+                f"({selection}: rate {Recipe(**record.config['recipe']).lr:g}, seed {record.seed})",
                 fontsize=10,
             )
         for axis in axes:
