@@ -233,6 +233,11 @@ BAD = {
     "integer u": (han_layer, (torch.ones(8), torch.ones(8).long()), TypeError, "floating point, got .*torch.int64"),
     "bool b": (han_layer, (torch.ones(8), torch.ones(8), torch.ones(8).bool()), TypeError, "floating.*torch.bool"),
     "complex x": (han_layer, (torch.ones(8) * 1j, torch.ones(8)), TypeError, "floating point, got torch.complex64"),
+    "eight bits": (
+        han_layer, (torch.ones(8).to(torch.float8_e4m3fn),) * 2, TypeError, "got torch.float8_e4m3fn",
+    ),
+    "sparse x": (han_layer, (torch.ones(2, 8).to_sparse(), torch.ones(8)), TypeError, "dense tensor"),
+    "no reflection": (han_layer, (torch.ones(8), torch.ones(0, 8)), ValueError, "at least one reflection"),
     "u elsewhere": (han_layer, (torch.ones(8), torch.ones(8, device="meta")), ValueError, "x is on cpu but u is on meta"),
     "b elsewhere": (
         han_layer, (torch.ones(8), torch.ones(8), torch.ones(8, device="meta")), ValueError, "x is on cpu but b is on meta",
@@ -278,3 +283,9 @@ def test_bad_input_is_named_in_one_sentence(case):
 def test_rows_of_u_must_make_whole_layers(reflections):
     with pytest.raises(ValueError, match=f"3 rows of u are no layers of {reflections} reflections"):
         han_stack(torch.ones(8), torch.ones(3, 8), reflections=reflections)
+
+
+def test_negative_views_are_read_as_what_they_mean():
+    x = torch.randn(3, 8)
+    u, b = torch.randn(8), torch.randn(8)
+    torch.testing.assert_close(han_layer(torch._neg_view(x), u, b), han_layer(-x, u, b))

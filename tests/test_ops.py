@@ -329,3 +329,32 @@ def test_one_dispatch_for_modules_and_functions(make, kernel_only):
     layer = HanLayer(8)
     layer.u, layer.b = nn.Parameter(u[0]), nn.Parameter(b[0])
     assert torch.equal(layer(x), functional.han_layer(x, u[0], b[0]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (torch.ones(4, 8).half(), torch.ones(2, 8).half(), None, 1, True),
+        (torch.ones(4, 8), torch.ones(2, 8).double(), None, 1, True),
+        (torch.ones(4, 8), torch.ones(2, 7), None, 1, True),
+        (torch.ones(4, 8), torch.ones(2, 8), torch.ones(1, 3), 1, True),
+        (torch.ones(4, 8), torch.ones(3, 2, 8), None, 1, True),
+        (torch.ones(4, 8), torch.ones(3, 8), None, 2, True),
+    ],
+)
+def test_the_operator_itself_refuses_what_does_not_fit(arguments):
+    with pytest.raises(ValueError, match="do not fit together"):
+        torch.ops.hannet.stack(*arguments)
+
+
+def test_the_backward_operator_refuses_foreign_signs():
+    x, u = torch.randn(4, 8), torch.randn(2, 8)
+    y, signs = torch.ops.hannet.stack(x, u, None, 1, True)
+    with pytest.raises(ValueError, match="do not belong"):
+        torch.ops.hannet.stack_backward(y, x, y, signs[:, 1:], u, None, 1, True)
+
+
+def test_vmap_over_nothing_and_over_empty_batches():
+    u = torch.randn(3, 6)
+    assert vmap(lambda x: han_stack(x, u))(torch.randn(3, 0, 6)).shape == (3, 0, 6)
+    assert vmap(lambda x: han_stack(x, u))(torch.randn(0, 6)).shape == (0, 6)

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -90,24 +91,27 @@ def test_a_folder_that_cannot_be_is_named(tmp_path, place):
         Store(tmp_path / place)
 
 
-@pytest.fixture
-def limit():
-    """Sets how large a file may grow, as a full disk does."""
+@contextmanager
+def files_no_larger_than(size: int):
+    """As on a full disk. Ends within the test: pytest itself may be writing to a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_loses_nothing(tmp_path, limit):
+def test_a_full_disk_loses_nothing(tmp_path):
     store = Store(tmp_path)
     store.append([record(0)])
     before = store.path.read_bytes()
-    limit(len(before) + 100)
-    with pytest.raises(StoreError, match="File too large"):
-        store.append([record(1), record(2)])
+    with files_no_larger_than(len(before) + 100):
+        with pytest.raises(StoreError, match="File too large"):
+            store.append([record(1), record(2)])
+        with pytest.raises(StoreError, match="File too large"):
+            write(tmp_path / "file", bytes(len(before) + 101))
     assert store.path.read_bytes() == before
-    with pytest.raises(StoreError, match="File too large"):
-        write(tmp_path / "file", bytes(len(before) + 101))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["models", "records.jsonl", "records.lock"]
 
 

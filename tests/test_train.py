@@ -164,3 +164,19 @@ def test_arguments_that_do_not_fit_together_are_named(arguments, sentence):
 def test_a_bad_recipe_is_named(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         Recipe(**arguments)
+
+
+def test_frozen_parameters_and_flat_targets_are_refused():
+    network = HanNet(2, 2, width=8, depth=3)
+    with pytest.raises(ValueError, match=r"x and y must be \(n, in\) and \(n, out\)"):
+        train([network], recipes(0.01), [0], X, Y[:, 0])
+    network.layers[2].requires_grad_(False)
+    with pytest.raises(ValueError, match=r"layers.2.u does not require gradients"):
+        train([network], recipes(0.01), [0], X, Y)
+
+
+def test_all_members_diverging_end_the_training_and_are_told():
+    network, told = FCNet(2, 2, width=8, depth=2), []
+    train([network], recipes(1e9), [0], X, Y, on_progress=told.append)
+    assert told[-1].step == told[-1].steps
+    assert not told[-1].loss.isfinite().any()

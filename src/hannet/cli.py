@@ -1,4 +1,4 @@
-"""The command `hannet`. Each command imports what it needs inside itself, so that help is quick."""
+"""The command `hannet`. Each command imports what only it needs inside itself."""
 
 import json
 import sys
@@ -37,6 +37,8 @@ def main() -> None:
         sys.exit(app(prog_name="hannet", standalone_mode=False))
     except typer.TyperException as error:
         _stop(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("interrupted", 130)
     except (DataError, StoreError) as error:
         _stop(str(error), 1)
     except ModuleNotFoundError as error:
@@ -69,7 +71,9 @@ def reproduce(
     seeds: Annotated[str, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).")] = "1",
     quick: Annotated[bool, typer.Option("--quick", help="A few iterations, to see it work; kept apart.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for results.  [default: hannet-results/EXPERIMENT]")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes to train in.  [default: one a core]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes to train in.  [default: one a thread of PyTorch]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")] = False,
 ) -> None:
     """Reproduce a figure or table of the paper: train what is missing, print ours beside theirs, save a picture."""
@@ -139,6 +143,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     print("versions:", ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
     print("commit:  ", facts["commit"] or "not in a checkout")
     print("devices: ", "; ".join(facts["devices"]))
+    print("threads: ", facts["threads"])
     table = Table("device", "dtype", "path", "why")
     for line in paths:
         table.add_row(*line)

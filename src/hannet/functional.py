@@ -6,6 +6,7 @@ from torch import Tensor
 from . import ops
 
 _HALF = (torch.bfloat16, torch.float16)
+_DTYPES = (torch.float32, torch.float64, *_HALF)
 
 
 def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
@@ -19,8 +20,8 @@ def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
     >>> han_layer(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 0.0]), torch.zeros(2))
     tensor([3., 1.])
     """
-    if u.dim() not in (1, 2):
-        raise ValueError(f"u must be (d,) or (reflections, d), got {tuple(u.shape)}")
+    if u.dim() not in (1, 2) or u.shape[0] == 0 < u.dim() - 1:
+        raise ValueError(f"u must be (d,) or (reflections, d) with at least one reflection, got {tuple(u.shape)}")
     if b is not None and b.shape != u.shape[-1:]:
         raise ValueError(f"b must be ({u.shape[-1]},) like u, got {tuple(b.shape)}")
     return _stack(x, u, b, u.shape[0] if u.dim() == 2 else 1, True)
@@ -30,7 +31,8 @@ def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int
     """One Han-layer per row of u, in one kernel.  x: (..., d); u, b: (depth, d) -> (..., d).
 
     Members, independent stacks side by side: x (members, ..., d); u, b (members, depth, d) -> (members, ..., d).
-    With k `reflections` a layer, u has depth * k rows. Raises as han_layer does.
+    With k `reflections` a layer, u has depth * k rows. Raises as han_layer does. The backward pass rebuilds each layer's input
+    as H(u)(s*y - b): where b is many times larger than x, that costs digits, and float64 gives them back.
 
     >>> u, b = torch.randn(20, 8), torch.zeros(20, 8)
     >>> x = torch.randn(5, 8)
@@ -89,8 +91,10 @@ def _check(x: Tensor, u: Tensor, b: Tensor | None) -> None:
         raise ValueError("u must have at least one feature, got 0")
     if x.dim() == 0 or x.shape[-1] != width:
         raise ValueError(f"x must have {width} features last, got {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise TypeError(f"x must be floating point, got {x.dtype}")
+    if x.dtype not in _DTYPES:
+        raise TypeError(f"x must be floating point, got {x.dtype}; float64, float32, bfloat16 and float16 are served")
+    if x.layout != torch.strided:
+        raise TypeError(f"x must be a dense tensor, got {x.layout}")
     for name, other in (("u", u), ("b", b)):
         if other is None:
             continue

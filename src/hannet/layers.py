@@ -39,7 +39,11 @@ class _Reflecting(nn.Module):
                 self.b.uniform_(-bound, bound)
 
     def extra_repr(self) -> str:
-        return f"{self.features}{'' if self.b is not None else ', bias=False'}"
+        return f"{self.features}{self._options()}"
+
+    def _options(self) -> str:
+        reflections = getattr(self, "reflections", 1)
+        return ", bias=False" * (self.b is None) + f", reflections={reflections}" * (reflections > 1)
 
 
 class HanLayer(_Reflecting):
@@ -62,6 +66,7 @@ class HanLayer(_Reflecting):
         reflections: int = 1,
     ):
         require_positive(features=features, reflections=reflections)
+        self.reflections = reflections
         u_shape = (features,) if reflections == 1 else (reflections, features)
         super().__init__(features, u_shape, (features,) if bias else None, device=device, dtype=dtype)
 
@@ -72,7 +77,8 @@ class HanLayer(_Reflecting):
 class HanStack(_Reflecting):
     """`depth` Han-layers in one kernel; parameters u, b: (depth, features).  x: (..., features) -> (..., features).
 
-    Computes what nn.Sequential of its layers computes. Indexing gives a HanLayer, slicing a HanStack, on the same memory.
+    Computes what nn.Sequential of its layers computes. Indexing gives a HanLayer, slicing a HanStack: on the same memory, with
+    gradients of their own.
     Raises ValueError for sizes below 1 and for inputs that do not fit.
 
     >>> stack = HanStack(features=8, depth=100)
@@ -98,11 +104,12 @@ class HanStack(_Reflecting):
 
     @classmethod
     def from_layers(cls, layers: Sequence[HanLayer]) -> "HanStack":
-        """A stack with copies of the parameters of `layers`, which must agree in features, bias and reflections."""
+        """A stack with copies of the parameters of `layers`, which must agree in features, bias, reflections, dtype and device."""
         require_positive(layers=len(layers))
         first = layers[0]
         for index, layer in enumerate(layers):
-            if layer.u.shape != first.u.shape or (layer.b is None) != (first.b is None):
+            kinds = [(one.u.shape, one.u.dtype, one.u.device, one.b is None) for one in (layer, first)]
+            if kinds[0] != kinds[1]:
                 raise ValueError(f"layer {index} differs from layer 0: {layer} and {first}")
         reflections = first.u.shape[0] if first.u.dim() == 2 else 1
         stack = cls(
@@ -129,8 +136,9 @@ class HanStack(_Reflecting):
             part = HanStack(self.features, len(chosen), reflections=self.reflections, device="meta")
         else:
             part = HanLayer(self.features, reflections=self.reflections, device="meta")
-        part.u = nn.Parameter(self.u.data.unflatten(0, (-1, self.reflections))[index].reshape(part.u.shape))
-        part.b = None if self.b is None else nn.Parameter(self.b.data[index])
+        u = self.u.data.unflatten(0, (-1, self.reflections))[index].reshape(part.u.shape)
+        part.u = nn.Parameter(u, self.u.requires_grad)
+        part.b = None if self.b is None else nn.Parameter(self.b.data[index], self.b.requires_grad)
         return part
 
     def __iter__(self) -> Iterator[HanLayer]:
@@ -140,7 +148,7 @@ class HanStack(_Reflecting):
         return functional.han_stack(x, self.u, self.b, reflections=self.reflections)
 
     def extra_repr(self) -> str:
-        return f"{self.features}, depth={len(self)}{'' if self.b is not None else ', bias=False'}"
+        return f"{self.features}, depth={len(self)}{self._options()}"
 
 
 class Householder(_Reflecting):

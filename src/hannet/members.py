@@ -105,12 +105,17 @@ def _forward(steps: Sequence[_Step], x: Tensor) -> Tensor:
 _KNOWN = (HanNet, FCNet, nn.Sequential, nn.Linear, HanStack, Abs, nn.ReLU)
 
 
+def _hooked(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in vars(module)
+
+
 def _steps(module: nn.Module, name: str, parameters: Named) -> list[_Step] | None:
     """The module as steps, first to last; None if there is one among them that only autograd knows.
 
     That is also a subclass (a parametrisation makes one), a module with hooks, and one that appears twice.
     """
-    if type(module) not in _KNOWN or module._forward_hooks or module._forward_pre_hooks:
+    if type(module) not in _KNOWN or _hooked(module):
         return None
     match module:
         case HanNet() | FCNet():

@@ -99,18 +99,22 @@ def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bo
     return forward(x, u, b, reflections, fold, False)[0]
 
 
+def _plain_memory(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().resolve_neg()
+
+
 def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool) -> tuple[Tensor, Tensor]:
     """The kernel itself: output and sign bits (none unless `keep`)."""
-    b = b if b is None else b.contiguous()
-    return _cpu().forward(x.contiguous(), u.contiguous(), b, reflections, fold, keep)
+    b = b if b is None else _plain_memory(b)
+    return _cpu().forward(_plain_memory(x), _plain_memory(u), b, reflections, fold, keep)
 
 
 def backward(
     grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The kernel itself: gradients of x, u and b from that of the output y."""
-    b = b if b is None else b.contiguous()
-    return _cpu().backward(grad_y.contiguous(), y, signs, u.contiguous(), b, reflections, fold)
+    b = b if b is None else _plain_memory(b)
+    return _cpu().backward(_plain_memory(grad_y), y, signs, _plain_memory(u), b, reflections, fold)
 
 
 class _Stack(torch.autograd.Function):
@@ -133,9 +137,26 @@ class _Stack(torch.autograd.Function):
         return *backward(grad_y, y, signs, u, b, *ctx.options), None, None
 
 
+def _verify(x: Tensor, u: Tensor, b: Tensor | None, reflections: int) -> None:
+    """The operators can be called by anyone, and the kernels write where they are told."""
+    members = u.shape[:-2]
+    layers = 1 if u.dim() == 1 else u.shape[-2]
+    fits = u.dim() in (1, 2, 3) and x.shape[-1:] == u.shape[-1:] and x.shape[: len(members)] == members
+    fits = fits and x.dim() > len(members) and reflections > 0 and layers % reflections == 0
+    fits = fits and (b is None or (b.shape[:-2] == members and b.numel() * reflections == u.numel()))
+    if (
+        not fits
+        or x.dtype not in (torch.float32, torch.float64)
+        or any(t.dtype != x.dtype for t in (u, b) if t is not None)
+    ):
+        given = [None if t is None else (tuple(t.shape), t.dtype) for t in (x, u, b)]
+        raise ValueError(f"hannet::stack: x, u and b do not fit together, or are not float32 or float64: {given}")
+
+
 @torch.library.custom_op("hannet::stack", mutates_args=(), device_types="cpu")
 def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> tuple[Tensor, Tensor]:
     """Output and sign bits."""
+    _verify(x, u, b, reflections)
     return forward(x, u, b, reflections, fold, True)
 
 
@@ -150,6 +171,13 @@ def _stack_backward(
     grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, u and b (empty without b). x itself is only there to be differentiated again."""
+    _verify(y, u, b, reflections)
+    if (
+        grad_y.shape != y.shape
+        or grad_y.dtype != y.dtype
+        or signs.shape != _cpu().signs_shape(y.shape, u.shape, y.dtype)
+    ):
+        raise ValueError("hannet::stack_backward: grad_y and signs do not belong to y")
     grad_x, grad_u, grad_b = backward(grad_y, y, signs, u, b, reflections, fold)
     return grad_x, grad_u, grad_y.new_empty(0) if grad_b is None else grad_b
 
@@ -227,7 +255,7 @@ def _(info: Any, dims: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections:
     x = _front(x, dims[0], size)
     rows = x.flatten(0, 1) if _has_members(u, dims[1]) else x
     y, signs = _stack(rows, _layers(u, dims[1], size), _layers(b, dims[2], size), reflections, fold)
-    return (y.reshape(x.shape), signs.reshape(size, -1, signs.shape[-1])), (0, 0)
+    return (y.reshape(x.shape), signs.reshape(size, signs.shape[0] // max(1, size), signs.shape[-1])), (0, 0)
 
 
 @_stack_backward.register_vmap

@@ -163,7 +163,7 @@ def _faults(path: Path) -> Iterator[None]:
 
 def device() -> str:
     """The processor that trains here, and on how many threads."""
-    return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, threads: {torch.get_num_threads()}"
 
 
 @cache

@@ -35,6 +35,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.schedule not in ("steps", "cosine"):
             raise ValueError(f"schedule must be steps or cosine, got {self.schedule!r}")
+        if not (self.lr > 0 and 0 <= self.momentum < 1 and 0 <= self.warmup < 1):
+            raise ValueError(f"lr must be above 0, momentum and warmup at least 0 and below 1, got {self}")
         if self.batch < 1 or self.iterations < 1:
             raise ValueError(f"batch and iterations must be at least 1, got {self.batch} and {self.iterations}")
 
@@ -150,16 +152,22 @@ def train(
         errors, gradients = members.gradients(inputs, targets)
         optimizer.step(gradients, recipe.rate(step))
         now = time.perf_counter()
-        if on_progress and (now - last > every or step + 1 == recipe.iterations):
-            loss = members.spread(errors.square().mean((1, 2)))
-            on_progress(Progress(step + 1, recipe.iterations, now - start, loss, members.predict))
-            last = now
+        over = step + 1 == recipe.iterations
         if step % _LOOK_EVERY == 0 and not (finite := errors.isfinite().all(2).all(1)).all():
+            over = over or not finite.any()
             kept = finite.nonzero().flatten()
-            members.retire(kept)
-            optimizer.retire(members.parameters, kept)
-            if not len(kept):
-                break
+            if not over:
+                errors = errors[kept]
+                members.retire(kept)
+                optimizer.retire(members.parameters, kept)
+        if on_progress and (over or now - last > every):
+            loss = members.spread(errors.square().mean((1, 2)))
+            on_progress(
+                Progress(recipe.iterations if over else step + 1, recipe.iterations, now - start, loss, members.predict)
+            )
+            last = now
+        if over:
+            break
     members.write_back()
 
 
@@ -170,9 +178,16 @@ def _common(
         raise ValueError(
             f"give as many recipes and seeds as networks: {len(networks)}, {len(recipes)} and {len(seeds)} came"
         )
+    if x.dim() != 2 or y.dim() != 2:
+        raise ValueError(f"x and y must be (n, in) and (n, out), got {tuple(x.shape)} and {tuple(y.shape)}")
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"x and y must have the same rows, at least one: {len(x)} and {len(y)} came")
-    common = {replace(recipe, lr=0.0, weight_decay=0.0) for recipe in recipes}
+    named = dict(networks[0].named_parameters())
+    if frozen := [name for name, parameter in named.items() if not parameter.requires_grad]:
+        raise ValueError(f"every parameter is trained, but {frozen[0]} does not require gradients")
+    if recipes[0].lasso and not next(iter(named), "").endswith("weight"):
+        raise ValueError("lasso needs a network whose first parameter is the weight of a Linear")
+    common = {replace(recipe, lr=1.0, weight_decay=0.0) for recipe in recipes}
     if len(common) > 1:
         raise ValueError("recipes trained together may differ in lr and weight_decay only")
     return common.pop()

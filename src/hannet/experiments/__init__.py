@@ -149,7 +149,7 @@ def _share_out(
 ) -> None:
     context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads, others = max(1, torch.get_num_threads() // jobs), set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, context, _Worker.start, (reports, threads)) as pool:
         with _deaf_to_interrupts():  # and so are the workers, which inherit it: Ctrl-C is answered here
             futures = [
@@ -165,7 +165,7 @@ def _share_out(
                     future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
+            for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
             raise
 

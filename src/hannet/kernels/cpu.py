@@ -4,7 +4,7 @@ import ctypes
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -54,8 +54,7 @@ def _launch(name: str, dtype: torch.dtype, job: Any, parts: int) -> None:
     elif parallel := openmp():
         parallel(address, where, parts, 0)
     else:
-        for done in [_pool(parts).submit(call, where) for _ in range(parts)]:
-            done.result()
+        wait([_pool(parts).submit(call, where) for _ in range(parts)])
 
 
 _Arguments = ctypes.c_int64 * len(FIELDS)
@@ -79,8 +78,8 @@ class _Plan(NamedTuple):
 
 def _shape(x: Sequence[int], u: Sequence[int]) -> tuple[int, int, int, int]:
     """(members, rows, layers, width), whatever dimensions the call leaves out."""
-    members, width = u[0] if len(u) == 3 else 1, u[-1]
-    return members, math.prod(x) // (members * width), 1 if len(u) == 1 else u[-2], width
+    members, leading = (u[0], x[1:-1]) if len(u) == 3 else (1, x[:-1])
+    return members, math.prod(leading), 1 if len(u) == 1 else u[-2], u[-1]
 
 
 def signs_shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype) -> tuple[int, int]:
@@ -155,5 +154,4 @@ def backward(
 
 def describe() -> str:
     """How these kernels run here, in a few words."""
-    team = "the OpenMP threads of PyTorch" if openmp() else "Python threads"
-    return f"Numba, {simd.REGISTER * 8}-bit registers, {torch.get_num_threads()} of {team}"
+    return f"Numba, {simd.REGISTER * 8}-bit registers, {'OpenMP shared with PyTorch' if openmp() else 'Python threads'}"

@@ -302,15 +302,15 @@ def _entries(kind: Any, source: str) -> dict[str, Any]:
     """The three passes as C functions of one Job. Numba's cache watches this file alone: `source` stands for simd.py."""
 
     def forward(job):  # type: ignore[no-untyped-def]
-        assert source
+        _ = source
         _forward(carray(job, 1)[0], address_of(job), kind)
 
     def backward(job):  # type: ignore[no-untyped-def]
-        assert source
+        _ = source
         _backward(carray(job, 1)[0], address_of(job), kind)
 
     def finish(job):  # type: ignore[no-untyped-def]
-        assert source
+        _ = source
         _finish(carray(job, 1)[0], address_of(job), kind)
 
     return {"forward": forward, "backward": backward, "finish": finish}
@@ -319,7 +319,7 @@ def _entries(kind: Any, source: str) -> dict[str, Any]:
 @cache
 def compiled(name: str, dtype: torch.dtype) -> tuple[Any, int]:
     """A pass as something Python can call and as an address; compiled once and cached on disk where that is possible."""
-    kind = np.float32(0) if dtype == torch.float32 else np.float64(0)
+    kind = {torch.float32: np.float32(0), torch.float64: np.float64(0)}[dtype]
     source = f"{simd.REGISTER} {ROWS} {hashlib.sha256(Path(simd.__file__).read_bytes()).hexdigest()}"
     entry, signature = _entries(kind, source)[name], types.void(types.CPointer(Job))
     try:
