@@ -64,7 +64,7 @@ def forward_backward(net: nn.Module, x: Tensor, gradient: Tensor) -> Callable[[]
     return run
 
 
-def compare(candidates: dict[str, Callable[[], object]], seconds: float = 6.0, burst: float = 0.2) -> dict[str, float]:
+def compare(candidates: dict[str, Callable[[], object]], seconds: float = 4.0, burst: float = 0.2) -> dict[str, float]:
     """Median seconds of each candidate. They take turns in bursts, each long enough to find its memory and caches as in training."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():
