@@ -3,7 +3,7 @@
 The paper reports the best test accuracy of ten learning rates: 99.2% for HanNet, 85.3% for FCNet. We train HanNet (width
 100, depth 20), its variant with dense ends (which is what the authors' script trains) and FCNet (width 100, depth 6), and
 report three selections side by side: `paper` as above, `held-out` (the rate with the lowest training loss, so the test
-points decide nothing), and `one recipe` for all seeds.
+points decide nothing), and `one recipe` for all seeds. One seed takes about four and a half minutes on two cores.
 """
 
 import math
