@@ -1,4 +1,6 @@
-"""Inputs for every test of the layers."""
+"""Inputs for every test of the layers, and the command line."""
+
+import sys
 
 import pytest
 import torch
@@ -49,3 +51,18 @@ def make():
         return x.to(dtype), u.to(dtype), None if b is None else b.to(dtype)
 
     return inputs
+
+
+@pytest.fixture
+def hannet(monkeypatch, capsys):
+    """Runs a command line; gives exit code, standard output, standard error."""
+
+    from hannet import cli
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hannet", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return (end.value.code or 0, *capsys.readouterr())
+
+    return call

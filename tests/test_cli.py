@@ -10,19 +10,6 @@ from hannet.experiments import figure1
 
 
 @pytest.fixture
-def hannet(monkeypatch, capsys):
-    """Runs a command line; gives exit code, standard output, standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hannet", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return (end.value.code or 0, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(figure1, "QUICK_ITERATIONS", 10)
     monkeypatch.setattr(figure1, "QUICK_RATES", (0.05,))
@@ -128,4 +115,4 @@ def test_without_matplotlib_too(hannet, tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     code, _, err = hannet("reproduce", "figure1", "--quick", "--out", str(tmp_path))
     assert code == 1
-    assert "pip install 'hannet[experiments]'" in err
+    assert "pip install 'hannet[all]'" in err

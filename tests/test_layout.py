@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "src" / "hannet"
 # From the ground up: a file imports only from files before it. A folder's __init__ may be imported by its own files.
 ORDER = [
     "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.cuda", "ops", "functional", "layers",
-    "models.hannet", "models.mixer", "models.mobilevit", "models", "certify", "surgery", "export", "estimators",
-    "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "members", "train", "runs", "experiments",
-    "experiments.*", "report", "cli",
+    "models.hannet", "models.mixer", "models.mobilevit", "models", "certify", "surgery", "export",
+    "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "optimizers", "members", "train", "runs",
+    "experiments", "experiments.*", "report", "cli",
 ]  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

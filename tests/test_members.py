@@ -6,6 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack
+from hannet.losses import LOSSES
 from hannet.members import Members
 
 NETWORKS = {
@@ -33,6 +34,12 @@ def doubling(network):
     return network
 
 
+def gradients_of(members, x, y):
+    """What the members get wrong, and the gradients of its mean square."""
+    outputs, gradients = members.gradients(x, lambda outputs: LOSSES["mse"].slope(outputs, y))
+    return outputs - y, gradients
+
+
 def alone(network, x, y):
     """Errors of one network, and the gradients of their mean square by autograd."""
     errors = network(x) - y
@@ -51,7 +58,7 @@ def test_errors_and_gradients_are_those_of_each_network_alone(networks):
     for rows in (5, 5, 4):  # again, and another size, because memory is used again
         x, y = torch.randn(3, rows, 3, dtype=torch.double), torch.randn(3, rows, 2, dtype=torch.double)
         kept = x.clone()
-        errors, gradients = members.gradients(x, y)
+        errors, gradients = gradients_of(members, x, y)
         assert torch.equal(x, kept)
         assert set(gradients) == {name for name, _ in networks[0].named_parameters()}
         for index, network in enumerate(networks):
@@ -66,7 +73,7 @@ def test_predicts_what_each_network_predicts_between_the_steps_of_a_training(net
     x, y = torch.randn(3, 5, 3, dtype=torch.double), torch.randn(3, 5, 2, dtype=torch.double)
     points = torch.randn(7, 3, dtype=torch.double)
     kept = points.clone()
-    _, gradients = members.gradients(x, y)
+    _, gradients = gradients_of(members, x, y)
     expected = {name: gradient.clone() for name, gradient in gradients.items()}
     assert_close(members.predict(points), torch.stack([network(points) for network in networks]))
     assert torch.equal(points, kept)
@@ -75,11 +82,11 @@ def test_predicts_what_each_network_predicts_between_the_steps_of_a_training(net
 
 def test_a_nan_member_leaves_the_others_alone(networks):
     x, y = torch.randn(3, 5, 3, dtype=torch.double), torch.randn(3, 5, 2, dtype=torch.double)
-    errors, gradients = Members(networks).gradients(x, y)
+    errors, gradients = gradients_of(Members(networks), x, y)
     with torch.no_grad():
         for parameter in networks[1].parameters():
             parameter.fill_(torch.nan)
-    spoilt, others = Members(networks).gradients(x, y)
+    spoilt, others = gradients_of(Members(networks), x, y)
     assert torch.equal(spoilt[[0, 2]], errors[[0, 2]])
     assert spoilt[1].isnan().all()
     assert all(torch.equal(others[name][[0, 2]], gradients[name][[0, 2]]) for name in gradients)
@@ -91,7 +98,7 @@ def test_zero_counts_as_positive_for_abs():
         network[0].weight.zero_()
         network[0].bias.zero_()
     x, y = torch.randn(2, 5, 3).unbind(0)[0][None], torch.randn(1, 5, 2)
-    _, gradients = Members([network]).gradients(x, y)
+    _, gradients = gradients_of(Members([network]), x, y)
     for name, gradient in alone(network, x[0], y[0])[1].items():
         assert_close(gradients[name][0], gradient)
 
@@ -112,15 +119,18 @@ def test_networks_keep_their_parameters_until_they_are_written_back():
 def test_half_precision_goes_through_autograd(dtype):
     networks = [nn.Sequential(HanStack(6, 2)).to(dtype) for _ in range(2)]
     x, y = torch.randn(2, 5, 6, dtype=dtype), torch.randn(2, 5, 6, dtype=dtype)
-    _, gradients = Members(networks).gradients(x, y)
-    for name, gradient in alone(networks[1], x[1], y[1])[1].items():
+    _, gradients = gradients_of(Members(networks), x, y)
+    outputs = networks[1](x[1])
+    slope = LOSSES["mse"].slope(outputs.detach()[None], y[1:])[0]
+    expected = torch.autograd.grad(outputs, list(networks[1].parameters()), slope)
+    for gradient, (name, _) in zip(expected, networks[1].named_parameters(), strict=True):
         assert_close(gradients[name][1], gradient)
 
 
 @pytest.mark.parametrize("x", [torch.ones(1, 5, 7), torch.ones(1, 5, 6, dtype=torch.float64)])
 def test_inputs_that_do_not_fit_a_stack_are_named(x):
     with pytest.raises(ValueError, match=r"x must be \(..., 6\) in torch.float32, got "):
-        Members([nn.Sequential(HanStack(6, 2))]).gradients(x, x)
+        gradients_of(Members([nn.Sequential(HanStack(6, 2))]), x, x)
 
 
 def test_a_retired_member_keeps_its_parameters_and_predicts_nan():

@@ -27,6 +27,17 @@ def parameters(network):
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
+def batches(seed):
+    """The rows of each batch of 50."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(len(X), generator=generator).split(50)
+
+
+def same_bits(networks, others):
+    return all(torch.equal(parameters(a), parameters(b)) for a, b in zip(networks, others, strict=True))
+
+
 @pytest.fixture(params=BUILD)
 def networks(request):
     return [BUILD[request.param]() for _ in range(3)]
@@ -50,16 +61,49 @@ def test_equals_torchs_own_sgd(networks):
     x, y = X.double(), Y.double()
     train([network], [recipe], [7], x, y)
     optimizer = torch.optim.SGD(expected.parameters(), recipe.lr, momentum=0.8, weight_decay=1e-3)
-    generator, order = torch.Generator().manual_seed(7), []
-    for step in range(recipe.iterations):
-        order = order or list(torch.randperm(len(x), generator=generator).split(50))
-        rows = order.pop(0)
+    for step, rows in zip(range(recipe.iterations), batches(7), strict=False):
         optimizer.param_groups[0]["lr"] = recipe.lr * recipe.rate(step)
         optimizer.zero_grad()
         lasso = recipe.lasso * next(expected.parameters()).norm(dim=1).sum()
         (nn.functional.mse_loss(expected(x[rows]), y[rows]) + lasso).backward()
         optimizer.step()
     assert_close(parameters(network), parameters(expected), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_equals_torchs_own_adam(networks, name, loss):
+    """Each member with a rate and a weight decay of its own, by autograd and torch.optim, in float64."""
+    networks = [network.double() for network in networks]
+    expected, seeds = copy.deepcopy(networks), [7, 8, 7]
+    options = {"optimizer": name.lower(), "loss": loss, "iterations": 60, "schedule": "cosine", "warmup": 0.1}
+    plan = [
+        *recipes(0.01, weight_decay=0.0, **options),
+        *recipes(0.003, weight_decay=0.1, **options),
+        *recipes(0.03, weight_decay=0.01, **options),
+    ]
+    x, y = X.double(), torch.stack([Y[:, 0], 1 - Y[:, 0]], 1).double()
+    train(networks, plan, seeds, x, y)
+    for network, other, recipe, seed in zip(networks, expected, plan, seeds, strict=True):
+        optimizer = getattr(torch.optim, name)(other.parameters(), weight_decay=recipe.weight_decay)
+        for step, rows in zip(range(recipe.iterations), batches(seed), strict=False):
+            optimizer.param_groups[0]["lr"] = recipe.lr * recipe.rate(step)
+            optimizer.zero_grad()
+            getattr(nn.functional, f"{loss}_loss".replace("y_loss", "y"))(other(x[rows]), y[rows]).backward()
+            optimizer.step()
+        assert_close(parameters(network), parameters(other), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_members_equal_the_runs_alone_with_adam(networks, optimizer):
+    alone, seeds = copy.deepcopy(networks), [4, 5, 4]
+    options = {"optimizer": optimizer, "iterations": 100}
+    plan = recipes(0.001, 0.002, **options) + recipes(0.001, weight_decay=0.1, **options)
+    train(networks, plan, seeds, X, Y)
+    for one in zip(alone, plan, seeds, strict=True):
+        train(*([each] for each in one), X, Y)
+    for one, other in zip(networks, alone, strict=True):
+        assert_close(parameters(one), parameters(other), rtol=1e-3, atol=1e-4)
 
 
 def test_training_lowers_the_loss_and_repeats_bit_by_bit(networks):
@@ -69,7 +113,7 @@ def test_training_lowers_the_loss_and_repeats_bit_by_bit(networks):
         train(each, recipes(0.01, 0.01, 0.01), [0, 1, 0], X, Y)
     after = (predict(networks, X) - Y).square().mean((1, 2))
     assert (after < before).all()
-    assert all(torch.equal(parameters(a), parameters(b)) for a, b in zip(networks, again, strict=True))
+    assert same_bits(networks, again)
 
 
 def test_a_diverging_member_goes_alone(networks):
@@ -156,9 +200,13 @@ def test_arguments_that_do_not_fit_together_are_named(arguments, sentence):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"schedule": "linear"}, "schedule must be steps or cosine, got 'linear'"),
+        ({"schedule": "linear"}, "schedule must be steps, cosine or constant, got 'linear'"),
         ({"batch": 0}, "must be at least 1, got 0 and"),
         ({"iterations": 0}, "must be at least 1, got 100 and 0"),
+        ({"optimizer": "rmsprop"}, "optimizer must be sgd, adam or adamw, got 'rmsprop'"),
+        ({"loss": "hinge"}, "loss must be one of mse, cross_entropy, got 'hinge'"),
+        ({"momentum": 1.0}, "lr must be above 0, momentum"),
+        ({"lr": math.nan}, "lr must be above 0"),
     ],
 )
 def test_a_bad_recipe_is_named(arguments, sentence):
@@ -180,3 +228,119 @@ def test_all_members_diverging_end_the_training_and_are_told():
     train([network], recipes(1e9), [0], X, Y, on_progress=told.append)
     assert told[-1].step == told[-1].steps
     assert not told[-1].loss.isfinite().any()
+
+
+def test_a_weight_of_two_is_a_row_twice(networks):
+    network, doubled = networks[0].double(), copy.deepcopy(networks[0]).double()
+    x, y, counts = X[::25].double(), Y[::25].double(), torch.tensor([2, 1]).repeat(5)
+    twice = torch.arange(10).repeat_interleave(counts)
+    train([network], recipes(0.02, iterations=30), [0], x, y, weights=counts.double())  # 15 gradients, over 10 rows
+    train([doubled], recipes(0.03, iterations=30), [0], x[twice], y[twice])
+    assert_close(parameters(network), parameters(doubled), rtol=1e-6, atol=1e-8)
+
+
+def test_rows_of_weight_zero_teach_nothing(networks):
+    others = copy.deepcopy(networks)
+    weights = (torch.arange(len(X)) % 3 > 0).float()
+    for each, y in ((networks, Y), (others, torch.where(weights[:, None] > 0, Y, 1e3))):
+        train(each, recipes(0.01, 0.01, 0.01), [0, 1, 2], X, y, weights=weights)
+    assert same_bits(networks, others)
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"loss": "cross_entropy"}])
+def test_weights_of_one_change_no_bit(networks, options):
+    others, plan = copy.deepcopy(networks), recipes(0.01, 0.01, 0.002, iterations=50, **options)
+    train(networks, plan, [0, 1, 2], X, Y)
+    train(others, plan, [0, 1, 2], X, Y, weights=torch.ones(len(X)))
+    assert same_bits(networks, others)
+
+
+def test_each_member_trains_on_its_own_rows(networks):
+    alone, plan, seeds = copy.deepcopy(networks), recipes(0.01, 0.02, 0.01, iterations=100), [4, 4, 5]
+    rows, weights = torch.stack([torch.randperm(len(X))[:120] for _ in networks]), torch.rand(len(X))
+    train(networks, plan, seeds, X, Y, rows=rows, weights=weights)
+    for network, recipe, seed, mine in zip(alone, plan, seeds, rows, strict=True):
+        train([network], [recipe], [seed], X[mine], Y[mine], weights=weights[mine])
+    for one, other in zip(networks, alone, strict=True):
+        assert_close(parameters(one), parameters(other), rtol=1e-3, atol=1e-4)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_batches_before_each_step(networks):
+    others, steps, epochs = copy.deepcopy(networks), [], []
+    plan, seeds = recipes(0.01, 0.02, 0.002, iterations=17), [0, 1, 2]  # five batches an epoch, two are left over
+    train(others, plan, seeds, X, Y, on_progress=lambda progress: steps.append(progress.loss), every=0)
+
+    def note(epoch):
+        epochs.append((epoch.number, epoch.epochs, epoch.loss, epoch.predict(X), epoch.seconds))
+
+    train(networks, plan, seeds, X, Y, on_epoch=note)
+    assert same_bits(networks, others)
+    assert [epoch[:2] for epoch in epochs] == [(1, 3), (2, 3), (3, 3)]
+    for number, _, loss, prediction, _ in epochs:
+        assert_close(loss, torch.stack(steps[5 * number - 5 : 5 * number]).mean(0))
+        assert prediction.shape == (3, 250, 2)
+    first = (epochs[0][3][0][next(batches(0))] - Y[next(batches(0))]).square().mean()
+    assert first != steps[0][0]  # predictions are those after the step
+    assert 0 < epochs[0][4] < epochs[2][4]
+
+
+def test_stop_ends_the_training_and_keep_is_what_networks_end_with(networks):
+    stopped, last, told = copy.deepcopy(networks), copy.deepcopy(networks), []
+    plan, seeds = recipes(0.01, 0.02, 0.002, iterations=25), [0, 1, 2]
+    train(last, plan, seeds, X, Y)
+    train(
+        stopped, plan, seeds, X, Y, on_epoch=lambda epoch: epoch.number == 3 and epoch.stop(), on_progress=told.append
+    )
+    assert told[-1].step == told[-1].steps
+    kept = {}
+
+    def keep(epoch):
+        if epoch.number in (1, 3):
+            better = torch.tensor([epoch.number == 3, True, False])
+            epoch.keep(better)
+            kept.update({epoch.number: epoch.predict(X)})
+
+    train(networks, plan, seeds, X, Y, on_epoch=keep)
+    assert same_bits(networks[:2], stopped[:2])
+    assert same_bits(networks[2:], last[2:])
+    assert not any(same_bits([one], [other]) for one, other in zip(stopped, last, strict=True))
+    assert_close(predict(networks, X)[:2], kept[3][:2])
+
+
+@pytest.mark.parametrize("rates", [(0.01, 1e9, 0.01), (1e9, 1e9, 1e9)])
+def test_a_member_that_was_kept_before_it_diverged_ends_so(networks, rates):
+    """One batch an epoch: the first step still gives numbers; step 101 finds that the next did not."""
+    once, longer, epochs = copy.deepcopy(networks), copy.deepcopy(networks), []
+    options = {"batch": 250, "milestones": ()}
+    train(once, recipes(*rates, iterations=1, **options), [0, 1, 2], X, Y)
+    train(longer, recipes(*rates, iterations=150, **options), [0, 1, 2], X, Y)
+
+    def keep(epoch):
+        if epoch.number in (1, 150):
+            epochs.append(epoch)
+            epoch.keep(torch.tensor([epoch.number == 150, True, False]))
+
+    train(networks, recipes(*rates, iterations=200, **options), [0, 1, 2], X, Y, on_epoch=keep)
+    assert same_bits(networks[1:2], once[1:2])
+    if rates[0] < 1:
+        assert epochs[1].loss.isnan().tolist() == [False, True, False]
+        assert epochs[1].predict(X).isnan().all(2).all(1).tolist() == [False, True, False]
+        assert_close(parameters(networks[0]), parameters(longer[0]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"rows": torch.zeros(3, 4).long()}, r"rows must be \(members, at least one row\), got \(3, 4\) for 2 members"),
+        ({"rows": torch.zeros(4).long()}, r"rows must be \(members, at least one row\), got \(4,\)"),
+        ({"rows": torch.zeros(2, 0).long()}, r"at least one row\), got \(2, 0\)"),
+        ({"rows": torch.full((2, 3), 250)}, "int64 indices below 250, got torch.int64 up to 250"),
+        ({"rows": torch.tensor([[0], [-1]])}, "int64 indices below 250"),
+        ({"rows": torch.zeros(2, 4)}, "got torch.float32"),
+        ({"weights": torch.ones(249)}, r"weights must be \(250,\), one a row of x, got \(249,\)"),
+        ({"weights": torch.ones(250, 1)}, r"got \(250, 1\)"),
+    ],
+)
+def test_rows_and_weights_that_do_not_fit_are_named(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        train([FCNet(2, 2, 4, 1), FCNet(2, 2, 4, 1)], recipes(0.1, 0.2), [0, 1], X, Y, **arguments)

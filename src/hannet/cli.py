@@ -42,7 +42,7 @@ def main() -> None:
     except (DataError, StoreError) as error:
         _stop(str(error), 1)
     except ModuleNotFoundError as error:
-        _stop(f"this command needs the package {error.name}: pip install 'hannet[experiments]'", 1)
+        _stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -67,9 +67,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 @app.command(epilog="Example: hannet reproduce figure1 --seeds 5")
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="What to reproduce: figure1, recipe or smallest.")],
-    seeds: Annotated[str, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).")] = "1",
+    experiment: Annotated[str, typer.Argument(help="What to reproduce: figure1, recipe, smallest or table9.")],
+    seeds: Annotated[
+        str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: 1; table9: 5]")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few iterations, to see it work; kept apart.")] = False,
+    only: Annotated[str, typer.Option(help="Parts of it, such as bikesharing,skillcraft of table9.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for results.  [default: hannet-results/EXPERIMENT]")] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes to train in.  [default: one a thread of PyTorch]")
@@ -86,7 +89,11 @@ def reproduce(
         raise typer.BadParameter(
             f"{experiment!r} is not one of {', '.join(experiments.NAMES)}", param_hint="experiment"
         )
-    plan = experiments.load(experiment, parse_seeds(seeds), quick)
+    parts = [part.strip() for part in only.split(",") if part.strip()]
+    try:
+        plan = experiments.load(experiment, parse_seeds(seeds) if seeds is not None else None, quick, parts)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--only") from error
     folder = out or Path("hannet-results", plan.name)
     try:
         store = Store(folder)
@@ -150,6 +157,53 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     _console().print(table)
 
 
+data = typer.Typer(
+    help="Data sets of the paper's experiments: what they are, and getting them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(data, name="data", epilog="Example: hannet data list")
+
+
+@data.command("list", epilog="Example: hannet data list --json")
+def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the data sets: rows x features, what is predicted, on what terms, and whether they are here."""
+    from rich.table import Table
+
+    from .data.fetch import where
+    from .data.regression import SETS
+
+    keys = ("name", "title", "origin", "terms", "rows", "features", "target", "task", "quirks")
+    facts = [
+        {key: getattr(source, key) for key in keys} | {"url": source.file.url, "where": where(source.file)}
+        for source in SETS.values()
+    ]
+    if as_json:
+        print(json.dumps(facts))
+        return
+    table = Table("name", "rows x features", "task", "target", "terms", "where")
+    for fact in facts:
+        size = f"{fact['rows']:,} x {len(fact['features'])}"
+        table.add_row(fact["name"], size, *(fact[key] for key in ("task", "target", "terms", "where")))
+    _console().print(table)
+
+
+@data.command("get", epilog="Example: hannet data get bikesharing parkinsons")
+def get_data(
+    names: Annotated[list[str], typer.Argument(help="Names from `hannet data list`, or all.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object of names and paths.")] = False,
+) -> None:
+    """Download data sets that are not here yet, check them, and print their paths."""
+    from .data.fetch import find
+    from .data.regression import SETS
+
+    wanted = list(SETS) if names == ["all"] else list(dict.fromkeys(names))
+    if unknown := [name for name in wanted if name not in SETS]:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(SETS)}, all", param_hint="names")
+    paths = {name: str(find(SETS[name].file)) for name in wanted}
+    print(json.dumps(paths) if as_json else "\n".join(paths.values()))
+
+
 def _console() -> Any:
     from rich.console import Console
 
@@ -191,7 +245,7 @@ def describe(progress: "Progress") -> str:
     status = progress.status
     parts = [
         f"{status.label} [{progress.group}/{progress.groups}] {status.step:,}/{status.steps:,}",
-        f"{status.rate:,.0f} it/s",
+        f"{status.rate:,.{0 if status.rate >= 10 else 1}f} {status.unit}/s",
     ]
     if status.metrics:
         parts.append(status.metrics)

@@ -4,7 +4,7 @@ The modules that our own networks consist of are run and differentiated here, in
 small networks autograd and fresh memory take as long as the arithmetic. Any other module goes through vmap and autograd.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Protocol
 
@@ -25,6 +25,8 @@ class Members:
     def __init__(self, networks: Sequence[nn.Module]):
         self.networks = list(networks)
         self.alive = torch.arange(len(networks))
+        self._kept: Named = {}
+        self._has_kept = torch.zeros(len(networks), dtype=torch.bool)
         state, self._buffers = stack_module_state(self.networks)
         self._skeleton = deepcopy(networks[0]).to("meta")
         self._set({name: p.detach() for name, p in state.items()})
@@ -54,17 +56,32 @@ class Members:
         self._buffers = {name: buffer[kept] for name, buffer in self._buffers.items()}
         self._set({name: p[kept] for name, p in self.parameters.items()})
 
-    def gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Named]:
-        """What the members get wrong, (members, batch, out), and the gradients of each one's mean square of that."""
+    @property
+    def complete(self) -> bool:
+        """Whether no member is retired."""
+        return len(self.alive) == len(self.networks)
+
+    @torch.no_grad()
+    def keep(self, better: Tensor) -> None:
+        """Remembers the parameters of these members (a mask over the networks) for `write_back`."""
+        mine = better[self.alive].nonzero().flatten()
+        for name, p in self.parameters.items():
+            if name not in self._kept:
+                self._kept[name] = p.new_full((len(self.networks), *p.shape[1:]), torch.nan)
+            self._kept[name][self.alive[mine]] = p[mine]
+        self._has_kept = self._has_kept | better
+
+    def gradients(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> tuple[Tensor, Named]:
+        """Outputs of all members for x (members, batch, in), and the gradients of a loss whose slope there is `slope`."""
         if self._steps is None:
-            return self._by_autograd(x, y)
+            return self._by_autograd(x, slope)
         with torch.no_grad():
-            errors = _forward(self._steps, x) - y
+            outputs = _forward(self._steps, x)
             gradients: Named = {}
-            gradient = errors * (2 / errors[0].numel())
+            gradient = slope(outputs)
             for step in reversed(self._steps):
                 gradient = step.backward(gradient, gradients)
-            return errors, gradients
+            return outputs, gradients
 
     def _mapped(self, parameters: Named, x: Tensor) -> Tensor:
         def single(parameters: Named, buffers: Named, x: Tensor) -> Tensor:
@@ -72,18 +89,19 @@ class Members:
 
         return vmap(single)(parameters, self._buffers, x)
 
-    def _by_autograd(self, x: Tensor, y: Tensor) -> tuple[Tensor, Named]:
+    def _by_autograd(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> tuple[Tensor, Named]:
         leaves = {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
-        errors = self._mapped(leaves, x) - y
-        gradients = torch.autograd.grad(errors.square().mean((1, 2)).sum(), list(leaves.values()))
-        return errors.detach(), dict(zip(leaves, gradients, strict=True))
+        outputs = self._mapped(leaves, x)
+        gradients = torch.autograd.grad(outputs, list(leaves.values()), slope(outputs.detach()))
+        return outputs.detach(), dict(zip(leaves, gradients, strict=True))
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Gives every living member's network its parameters."""
+        """Gives every living member's network its parameters: those kept last, else the present ones."""
         for index, network in enumerate(self.alive.tolist()):
+            source, place = (self._kept, network) if self._has_kept[network] else (self.parameters, index)
             for name, parameter in self.networks[network].named_parameters():
-                parameter.copy_(self.parameters[name][index])
+                parameter.copy_(source[name][place])
 
 
 class _Step(Protocol):

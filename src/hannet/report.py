@@ -56,7 +56,7 @@ def summary(table: Table, records: Mapping[str, Record]) -> dict[str, Any]:
         "title": table.title,
         "rows": [dict(row) for row in table.rows],
         "notes": list(table.notes),
-        "records": [asdict(record) for record in records.values()],
+        "records": [{k: v for k, v in asdict(record).items() if k != "curves"} for record in records.values()],
     }
 
 
@@ -65,8 +65,8 @@ def save(stem: Path, table: Table, records: Mapping[str, Record], figure: "Figur
     contents = {
         ".md": markdown(table).encode(),
         ".json": (json.dumps(summary(table, records), indent=1, allow_nan=False) + "\n").encode(),
-        ".png": _image(figure, "png"),
-        ".svg": _image(figure, "svg"),
+        ".png": image(figure, "png"),
+        ".svg": image(figure, "svg"),
     }
     paths = [stem.with_name(stem.name + suffix) for suffix in contents]
     for path, content in zip(paths, contents.values(), strict=True):
@@ -74,7 +74,8 @@ def save(stem: Path, table: Table, records: Mapping[str, Record], figure: "Figur
     return paths
 
 
-def _image(figure: "Figure", form: str) -> bytes:
+def image(figure: "Figure", form: str) -> bytes:
+    """The picture as a png or svg file; equal pictures are equal files."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()

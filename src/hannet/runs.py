@@ -8,7 +8,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from importlib import metadata
@@ -43,7 +43,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Record:
-    """What one run gave, where, when and with which versions. metrics: a number, or None for one that is not finite."""
+    """What one run gave, where, when and with which versions. metrics: a number, or None for one that is not finite.
+
+    curves: numbers an epoch, for pictures; four significant digits.
+    """
 
     key: str
     experiment: str
@@ -55,22 +58,36 @@ class Record:
     versions: Mapping[str, str]
     commit: str | None
     when: str
+    curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: Run, metrics: Mapping[str, float], seconds: float) -> "Record":
+    def of(
+        cls, run: Run, metrics: Mapping[str, float], seconds: float, curves: Mapping[str, Sequence[float]] | None = None
+    ) -> "Record":
         """The record of a run that just ended on this machine."""
         return cls(
             key=run.key,
             experiment=run.experiment,
             config=run.config,
             seed=run.seed,
-            metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
+            metrics={name: _finite(value) for name, value in metrics.items()},
             seconds=round(seconds, 3),
             device=device(),
             versions=versions(),
             commit=commit(),
             when=datetime.now(UTC).isoformat(timespec="seconds"),
+            curves={
+                name: [_finite(float(f"{value:.4g}")) for value in curve] for name, curve in (curves or {}).items()
+            },
         )
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in asdict(record).items() if name != "curves" or value}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 class Store:
@@ -112,7 +129,7 @@ class Store:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records, all or none of them. Raises StoreError if the disk is full or the store cannot be written."""
-        text = "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in records).encode()
+        text = "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode()
         with _faults(self.path), self._lock(), self.path.open("ab+", buffering=0) as file:
             whole = self.path.read_bytes().rfind(b"\n") + 1
             file.truncate(whole)

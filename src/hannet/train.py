@@ -3,19 +3,25 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from . import losses
 from .members import Members
+from .optimizers import SGD, Adam, Optimizer
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. Learning rates follow `schedule`: "steps" (x factor at each milestone) or "cosine" (to 0).
+    """How a network is trained.
 
+    schedule: "steps" (the rate x factor at each milestone), "cosine" (to 0) or "constant".
+
+    optimizer: "sgd" (with momentum), "adam", or "adamw" (weight decay decoupled from the gradient).
+    loss: "mse", or "cross_entropy" of targets that are probabilities of classes.
     warmup: the share of all iterations over which the rate rises linearly from 0.
     lasso: strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few units
     that look at the input.
@@ -31,10 +37,16 @@ class Recipe:
     lasso: float = 0.0
     batch: int = 100
     iterations: int = 40_000
+    optimizer: str = "sgd"
+    loss: str = "mse"
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("steps", "cosine"):
-            raise ValueError(f"schedule must be steps or cosine, got {self.schedule!r}")
+        if self.optimizer not in ("sgd", "adam", "adamw"):
+            raise ValueError(f"optimizer must be sgd, adam or adamw, got {self.optimizer!r}")
+        if self.loss not in losses.LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(losses.LOSSES)}, got {self.loss!r}")
+        if self.schedule not in ("steps", "cosine", "constant"):
+            raise ValueError(f"schedule must be steps, cosine or constant, got {self.schedule!r}")
         if not (self.lr > 0 and 0 <= self.momentum < 1 and 0 <= self.warmup < 1):
             raise ValueError(f"lr must be above 0, momentum and warmup at least 0 and below 1, got {self}")
         if self.batch < 1 or self.iterations < 1:
@@ -51,6 +63,8 @@ class Recipe:
             return (step + 1) / (self.warmup * self.iterations)
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
+        if self.schedule == "constant":
+            return 1.0
         return self.factor ** sum(done >= milestone for milestone in self.milestones)
 
 
@@ -68,62 +82,51 @@ class Progress:
     predict: Callable[[Tensor], Tensor]
 
 
+@dataclass
+class Epoch:
+    """The end of one pass over the training rows.
+
+    loss: (members,), the mean over the pass, measured before each step; predict: x (n, in) -> (members, n, out), without
+    gradients. Both are NaN for the retired. `keep(better)` remembers the present parameters of those members, for the
+    networks to end with instead of the last; `stop()` ends the training here.
+    """
+
+    number: int
+    epochs: int
+    seconds: float
+    loss: Tensor
+    predict: Callable[[Tensor], Tensor]
+    keep: Callable[[Tensor], None]
+    stopped: bool = field(default=False, init=False)
+
+    def stop(self) -> None:
+        """End the training here."""
+        self.stopped = True
+
+
+_GATHER = 64  # batches that are gathered at once
+
+
 class _Batches:
     """Shuffled batches without end.  Members of one seed see the same; a last batch that is not full is left out."""
 
-    def __init__(self, x: Tensor, y: Tensor, seeds: Sequence[int], batch: int):
-        self.x, self.y, self.seeds, self.batch = x, y, list(seeds), min(batch, len(x))
+    def __init__(self, columns: Sequence[Tensor], rows: Tensor | None, seeds: Sequence[int], batch: int):
+        self.columns, self.rows, self.seeds = columns, rows, list(seeds)
+        self.n = len(columns[0]) if rows is None else rows.shape[1]
+        self.batch = min(batch, self.n)
+        self.per_epoch = self.n // self.batch
         self.generators = {seed: torch.Generator().manual_seed(seed) for seed in seeds}
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pairs (members, batch, in), (members, batch, out)."""
-        batches = len(self.x) // self.batch
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        """Of every column (n, ...) a part (members, batch, ...)."""
         while True:
-            drawn = {seed: torch.randperm(len(self.x), generator=g) for seed, g in self.generators.items()}
-            rows = torch.stack([drawn[seed] for seed in self.seeds])[:, : batches * self.batch]
-            order = rows.view(len(self.seeds), batches, self.batch).transpose(0, 1)
-            yield from zip(self.x[order], self.y[order], strict=True)
-
-
-class _SGD:
-    """Stochastic gradient descent with momentum, a rate and a weight decay for each member."""
-
-    def __init__(self, parameters: dict[str, Tensor], recipes: Sequence[Recipe]):
-        self.momentum, self.lasso = recipes[0].momentum, recipes[0].lasso
-        self.velocities = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        self.lr, self.decay = (
-            torch.tensor([getattr(recipe, name) for recipe in recipes]) for name in ("lr", "weight_decay")
-        )
-        self.retire(parameters, torch.arange(len(recipes)))
-
-    def retire(self, parameters: dict[str, Tensor], kept: Tensor) -> None:
-        """Goes on with these members, whose parameters now are `parameters`."""
-        self.parameters = list(parameters.values())
-        self.velocities = {name: v[kept] for name, v in self.velocities.items()}
-        self.lr, self.decay = self.lr[kept], self.decay[kept]
-        self.decays = self._each(self.decay) if self.decay.any() else None
-        self.rate: float | None = None
-
-    def _each(self, values: Tensor) -> list[Tensor]:
-        return [values.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
-
-    @torch.no_grad()
-    def step(self, named: dict[str, Tensor], rate: float) -> None:
-        velocities = list(self.velocities.values())
-        gradients = [named[name] for name in self.velocities]
-        if rate != self.rate:
-            self.rate, self.steps = rate, self._each(-rate * self.lr)
-        if self.lasso:
-            first = self.parameters[0]
-            norms = first.norm(dim=-1, keepdim=True).clamp_min(
-                1e-3
-            )  # a row near 0 rests there instead of jumping over it
-            gradients[0].add_(first / norms, alpha=self.lasso)
-        if self.decays:
-            gradients = list(torch._foreach_addcmul(gradients, self.parameters, self.decays))
-        torch._foreach_mul_(velocities, self.momentum)
-        torch._foreach_add_(velocities, gradients)
-        torch._foreach_addcmul_(self.parameters, velocities, self.steps)
+            drawn = {seed: torch.randperm(self.n, generator=g) for seed, g in self.generators.items()}
+            order = torch.stack([drawn[seed] for seed in self.seeds])
+            if self.rows is not None:
+                order = self.rows.gather(1, order)
+            order = order[:, : self.per_epoch * self.batch].view(len(self.seeds), self.per_epoch, self.batch)
+            for some in order.transpose(0, 1).split(_GATHER):
+                yield from map(list, zip(*(column[some] for column in self.columns), strict=True))
 
 
 def train(
@@ -133,42 +136,96 @@ def train(
     x: Tensor,
     y: Tensor,
     *,
+    rows: Tensor | None = None,
+    weights: Tensor | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     every: float = 0.5,
 ) -> None:
-    """Trains networks of one shape together, in place, by SGD on the mean squared error.
+    """Trains networks of one shape together, in place.
 
-    x: (n, in); y: (n, out). Recipes may differ in lr and weight_decay; a seed fixes the order of the batches, so that a
-    network's result does not depend on its company. A member whose loss is no longer finite is retired as it stands.
-    `on_progress` is called about every `every` seconds and at the end. Raises ValueError where the arguments do not fit together.
+    x: (n, in); y: (n, out); weights: (n,), of the rows in the loss. Recipes may differ in lr and weight_decay; a seed fixes
+    the order of the batches, so that a network's result does not depend on its company. rows: (members, m), the rows of x
+    and y that each member trains on (default: all). A member whose loss is no longer finite is retired as it stands.
+    `on_progress` is called about every `every` seconds and at the end, `on_epoch` after each pass over the rows.
+    Raises ValueError where the arguments do not fit together.
     """
     recipe = _common(networks, recipes, seeds, x, y)
-    members = Members(networks)
-    optimizer = _SGD(members.parameters, recipes)
-    start = last = time.perf_counter()
-    batches = _Batches(x, y, seeds, recipe.batch)
-    for step, batch in zip(range(recipe.iterations), batches, strict=False):
-        inputs, targets = batch if len(members.alive) == len(networks) else (part[members.alive] for part in batch)
-        errors, gradients = members.gradients(inputs, targets)
-        optimizer.step(gradients, recipe.rate(step))
-        now = time.perf_counter()
-        over = step + 1 == recipe.iterations
-        if step % _LOOK_EVERY == 0 and not (finite := errors.isfinite().all(2).all(1)).all():
-            over = over or not finite.any()
+    _check(len(networks), x, rows, weights)
+    columns = [x, y] if weights is None else [x, y, weights]
+    _Training(networks, recipes, recipe, _Batches(columns, rows, seeds, recipe.batch)).run(on_epoch, on_progress, every)
+
+
+class _Training:
+    def __init__(self, networks: Sequence[nn.Module], recipes: Sequence[Recipe], recipe: Recipe, batches: _Batches):
+        self.recipe, self.batches = recipe, batches
+        self.members = Members(networks)
+        self.optimizer = _optimizer(self.members.parameters, recipes)
+        self.loss = losses.LOSSES[recipe.loss]
+        self.sum = torch.zeros(len(networks), dtype=torch.float64)
+        self.start = time.perf_counter()
+
+    def run(
+        self,
+        on_epoch: Callable[[Epoch], None] | None,
+        on_progress: Callable[[Progress], None] | None,
+        every: float,
+    ) -> None:
+        iterations, per_epoch, last = self.recipe.iterations, self.batches.per_epoch, self.start
+        for step, batch in zip(range(1, iterations + 1), self.batches, strict=False):
+            losses, over = self._step(step, batch, on_epoch is not None)
+            if on_epoch and step % per_epoch == 0:
+                over = self._epoch(step // per_epoch, on_epoch) or over
+            over = over or step == iterations
+            now = time.perf_counter()
+            if on_progress and (over or now - last > every):
+                reached = iterations if over else step
+                loss = self.members.spread(losses())
+                on_progress(Progress(reached, iterations, now - self.start, loss, self.members.predict))
+                last = now
+            if over:
+                break
+        self.members.write_back()
+
+    def _step(self, step: int, batch: list[Tensor], summed: bool) -> tuple[Callable[[], Tensor], bool]:
+        """One step. Returns how to get the living members' losses, and whether no member lives."""
+        members, recipe = self.members, self.recipe
+        x, *targets = batch if members.complete else [part[members.alive] for part in batch]
+        outputs, gradients = members.gradients(x, lambda outputs: self.loss.slope(outputs, *targets))
+        if recipe.lasso:
+            first = next(iter(members.parameters))
+            _add_lasso(gradients[first], members.parameters[first], recipe.lasso)
+        self.optimizer.step(gradients, recipe.rate(step - 1))
+        if summed:
+            self.sum += members.spread(self.loss.value(outputs, *targets))
+        if step % _LOOK_EVERY == 1 and not (finite := outputs.isfinite().all(2).all(1)).all():
             kept = finite.nonzero().flatten()
-            if not over:
-                errors = errors[kept]
-                members.retire(kept)
-                optimizer.retire(members.parameters, kept)
-        if on_progress and (over or now - last > every):
-            loss = members.spread(errors.square().mean((1, 2)))
-            on_progress(
-                Progress(recipe.iterations if over else step + 1, recipe.iterations, now - start, loss, members.predict)
-            )
-            last = now
-        if over:
-            break
-    members.write_back()
+            if not len(kept):
+                return lambda: self.loss.value(outputs, *targets), True
+            members.retire(kept)
+            self.optimizer.retire(members.parameters, kept)
+            return lambda: self.loss.value(outputs, *targets)[kept], False
+        return lambda: self.loss.value(outputs, *targets), False
+
+    def _epoch(self, number: int, on_epoch: Callable[[Epoch], None]) -> bool:
+        mean, self.sum = self.sum / self.batches.per_epoch, torch.zeros_like(self.sum)
+        seconds, epochs = time.perf_counter() - self.start, self.recipe.iterations // self.batches.per_epoch
+        epoch = Epoch(number, epochs, seconds, mean.float(), self.members.predict, self.members.keep)
+        on_epoch(epoch)
+        return epoch.stopped
+
+
+def _optimizer(parameters: dict[str, Tensor], recipes: Sequence[Recipe]) -> Optimizer:
+    lr, decay = (torch.tensor([getattr(recipe, name) for recipe in recipes]) for name in ("lr", "weight_decay"))
+    if recipes[0].optimizer == "sgd":
+        return SGD(parameters, lr, decay, recipes[0].momentum)
+    return Adam(parameters, lr, decay, decoupled=recipes[0].optimizer == "adamw")
+
+
+@torch.no_grad()
+def _add_lasso(gradient: Tensor, weight: Tensor, strength: float) -> None:
+    norms = weight.norm(dim=-1, keepdim=True).clamp_min(1e-3)  # a row near 0 rests there instead of jumping over it
+    gradient.add_(weight / norms, alpha=strength)
 
 
 def _common(
@@ -191,6 +248,15 @@ def _common(
     if len(common) > 1:
         raise ValueError("recipes trained together may differ in lr and weight_decay only")
     return common.pop()
+
+
+def _check(members: int, x: Tensor, rows: Tensor | None, weights: Tensor | None) -> None:
+    if rows is not None and (rows.dim() != 2 or len(rows) != members or not rows.numel()):
+        raise ValueError(f"rows must be (members, at least one row), got {tuple(rows.shape)} for {members} members")
+    if rows is not None and not (rows.dtype == torch.int64 and rows.min() >= 0 and rows.max() < len(x)):
+        raise ValueError(f"rows must be int64 indices below {len(x)}, got {rows.dtype} up to {rows.max()}")
+    if weights is not None and weights.shape != x.shape[:1]:
+        raise ValueError(f"weights must be ({len(x)},), one a row of x, got {tuple(weights.shape)}")
 
 
 def predict(networks: Sequence[nn.Module], x: Tensor) -> Tensor:

@@ -133,8 +133,7 @@ def test_ctrl_c_ends_in_one_sentence_and_the_rerun_goes_on(tmp_path):
 def test_of_several_starts_the_one_that_fits_best_is_kept(tiny):
     run = tiny._run("HanNet", RECIPES["HanNet"], 3, restarts=3)
     starts = [Run(run.experiment, {**run.config, "restarts": 1}, seed) for seed in (3, 1003, 2003)]
-    ((kept, network),) = tiny.compute([run], silent)
-    alone = tiny.compute(starts, silent)
-    best, model = min(alone, key=lambda outcome: outcome[0]["train_loss"])
-    assert kept == best
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), model.parameters(), strict=True))
+    (kept,) = tiny.compute([run], silent)
+    best = min(tiny.compute(starts, silent), key=lambda result: result.metrics["train_loss"])
+    assert kept.metrics == best.metrics
+    assert all(torch.equal(a, b) for a, b in zip(kept.model.parameters(), best.model.parameters(), strict=True))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -23,7 +23,7 @@ from ..runs import Record, Run, Store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = ("figure1", "recipe", "smallest")
+NAMES = ("figure1", "recipe", "smallest", "table9")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Status:
     steps: int
     rate: float  # steps a second
     metrics: str
+    unit: str = "it"  # what a step is
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,20 @@ class Progress:
     status: Status
 
 
-Result = tuple[Mapping[str, float], nn.Module]
+@dataclass(frozen=True)
+class Result:
+    """What one run gave. model: weights to keep, if any; curves: numbers an epoch, for pictures."""
+
+    metrics: Mapping[str, float]
+    model: nn.Module | None = None
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class Experiment(Protocol):
     """What `hannet reproduce` asks of an experiment."""
 
     name: str
+    draws_models: bool  # whether its picture needs the weights of its runs
 
     def groups(self) -> list[list[Run]]:
         """The runs, in the groups that train together; a run may stand in several groups."""
@@ -73,7 +81,7 @@ class Experiment(Protocol):
         """Expected time of a run, in any unit."""
 
     def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
-        """Metrics and model of each run of one group."""
+        """The results of one group's runs."""
 
     def table(self, records: Mapping[str, Record]) -> Table:
         """Ours beside the paper's. records: by the key of their run, all runs among them."""
@@ -82,10 +90,16 @@ class Experiment(Protocol):
         """The picture, from the store's records and models."""
 
 
-def load(name: str, seeds: Sequence[int], quick: bool) -> Experiment:
-    """The experiment of that name, imported now."""
-    module = import_module(f".{name}", __package__)
-    return cast("Experiment", module.Experiment(tuple(seeds), quick))
+def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str] = ()) -> Experiment:
+    """The experiment of that name, imported now. seeds: None for as many as the paper's table averages over.
+
+    only: the parts of it to run, for experiments that have parts. Raises ValueError if there are no such parts.
+    """
+    kind = import_module(f".{name}", __package__).Experiment
+    known = getattr(kind, "parts", ())
+    if wrong := [part for part in only if part not in known]:
+        raise ValueError(f"{wrong[0]!r} is not a part of {name}, which has {', '.join(known) or 'no parts'}")
+    return cast("Experiment", kind(tuple(seeds or range(kind.trials)), quick, *([tuple(only)] if only else [])))
 
 
 def perform(experiment: Experiment, store: Store, on_progress: Callable[[Progress], None], jobs: int = 1) -> int:
@@ -93,7 +107,7 @@ def perform(experiment: Experiment, store: Store, on_progress: Callable[[Progres
 
     Several jobs are processes, each on its share of the threads: for small networks that is faster than threads inside.
     """
-    groups = sorted(_pending(experiment.groups(), store), key=lambda group: -sum(map(experiment.cost, group)))
+    groups = sorted(_pending(experiment, store), key=lambda group: -sum(map(experiment.cost, group)))
     track = _Tracker([sum(map(experiment.cost, group)) for group in groups], on_progress)
     if min(jobs, len(groups)) > 1:
         _share_out(experiment, store, groups, track, min(jobs, len(groups)))
@@ -124,9 +138,11 @@ def _compute(experiment: Experiment, store: Store, group: Sequence[Run], report:
     began = time.perf_counter()
     results = experiment.compute(group, report)
     share = (time.perf_counter() - began) / len(group)
-    for run, (_, model) in zip(group, results, strict=True):
-        store.save_model(run, model)
-    store.append([Record.of(run, metrics, share) for run, (metrics, _) in zip(group, results, strict=True)])
+    pairs = list(zip(group, results, strict=True))
+    for run, result in pairs:
+        if result.model is not None:
+            store.save_model(run, result.model)
+    store.append([Record.of(run, result.metrics, share, result.curves) for run, result in pairs])
 
 
 class _Worker:
@@ -182,8 +198,10 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _pending(groups: Sequence[Sequence[Run]], store: Store) -> list[list[Run]]:
+def _pending(experiment: Experiment, store: Store) -> list[list[Run]]:
     """The groups without the runs that are there already or stand in an earlier group; empty groups left out."""
-    missing = {run.key: run for run in store.missing((run for group in groups for run in group), models=True)}
+    groups = experiment.groups()
+    runs = (run for group in groups for run in group)
+    missing = {run.key: run for run in store.missing(runs, models=experiment.draws_models)}
     pending = [[missing.pop(run.key) for run in group if run.key in missing] for group in groups]
     return [group for group in pending if group]

@@ -58,6 +58,8 @@ class Experiment:
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
     paper: ClassVar[Mapping[str, float]] = PAPER
     drawn: ClassVar[tuple[str, str]] = ("HanNet", "FCNet")
+    draws_models: ClassVar[bool] = True
+    trials: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
@@ -115,7 +117,8 @@ class Experiment:
         for run in group:
             mine = islice(outcomes, run.config.get("restarts", 1))
             loss, train, test, network = min(mine, key=lambda outcome: _worst_if_nan(outcome[0]))
-            results.append(({"train_loss": loss, "train_accuracy": train, "test_accuracy": test}, network))
+            metrics = {"train_loss": loss, "train_accuracy": train, "test_accuracy": test}
+            results.append(Result(metrics, network))
         return results
 
     def table(self, records: Mapping[str, Record]) -> Table:

@@ -1,0 +1,95 @@
+"""Gradient steps for members: parameters (members, ...), each member with a rate and a weight decay of its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Named = Mapping[str, Tensor]
+
+
+class Optimizer(Protocol):
+    """What training asks of an optimizer."""
+
+    def step(self, gradients: Named, rate: float) -> None:
+        """Move the parameters once, in place, at `rate` times every member's own rate."""
+
+    def retire(self, parameters: Named, kept: Tensor) -> None:
+        """Go on with these members, whose parameters now are `parameters`."""
+
+
+class SGD:
+    """Stochastic gradient descent: v <- momentum v + g + decay p;  p <- p - rate v."""
+
+    def __init__(self, parameters: Named, lr: Tensor, decay: Tensor, momentum: float):
+        self.momentum, self.lr, self.decay = momentum, lr, decay
+        self.velocities = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.retire(parameters, torch.arange(len(lr)))
+
+    def retire(self, parameters: Named, kept: Tensor) -> None:
+        """Go on with these members, whose parameters now are `parameters`."""
+        self.parameters = list(parameters.values())
+        self.velocities = {name: v[kept] for name, v in self.velocities.items()}
+        self.lr, self.decay = self.lr[kept], self.decay[kept]
+        self.decays = _each(self.decay, self.parameters) if self.decay.any() else None
+        self.rate: float | None = None
+
+    @torch.no_grad()
+    def step(self, gradients: Named, rate: float) -> None:
+        """Move the parameters once, in place."""
+        velocities = list(self.velocities.values())
+        slopes = [gradients[name] for name in self.velocities]
+        if rate != self.rate:
+            self.rate, self.steps = rate, _each(-rate * self.lr, self.parameters)
+        if self.decays:
+            slopes = list(torch._foreach_addcmul(slopes, self.parameters, self.decays))
+        torch._foreach_mul_(velocities, self.momentum)
+        torch._foreach_add_(velocities, slopes)
+        torch._foreach_addcmul_(self.parameters, velocities, self.steps)
+
+
+def _each(values: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    return [values.view(-1, *[1] * (p.dim() - 1)) for p in parameters]
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015), by PyTorch's fused kernel; decay added to the gradient, or decoupled (AdamW)."""
+
+    def __init__(self, parameters: Named, lr: Tensor, decay: Tensor, decoupled: bool):
+        self.kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self.lr, self.decay = lr, decay
+        self.means, self.squares = ({name: torch.zeros_like(p) for name, p in parameters.items()} for _ in range(2))
+        self.count = torch.zeros(())
+        self.retire(parameters, torch.arange(len(lr)))
+
+    def retire(self, parameters: Named, kept: Tensor) -> None:
+        """Go on with these members, whose parameters now are `parameters`."""
+        self.parameters = parameters
+        self.means, self.squares = (
+            {name: state[kept] for name, state in states.items()} for states in (self.means, self.squares)
+        )
+        self.lr, self.decay = self.lr[kept], self.decay[kept]
+        alike = len(torch.stack([self.lr, self.decay]).unique(dim=1).T) == 1
+        self.parts = [slice(None)] if alike else [slice(member, member + 1) for member in range(len(self.lr))]
+
+    @torch.no_grad()
+    def step(self, gradients: Named, rate: float) -> None:
+        """Move the parameters once, in place."""
+        self.count += 1
+        slopes = {name: g.contiguous() for name, g in gradients.items()}  # the kernel asks for no strides
+        states = self.parameters, slopes, self.means, self.squares
+        for part in self.parts:  # all members in one call, unless their rates differ
+            member = part.start or 0
+            p, g, m, v = ([state[name][part] for name in self.parameters] for state in states)
+            g = [gradient.contiguous() for gradient in g]  # the kernel reads memory in order, whatever the strides
+            self.kernel(
+                *(p, g, m, v, [], [self.count] * len(p)),
+                lr=rate * self.lr[member].item(),
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=self.decay[member].item(),
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
