@@ -39,8 +39,8 @@ class Members:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """What every network makes of x, NaN for the retired.  x: (n, in) -> (networks, n, out)."""
-        mine = x.expand(len(self.alive), *x.shape)
+        """What every network makes of x, NaN for the retired.  x: (n, in) or (networks, n, in) -> (networks, n, out)."""
+        mine = x.expand(len(self.alive), *x.shape) if x.dim() == 2 else x[self.alive]
         steps = _steps(self._skeleton, "", self.parameters)
         return self.spread(self._mapped(self.parameters, mine) if steps is None else _forward(steps, mine))
 

@@ -73,7 +73,7 @@ _LOOK_EVERY = 100  # steps between two looks for members that diverged
 
 @dataclass
 class Progress:
-    """Where a training stands. predict: x (n, in) -> (members, n, out), without gradients."""
+    """Where a training stands. predict: x (n, in) or (members, n, in) -> (members, n, out), without gradients."""
 
     step: int
     steps: int
@@ -86,9 +86,9 @@ class Progress:
 class Epoch:
     """The end of one pass over the training rows.
 
-    loss: (members,), the mean over the pass, measured before each step; predict: x (n, in) -> (members, n, out), without
-    gradients. Both are NaN for the retired. `keep(better)` remembers the present parameters of those members, for the
-    networks to end with instead of the last; `stop()` ends the training here.
+    loss: (members,), the mean over the pass, measured before each step. predict: x (n, in) or (members, n, in) ->
+    (members, n, out), without gradients. Both are NaN for the retired. `keep(better)` remembers the present parameters of
+    those members, for the networks to end with instead of the last; `stop()` ends the training here.
     """
 
     number: int

@@ -168,7 +168,7 @@ class Experiment:
         ]
         notes = [
             f"seeds {', '.join(map(str, self.seeds))}: each has its own split, start and order of batches",
-            "RMSE, R²: on the test rows at the epoch with the best test error, as in the paper",
+            "RMSE, R²: on the test rows at the epoch with the best test error, as in the paper; std: over seeds",
             "held-out: at the epoch with the best validation error; the test rows decide nothing",
             f"{EPOCHS} epochs of Adam, rate {RECIPE.lr:g}, batch {RECIPE.batch}; size: number of parameters",
             f"{BY_SUBJECT}: not in the paper; no patient on both sides of a split, patient's number left out",
@@ -247,19 +247,20 @@ def _load(data: Mapping[str, Any], seeds: Sequence[int]) -> tuple[Tensor, Tensor
 
 
 class _Watch:
-    """Keeps each member's training, validation and test RMSE after every epoch."""
+    """Keeps each member's RMSE after every epoch: of training as the epoch went, of validation and test at its end."""
 
     def __init__(
         self, label: str, x: Tensor, y: Tensor, splits: Sequence[Split], on_status: Callable[[Status], None]
     ) -> None:
-        self.label, self.x, self.y, self.splits, self.on_status = label, x, y, splits, on_status
+        self.label, self.on_status = label, on_status
+        judged = [torch.stack([getattr(part, name) for part in splits]) for name in ("validation", "test")]
+        self.x, self.y = ([column[rows] for rows in judged] for column in (x, y))
         self.rmse: list[Tensor] = []
         self.reported = 0.0
 
     def __call__(self, epoch: training.Epoch) -> None:
-        errors = torch.cat([(epoch.predict(x) - y)[..., 0] for x, y in zip(*self._chunks(), strict=True)], 1).square()
-        parts = [[errors[member, rows].mean() for rows in part] for member, part in enumerate(self.splits)]
-        self.rmse.append(torch.tensor(parts).sqrt())
+        losses = [epoch.loss, *(self._mean_square(epoch, x, y) for x, y in zip(self.x, self.y, strict=True))]
+        self.rmse.append(torch.stack(losses, 1).sqrt())
         now = time.perf_counter()
         if now - self.reported > 1 or epoch.number == epoch.epochs:
             train, validation, _ = self.rmse[-1].nanmean(0).tolist()
@@ -268,8 +269,10 @@ class _Watch:
             self.on_status(Status(self.label, epoch.number, epoch.epochs, rate, metrics, "epochs"))
             self.reported = now
 
-    def _chunks(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        return self.x.split(2048), self.y.split(2048)  # a chunk's activations stay in cache
+    @staticmethod
+    def _mean_square(epoch: training.Epoch, x: Tensor, y: Tensor) -> Tensor:
+        chunks = zip(x.split(2048, 1), y.split(2048, 1), strict=True)  # a chunk's activations stay in cache
+        return torch.cat([epoch.predict(inputs) - targets for inputs, targets in chunks], 1).square().mean((1, 2))
 
     def curves(self, member: int) -> dict[str, list[float]]:
         columns = torch.stack(self.rmse)[:, member].T.tolist()
@@ -277,7 +280,7 @@ class _Watch:
 
     def metrics(self, member: int, network: nn.Module) -> dict[str, float]:
         curves = self.curves(member)
-        spread = self.y[self.splits[member].test].std(unbiased=False).item()
+        spread = self.y[1][member].std(unbiased=False).item()
         found = {"parameters": float(sum(p.numel() for p in network.parameters()))}
         for prefix, judge in (("best_", "test_rmse"), ("", "validation_rmse")):
             epoch = min(range(len(self.rmse)), key=lambda epoch: _worst_if_nan(curves[judge][epoch]))
