@@ -70,34 +70,34 @@ def test_equals_torchs_own_sgd(networks):
     assert_close(parameters(network), parameters(expected), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
-@pytest.mark.parametrize("name", ["Adam", "AdamW"])
-def test_equals_torchs_own_adam(networks, name, loss):
+@pytest.mark.parametrize("loss", [nn.functional.mse_loss, nn.functional.cross_entropy])
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW])
+def test_equals_torchs_own_adam(networks, optimizer, loss):
     """Each member with a rate and a weight decay of its own, by autograd and torch.optim, in float64."""
     networks = [network.double() for network in networks]
     expected, seeds = copy.deepcopy(networks), [7, 8, 7]
-    options = {"optimizer": name.lower(), "loss": loss, "iterations": 60, "schedule": "cosine", "warmup": 0.1}
+    options = {"optimizer": optimizer.__name__.lower(), "loss": loss.__name__.removesuffix("_loss"), "iterations": 30}
     plan = [
-        *recipes(0.01, weight_decay=0.0, **options),
+        *recipes(0.01, **options),
         *recipes(0.003, weight_decay=0.1, **options),
         *recipes(0.03, weight_decay=0.01, **options),
     ]
     x, y = X.double(), torch.stack([Y[:, 0], 1 - Y[:, 0]], 1).double()
     train(networks, plan, seeds, x, y)
     for network, other, recipe, seed in zip(networks, expected, plan, seeds, strict=True):
-        optimizer = getattr(torch.optim, name)(other.parameters(), weight_decay=recipe.weight_decay)
+        torchs = optimizer(other.parameters(), weight_decay=recipe.weight_decay)
         for step, rows in zip(range(recipe.iterations), batches(seed), strict=False):
-            optimizer.param_groups[0]["lr"] = recipe.lr * recipe.rate(step)
-            optimizer.zero_grad()
-            getattr(nn.functional, f"{loss}_loss".replace("y_loss", "y"))(other(x[rows]), y[rows]).backward()
-            optimizer.step()
+            torchs.param_groups[0]["lr"] = recipe.lr * recipe.rate(step)
+            torchs.zero_grad()
+            loss(other(x[rows]), y[rows]).backward()
+            torchs.step()
         assert_close(parameters(network), parameters(other), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_members_equal_the_runs_alone_with_adam(networks, optimizer):
     alone, seeds = copy.deepcopy(networks), [4, 5, 4]
-    options = {"optimizer": optimizer, "iterations": 100}
+    options = {"optimizer": optimizer, "iterations": 30}
     plan = recipes(0.001, 0.002, **options) + recipes(0.001, weight_decay=0.1, **options)
     train(networks, plan, seeds, X, Y)
     for one in zip(alone, plan, seeds, strict=True):
@@ -243,20 +243,20 @@ def test_rows_of_weight_zero_teach_nothing(networks):
     others = copy.deepcopy(networks)
     weights = (torch.arange(len(X)) % 3 > 0).float()
     for each, y in ((networks, Y), (others, torch.where(weights[:, None] > 0, Y, 1e3))):
-        train(each, recipes(0.01, 0.01, 0.01), [0, 1, 2], X, y, weights=weights)
+        train(each, recipes(0.01, 0.01, 0.01, iterations=30), [0, 1, 2], X, y, weights=weights)
     assert same_bits(networks, others)
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"loss": "cross_entropy"}])
 def test_weights_of_one_change_no_bit(networks, options):
-    others, plan = copy.deepcopy(networks), recipes(0.01, 0.01, 0.002, iterations=50, **options)
+    others, plan = copy.deepcopy(networks), recipes(0.01, 0.01, 0.002, iterations=20, **options)
     train(networks, plan, [0, 1, 2], X, Y)
     train(others, plan, [0, 1, 2], X, Y, weights=torch.ones(len(X)))
     assert same_bits(networks, others)
 
 
 def test_each_member_trains_on_its_own_rows(networks):
-    alone, plan, seeds = copy.deepcopy(networks), recipes(0.01, 0.02, 0.01, iterations=100), [4, 4, 5]
+    alone, plan, seeds = copy.deepcopy(networks), recipes(0.01, 0.02, 0.01, iterations=30), [4, 4, 5]
     rows, weights = torch.stack([torch.randperm(len(X))[:120] for _ in networks]), torch.rand(len(X))
     train(networks, plan, seeds, X, Y, rows=rows, weights=weights)
     for network, recipe, seed, mine in zip(alone, plan, seeds, rows, strict=True):
@@ -279,8 +279,6 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_batches_before_each_step(networ
     for number, _, loss, prediction, _ in epochs:
         assert_close(loss, torch.stack(steps[5 * number - 5 : 5 * number]).mean(0))
         assert prediction.shape == (3, 250, 2)
-    first = (epochs[0][3][0][next(batches(0))] - Y[next(batches(0))]).square().mean()
-    assert first != steps[0][0]  # predictions are those after the step
     assert 0 < epochs[0][4] < epochs[2][4]
 
 
@@ -313,14 +311,14 @@ def test_a_member_that_was_kept_before_it_diverged_ends_so(networks, rates):
     once, longer, epochs = copy.deepcopy(networks), copy.deepcopy(networks), []
     options = {"batch": 250, "milestones": ()}
     train(once, recipes(*rates, iterations=1, **options), [0, 1, 2], X, Y)
-    train(longer, recipes(*rates, iterations=150, **options), [0, 1, 2], X, Y)
+    train(longer, recipes(*rates, iterations=110, **options), [0, 1, 2], X, Y)
 
     def keep(epoch):
-        if epoch.number in (1, 150):
+        if epoch.number in (1, 110):
             epochs.append(epoch)
-            epoch.keep(torch.tensor([epoch.number == 150, True, False]))
+            epoch.keep(torch.tensor([epoch.number == 110, True, False]))
 
-    train(networks, recipes(*rates, iterations=200, **options), [0, 1, 2], X, Y, on_epoch=keep)
+    train(networks, recipes(*rates, iterations=120, **options), [0, 1, 2], X, Y, on_epoch=keep)
     assert same_bits(networks[1:2], once[1:2])
     if rates[0] < 1:
         assert epochs[1].loss.isnan().tolist() == [False, True, False]
@@ -334,8 +332,8 @@ def test_a_member_that_was_kept_before_it_diverged_ends_so(networks, rates):
         ({"rows": torch.zeros(3, 4).long()}, r"rows must be \(members, at least one row\), got \(3, 4\) for 2 members"),
         ({"rows": torch.zeros(4).long()}, r"rows must be \(members, at least one row\), got \(4,\)"),
         ({"rows": torch.zeros(2, 0).long()}, r"at least one row\), got \(2, 0\)"),
-        ({"rows": torch.full((2, 3), 250)}, "int64 indices below 250, got torch.int64 up to 250"),
-        ({"rows": torch.tensor([[0], [-1]])}, "int64 indices below 250"),
+        ({"rows": torch.full((2, 3), 250)}, "int64 from 0 to 249, got torch.int64 from 250 to 250"),
+        ({"rows": torch.tensor([[0], [-1]])}, "int64 from 0 to 249, got torch.int64 from -1 to 0"),
         ({"rows": torch.zeros(2, 4)}, "got torch.float32"),
         ({"weights": torch.ones(249)}, r"weights must be \(250,\), one a row of x, got \(249,\)"),
         ({"weights": torch.ones(250, 1)}, r"got \(250, 1\)"),

@@ -32,6 +32,7 @@ def main() -> None:
     """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130."""
     from .data import DataError
     from .runs import StoreError
+    from .saved import ModelError
 
     try:
         sys.exit(app(prog_name="hannet", standalone_mode=False))
@@ -39,7 +40,7 @@ def main() -> None:
         _stop(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted", 130)
-    except (DataError, StoreError) as error:
+    except (DataError, ModelError, StoreError) as error:
         _stop(str(error), 1)
     except ModuleNotFoundError as error:
         _stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
@@ -67,9 +68,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 @app.command(epilog="Example: hannet reproduce figure1 --seeds 5")
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="What to reproduce: figure1, recipe, smallest or table9.")],
+    experiment: Annotated[str, typer.Argument(help="What to reproduce: figure1, recipe, smallest, table9 or tabular.")],
     seeds: Annotated[
-        str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: 1; table9: 5]")
+        str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: 1; table9, tabular: 5]")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few iterations, to see it work; kept apart.")] = False,
     only: Annotated[str, typer.Option(help="Parts of it, such as bikesharing,skillcraft of table9.")] = "",
@@ -243,10 +244,10 @@ class _Log:
 def describe(progress: "Progress") -> str:
     """One line: which network and seed, how far and how fast, accuracies, time left overall."""
     status = progress.status
-    parts = [
-        f"{status.label} [{progress.group}/{progress.groups}] {status.step:,}/{status.steps:,}",
-        f"{status.rate:,.{0 if status.rate >= 10 else 1}f} {status.unit}/s",
-    ]
+    parts = [f"{status.label} [{progress.group}/{progress.groups}]"]
+    if status.unit:
+        parts[0] += f" {status.step:,}/{status.steps:,}"
+        parts.append(f"{status.rate:,.{0 if status.rate >= 10 else 1}f} {status.unit}/s")
     if status.metrics:
         parts.append(status.metrics)
     if progress.left is not None:

@@ -77,8 +77,7 @@ class Adam:
     def step(self, gradients: Named, rate: float) -> None:
         """Move the parameters once, in place."""
         self.count += 1
-        slopes = {name: g.contiguous() for name, g in gradients.items()}  # the kernel asks for no strides
-        states = self.parameters, slopes, self.means, self.squares
+        states = self.parameters, gradients, self.means, self.squares
         for part in self.parts:  # all members in one call, unless their rates differ
             member = part.start or 0
             p, g, m, v = ([state[name][part] for name in self.parameters] for state in states)

@@ -164,6 +164,9 @@ class _Training:
         self.loss = losses.LOSSES[recipe.loss]
         self.sum = torch.zeros(len(networks), dtype=torch.float64)
         self.start = time.perf_counter()
+        x, y = batches.columns[:2]
+        if (out := self.members.predict(x[:1]).shape[-1]) != y.shape[1]:
+            raise ValueError(f"y must have a column for each of the {out} outputs, got {tuple(y.shape)}")
 
     def run(
         self,
@@ -254,7 +257,9 @@ def _check(members: int, x: Tensor, rows: Tensor | None, weights: Tensor | None)
     if rows is not None and (rows.dim() != 2 or len(rows) != members or not rows.numel()):
         raise ValueError(f"rows must be (members, at least one row), got {tuple(rows.shape)} for {members} members")
     if rows is not None and not (rows.dtype == torch.int64 and rows.min() >= 0 and rows.max() < len(x)):
-        raise ValueError(f"rows must be int64 indices below {len(x)}, got {rows.dtype} up to {rows.max()}")
+        raise ValueError(
+            f"rows must be int64 from 0 to {len(x) - 1}, got {rows.dtype} from {rows.min()} to {rows.max()}"
+        )
     if weights is not None and weights.shape != x.shape[:1]:
         raise ValueError(f"weights must be ({len(x)},), one a row of x, got {tuple(weights.shape)}")
 

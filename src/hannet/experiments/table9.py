@@ -13,7 +13,7 @@ All of it takes about an hour on two cores.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import train as training
-from ..data.regression import regression, standardise
+from ..data.regression import Regression, regression, standardise
 from ..models.hannet import FCNet, HanNet
 from ..runs import Record, Run, Store
 from ..train import Recipe
@@ -126,15 +126,17 @@ class Experiment:
     def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
         """Train the seeds of one cell together."""
         config = group[0].config
-        x, y, splits = _load(config["data"], [run.seed for run in group])
+        seeds = [run.seed for run in group]
+        table = read(config["data"]["set"])
+        x, y = standardise(table.x), torch.from_numpy(table.y).float()[:, None]  # over the whole table, as in the paper
+        splits = splits_of(table, config["data"]["fraction"], seeds)
         label = next(label for label, network in NETWORKS.items() if network == config["network"])
-        networks = [build(config["network"], x.shape[1], run.seed) for run in group]
+        networks = [build(config["network"], x.shape[1], seed) for seed in seeds]
         rows = torch.stack([part.train for part in splits])
         iterations = config["epochs"] * max(1, rows.shape[1] // RECIPE.batch)
         recipe = Recipe(**config["recipe"] | {"iterations": iterations})
         title = f"{label}, {config['data']['set']} {config['data']['fraction']:.0%}"
         watch = _Watch(title, x, y, splits, on_status)
-        seeds = [run.seed for run in group]
         training.train(networks, [recipe] * len(group), seeds, x, y, rows=rows, on_epoch=watch)
         return [
             Result(watch.metrics(member, network), network, watch.curves(member))
@@ -234,16 +236,19 @@ def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | 
     return fmean(known), stdev(known) if len(known) > 1 else None
 
 
-def _load(data: Mapping[str, Any], seeds: Sequence[int]) -> tuple[Tensor, Tensor, list[Split]]:
-    """Features standardised over the whole table, as in the paper, targets as they are, and a split for each seed."""
-    by_subject = data["set"] == BY_SUBJECT
-    table = regression("parkinsons" if by_subject else data["set"])
-    y = torch.from_numpy(table.y).float()[:, None]
-    if by_subject:
-        assert table.groups is not None
-        groups = torch.from_numpy(table.groups)
-        return standardise(table.x[:, 1:]), y, [split_by_group(groups, data["fraction"], seed) for seed in seeds]
-    return standardise(table.x), y, [split(len(y), data["fraction"], seed) for seed in seeds]
+def read(part: str) -> Regression:
+    """A set as its part of the experiment sees it: by subject without the subject's number."""
+    if part != BY_SUBJECT:
+        return replace(regression(part), groups=None)
+    table = regression("parkinsons")
+    return replace(table, x=table.x[:, 1:])
+
+
+def splits_of(table: Regression, fraction: float, seeds: Sequence[int]) -> list[Split]:
+    """A split for each seed: of rows, or of whole groups if the table has them."""
+    if table.groups is None:
+        return [split(len(table.y), fraction, seed) for seed in seeds]
+    return [split_by_group(torch.from_numpy(table.groups), fraction, seed) for seed in seeds]
 
 
 class _Watch:
