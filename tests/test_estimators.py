@@ -95,14 +95,14 @@ def test_each_member_ends_at_its_best_epoch(kind):
 
     class Watched(kind):
         def _on_epoch(self, epoch):
-            seen.append(epoch.predict(self._scaler.transform(X)).double())
+            seen.append(epoch.predict(self._features.transform(X)).double())
 
     model = quick(Watched, patience=5, epochs=300, learning_rate=0.05).fit(X, target(kind))
     assert len(seen) == model.n_iter_ == len(model.history_["loss"]) == len(model.history_["validation"])
     assert max(model.best_epochs_) + 5 == model.n_iter_ < 300
     for index, (network, best) in enumerate(zip(model.networks_, model.best_epochs_, strict=True)):
         with torch.no_grad():
-            mine = copy.deepcopy(network).double()(model._scaler.transform(X).double())
+            mine = copy.deepcopy(network).double()(model._features.transform(X).double())
         torch.testing.assert_close(mine, seen[best - 1][index], rtol=1e-3, atol=1e-4)
     endless = fitted(kind, patience=None, learning_rate=0.05)
     assert endless.n_iter_ == 40
@@ -122,7 +122,7 @@ def test_nothing_is_held_out_of_few_rows_or_where_none_is_asked(kind):
 def test_the_average_is_of_predictions_and_of_probabilities():
     for kind in (HanRegressor, HanClassifier):
         model = fitted(kind)
-        x = model._scaler.transform(X).double()
+        x = model._features.transform(X).double()
         with torch.no_grad():
             single = torch.stack([copy.deepcopy(network).double()(x) for network in model.networks_])
         if kind is HanClassifier:
@@ -197,7 +197,7 @@ def test_constant_columns_and_targets(sample_weight):
         ("width", 0, "an integer of at least 1"),
         ("depth", 1, "an integer of at least 2"),
         ("members", 2.5, "an integer of at least 1"),
-        ("epochs", "many", "an integer of at least 1"),
+        ("epochs", "many", "None or an integer of at least 1"),
         ("batch_size", -3, "an integer of at least 1"),
         ("learning_rate", 0.0, "a finite number above 0"),
         ("weight_decay", float("inf"), "a finite number of at least 0"),

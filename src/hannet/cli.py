@@ -1,12 +1,13 @@
 """The command `hannet`. Each command imports what only it needs inside itself."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 try:
     import typer
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .experiments import Experiment, Progress
+    from .fit import Plan, Report
     from .runs import Record, Store
+
+Task = Literal["regression", "classification"]
 
 app = typer.Typer(
     help="Han-layers, y = |H(u) x + b|, and the experiments of their paper.",
@@ -125,6 +129,113 @@ def _train(plan: "Experiment", store: "Store", jobs: int) -> "tuple[dict[str, Re
             130,
         )
     return {key: record for key, record in store.records().items() if key in runs}, new
+
+
+@app.command(epilog="Example: hannet fit houses.csv --target price")
+def fit(
+    table: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    task: Annotated[Task | None, typer.Option(help="What to predict.  [default: as the target asks]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the model.  [default: hannet-models/NAME]")] = None,
+    test: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of rows held out to measure on.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the rows held out and of the training.")] = 0,
+    members: Annotated[int | None, typer.Option(min=1, help="Networks to train side by side and average.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows, at most.")] = None,
+    no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Train no other models beside.")] = False,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Columns have no names: call them c0, c1, ...")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model that is in the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Learn to predict a column of a table; measure it on held-out rows beside other models; save model and report."""
+    from . import report
+    from .fit import Plan
+
+    folder = out or Path("hannet-models", _stem(table))
+    _require_free(folder, force=force)
+    chosen = {"members": members, "epochs": epochs}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    told, files = _learn(table, Plan(target, task, test, seed, not no_header, not no_baselines, options), folder)
+    if as_json:
+        print(json.dumps({**told.facts, "folder": str(folder)}, allow_nan=False))
+        return
+    _console().print(report.on_terminal(told.results))
+    print(f"Saved in {folder}: the model, {', '.join(files)}")
+    print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
+
+
+def _require_free(folder: Path, *, force: bool) -> None:
+    from .predictor import require_free
+    from .runs import StoreError
+
+    try:
+        require_free(folder, force=force)
+    except StoreError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from error
+
+
+def _learn(path: Path, plan: "Plan", folder: Path) -> "tuple[Report, list[str]]":
+    """The report, and names of its files, once the model is in the folder."""
+    from .fit import fit
+    from .tables import read
+
+    try:
+        with _display() as on_progress:
+            model, told = fit(read(path, header=plan.header), plan, on_progress)
+        files = told.files()
+        model.save(folder, files)
+    except KeyboardInterrupt:
+        _stop("interrupted; nothing is saved", 130)
+    return told, list(files)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
+
+
+def _output(out: Path | None, table: Path, *, force: bool) -> Path:
+    path = out or Path(f"{_stem(table)}-predictions.csv")
+    faults = {
+        "is a folder": path.is_dir(),
+        "would stand in a folder that does not exist": not path.parent.is_dir(),
+        "is the table itself": path.exists() and table.exists() and path.samefile(table),
+        "is there already: --force replaces it": out is not None and path.exists() and not force,
+    }
+    for fault, found in faults.items():
+        if found:
+            raise typer.BadParameter(f"{path} {fault}", param_hint="--out")
+    return path
+
+
+@app.command(epilog="Example: hannet predict hannet-models/houses new.csv")
+def predict(
+    model: Annotated[Path, typer.Argument(help="The folder that `hannet fit` saved.")],
+    table: Annotated[Path, typer.Argument(help="A file with the columns that the model learned from.")],
+    out: Annotated[Path | None, typer.Option(help="CSV file to write.  [default: NAME-predictions.csv]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Predict: write the table as CSV, the predictions as further columns; with true values in it, also measure."""
+    from .compare import headings
+    from .predictor import Model
+    from .runs import write
+    from .tables import read
+
+    path = _output(out, table, force=force)
+    fitted = Model.load(model)
+    told = fitted.predict(read(table, header=fitted.header))
+    write(path, told.cells.to_csv(index=False).encode())
+    if as_json:
+        facts = {"rows": len(told.cells), "file": str(path), "metrics": told.metrics, "notes": list(told.notes)}
+        print(json.dumps(facts, allow_nan=False))
+        return
+    for note in told.notes:
+        print(f"Note: {note}")
+    if told.metrics:
+        shown = {name: head for name, head in headings([told.metrics]).items() if told.metrics[name] is not None}
+        print(", ".join(f"{heading} {form.format(told.metrics[name])}" for name, (heading, form) in shown.items()))
+    print(f"{len(told.cells):,} rows predicted. Saved: {path}")
 
 
 @app.command(epilog="Example: hannet info --json")

@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from .losses import LOSSES
 from .members import Members
 from .models.hannet import HanNet
-from .rows import Array, Scaler, distinct, held_out, mean_one
+from .rows import Array, Features, Scaler, distinct, folds, mean_one, others
 from .runs import versions
 from .saved import ModelError, files, read_entries, read_weights, restoring, write_model
 from .train import Epoch, Recipe, train
 
-_PLAN: Mapping[str, Any] = {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.02}
+_PLAN: Mapping[str, Any] = {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.05}
+_ROWS_SEEN, _EPOCHS = 2_000_000, (60, 300)  # by default: so many rows in all, in no fewer and no more epochs
+_SMALL_BATCH = 16  # an eighth of the rows, but no fewer, is a batch where batch_size would leave few steps an epoch
 _CHUNK = 8192  # rows predicted at once, so that memory stays bounded
 _LINE_EVERY = 2  # seconds between the lines of verbose=1
 
@@ -36,7 +38,7 @@ _REQUIRED: Mapping[str, tuple[Any, Callable[[Any], bool], str]] = {
     "width": _COUNT,
     "depth": (Integral, lambda value: value >= 2, "an integer of at least 2"),
     "members": _COUNT,
-    "epochs": _COUNT,
+    "epochs": (Integral | None, lambda value: value is None or value >= 1, "None or an integer of at least 1"),
     "batch_size": _COUNT,
     "learning_rate": (Real, lambda value: 0 < value < math.inf, "a finite number above 0"),
     "weight_decay": (Real, lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
@@ -90,16 +92,16 @@ class _HanEstimator(BaseEstimator):
 
     def __init__(
         self,
-        width: int = 100,
-        depth: int = 10,
+        width: int = 80,
+        depth: int = 5,
         *,
-        members: int = 4,
-        epochs: int = 200,
+        members: int = 5,
+        epochs: int | None = None,
         batch_size: int = 128,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.0,
-        validation_fraction: float = 0.1,
-        patience: int | None = 30,
+        learning_rate: float = 1e-2,
+        weight_decay: float = 0.1,
+        validation_fraction: float = 0.2,
+        patience: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -129,13 +131,12 @@ class _HanEstimator(BaseEstimator):
         x, y, weights = distinct(X[counts], self._encode(y[counts]), weights[counts])
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        held = held_out(self._strata(y), self.validation_fraction, rng)
-        taught = ~held
-        self._scaler = Scaler().fit(x[taught], weights[taught])
-        self._fit_targets(y[taught], weights[taught])
-        inputs, targets = self._scaler.transform(x), self._targets(y)
-        parts = ((inputs[part], targets[part], mean_one(weights[part])) for part in (taught, held))
-        self._train(range(seed, seed + self.members), *parts)
+        held = folds(self._strata(y), self.validation_fraction, int(self.members), rng)
+        self._features = Features().fit(x, weights)
+        self._fit_targets(y, weights)
+        self._train(
+            range(seed, seed + self.members), held, self._features.transform(x), self._targets(y), mean_one(weights)
+        )
         return self
 
     def _encode(self, y: NDArray[Any]) -> Array:
@@ -163,29 +164,35 @@ class _HanEstimator(BaseEstimator):
             if not isinstance(value, kind) or not fits(value):
                 raise ValueError(f"{name} must be {expected}, got {value!r}")
 
-    def _train(self, seeds: Sequence[int], taught: Sequence[Tensor], checked: Sequence[Tensor]) -> None:
-        x, y, weights = taught
-        batch = min(int(self.batch_size), len(x))
+    def _train(self, seeds: Sequence[int], held: NDArray[np.int64], x: Tensor, y: Tensor, weights: Tensor) -> None:
         sizes = {"in_features": x.shape[1], "out_features": y.shape[1], "width": self.width, "depth": self.depth}
         shape = {name: int(size) for name, size in sizes.items()}  # a search may give a parameter as a NumPy integer
         networks = [_network(seed, shape) for seed in seeds]
+        rows, apart = torch.from_numpy(others(held, len(x))), torch.from_numpy(held)
+        taught = rows.shape[1]
+        batch = min(int(self.batch_size), max(_SMALL_BATCH, taught // 8), taught)
         recipe = Recipe(
             lr=float(self.learning_rate), weight_decay=float(self.weight_decay), loss=self._loss, batch=batch,
-            iterations=int(self.epochs) * (len(x) // batch), **_PLAN,
+            iterations=self._epochs(taught) * (taught // batch), **_PLAN,
         )  # fmt: skip
+        checked = [column[apart] for column in (x, y, weights)]
 
         def validate(epoch: Epoch) -> Tensor:
-            outputs = torch.cat([epoch.predict(part) for part in checked[0].split(_CHUNK)], 1)
+            outputs = torch.cat([epoch.predict(part) for part in checked[0].split(_CHUNK, 1)], 1)
             return LOSSES[self._loss].value(outputs, *checked[1:])
 
         def on_epoch(epoch: Epoch) -> None:
             watch.look(epoch)
             self._on_epoch(epoch)
 
-        watch = _Watch(len(seeds), self.patience, validate if len(checked[0]) else None)
+        watch = _Watch(len(seeds), self.patience, validate if held.size else None)
         self.history_ = watch.history
-        train(networks, [recipe] * len(seeds), seeds, x, y, weights=weights, on_epoch=on_epoch)
+        train(networks, [recipe] * len(seeds), seeds, x, y, rows=rows, weights=weights, on_epoch=on_epoch)
         self._finish(networks, watch)
+
+    def _epochs(self, rows: int) -> int:
+        least, most = _EPOCHS
+        return int(self.epochs) if self.epochs is not None else min(max(_ROWS_SEEN // rows, least), most)
 
     def _finish(self, networks: Sequence[HanNet], watch: _Watch) -> None:
         finite = [all(bool(p.isfinite().all()) for p in network.parameters()) for network in networks]
@@ -221,7 +228,7 @@ class _HanEstimator(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         members = Members([deepcopy(network).double() for network in self.networks_])
-        chunks = (self._scaler.transform(X[start : start + _CHUNK]).double() for start in range(0, len(X), _CHUNK))
+        chunks = (self._features.transform(X[start : start + _CHUNK]).double() for start in range(0, len(X), _CHUNK))
         return np.concatenate([self._average(members.predict(chunk)).numpy() for chunk in chunks])
 
     def save(self, folder: str | Path) -> None:
@@ -253,7 +260,7 @@ class _HanEstimator(BaseEstimator):
             "parameters": parameters,
             "n_features_in": self.n_features_in_,
             "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
-            "scaler": self._scaler.to_dict(),
+            "features": self._features.to_dict(),
             "target": self._target_to_dict(),
             "network": {"out_features": out.out_features, "width": into.out_features, "depth": len(stack) + 1},
             "best_epochs": self.best_epochs_,
@@ -265,12 +272,12 @@ class _HanEstimator(BaseEstimator):
         self.n_features_in_ = int(kept["n_features_in"])
         if names := kept["feature_names_in"]:
             self.feature_names_in_ = np.array(names, object)
-        self._scaler = Scaler().from_dict(kept["scaler"], self.n_features_in_)
+        self._features = Features().from_dict(kept["features"], self.n_features_in_)
         self._target_from_dict(kept["target"], shape["out_features"])
         self.best_epochs_ = kept["best_epochs"]
         self.history_ = {k: [math.nan if v is None else v for v in values] for k, values in kept["history"].items()}
         self.n_iter_ = len(self.history_["loss"])
-        self.networks_ = [_network(0, {"in_features": self._scaler.width, **shape}) for _ in self.best_epochs_]
+        self.networks_ = [_network(0, {"in_features": self._features.width, **shape}) for _ in self.best_epochs_]
         nn.ModuleList(self.networks_).load_state_dict(weights)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -283,9 +290,10 @@ class _HanEstimator(BaseEstimator):
 class HanRegressor(RegressorMixin, _HanEstimator):
     """Mean of HanNets, trained by AdamW on the squared error.  X: (n, features); y: (n,) or (n, outputs).
 
-    Each network has `depth` hidden layers of `width` units. A share `validation_fraction` of the rows (none of fewer than
-    20) is held out: each member is kept at its best epoch on them, and training ends when none has improved for `patience`
-    epochs. Inputs and targets are standardised. Raises ValueError, in `fit`, for parameters out of range.
+    Each of the `members` networks has `depth` hidden layers of `width` units, and is kept at its best epoch on the share
+    `validation_fraction` of the rows that it does not train on; members hold out different rows, none of fewer than 20.
+    epochs: None for 60 to 300, fewer of more rows; patience: epochs without a gain of any member that end the training.
+    Inputs and targets are scaled; see `rows.Features`. Raises ValueError, in `fit`, for parameters out of range.
 
     >>> import numpy as np
     >>> x = np.linspace(-1, 1, 100)[:, None]

@@ -11,6 +11,9 @@ from torch import Tensor
 Array = NDArray[np.float64]
 
 _FEWEST = 20  # rows to hold some out for validation: a tenth of fewer tells nothing
+_LEVELS, _STEPS = 50, 16  # a staircase has a step a value of a column up to so many values, else so many
+_FINE, _SOFT = 0.1, 3.0  # chosen on validation rows, as is what HanRegressor trains by: docs/log.md
+_ROOM = 1 << 28  # numbers that all staircases of the training rows may have, 1 GiB; larger tables get fewer steps
 _FAR = 1e6  # standard deviations: an input further off counts as this far, so that float32 stays finite
 
 
@@ -54,6 +57,68 @@ def _finite(values: Any, count: int) -> Array:
     return array
 
 
+class Features:
+    """What the networks see of x: every column scaled and softly clipped, and beside it a staircase.
+
+    The column is z / sqrt(1 + (z / 3)^2), z = (x - mean) / std, so that no input is further off than 3. A staircase has a
+    step clip((x - a) / (b - a), 0, 1) - 1/2 between neighbouring knots a < b: all values of a column with 3 to 50 of them,
+    else quantiles (of 3 values and more), whose steps count a tenth. x: (n, features) -> (n, width) in float32.
+    """
+
+    def fit(self, x: Array, weights: Array) -> Self:
+        """Looks at the rows trained on.  x: (n, features); weights: (n,)."""
+        self.scaler = Scaler().fit(x, weights)
+        room = _ROOM // x.size
+        levels, steps = (_LEVELS if room > _LEVELS else min(room, _STEPS)), min(room, _STEPS)
+        found = [_knots(column, weights, levels, steps) for column in x.T]
+        self.knots, self.few = [knots for knots, _ in found], [few for _, few in found]
+        return self
+
+    @property
+    def width(self) -> int:
+        """Columns that come out."""
+        return self.scaler.width + sum(len(knots) - 1 for knots in self.knots)
+
+    def transform(self, x: Array) -> Tensor:
+        """(n, features) -> (n, width) in float32."""
+        z = self.scaler.transform(x).numpy()
+        out = np.empty((len(x), self.width), np.float32)
+        out[:, : x.shape[1]] = z / np.sqrt(1 + np.square(z / _SOFT))
+        place = x.shape[1]
+        for column, knots, few in zip(x.T, self.knots, self.few, strict=True):
+            with np.errstate(over="ignore"):  # beyond the end of a step, however narrow it is
+                steps = np.clip((column[:, None] - knots[:-1]) / np.diff(knots), 0, 1) - 0.5
+            out[:, place : place + steps.shape[1]] = steps if few else _FINE * steps
+            place += steps.shape[1]
+        return torch.from_numpy(out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**self.scaler.to_dict(), "knots": [knots.tolist() for knots in self.knots], "few": self.few}
+
+    def from_dict(self, kept: Mapping[str, Any], features: int) -> Self:
+        """What `to_dict` gave, for so many columns. Raises KeyError, TypeError or ValueError for anything else."""
+        self.scaler = Scaler().from_dict(kept, features)
+        self.knots = [_finite(knots, len(knots)) for knots in kept["knots"]]
+        self.few = [bool(few) for few in kept["few"]]
+        if not len(self.knots) == len(self.few) == features or any((np.diff(knots) <= 0).any() for knots in self.knots):
+            raise ValueError(f"rising knots for {features} columns expected")
+        return self
+
+
+def _knots(column: Array, weights: Array, levels: int, steps: int) -> tuple[Array, bool]:
+    """Where the steps of a staircase begin and end, and whether these are all values; a single knot makes no step."""
+    values = np.unique(column)
+    if len(values) < 3 or steps < 2:
+        return values[:1], True
+    if len(values) <= levels:
+        return values, True
+    order = np.argsort(column, kind="stable")
+    reached = np.cumsum(weights[order])
+    places = np.searchsorted(reached, np.linspace(0, 1, steps + 1) * reached[-1]).clip(max=len(order) - 1)
+    return np.unique(column[order[places]]), False
+
+
 def distinct(x: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Each row once, with the sum of its weights, in an order of their own.  x: (n, features); y: (n, k); weights: (n,).
 
@@ -66,17 +131,27 @@ def distinct(x: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
     return rows[first, : x.shape[1]], rows[first, x.shape[1] :], sums
 
 
-def held_out(strata: NDArray[Any], fraction: float, rng: np.random.RandomState) -> NDArray[np.bool_]:
-    """A mask of rows for validation: the same share of each stratum, never all of one.  strata: (n,); none if n < 20."""
-    held = np.zeros(len(strata), bool)
-    if len(strata) < _FEWEST:
-        return held
+def folds(strata: NDArray[Any], fraction: float, members: int, rng: np.random.RandomState) -> NDArray[np.int64]:
+    """Rows that each member holds out for validation, (members, m): the same share of each stratum, never all of one.
+
+    Members hold out other rows as long as there are such, so fraction = 1 / members gives the folds of a cross-validation.
+    strata: (n,); m = 0 if n < 20.
+    """
     order = rng.permutation(len(strata))
     order = order[np.argsort(strata[order], kind="stable")]
-    rest = np.delete(order, np.unique(strata[order], return_index=True)[1])
-    count = min(round(fraction * len(strata)), len(rest))
-    held[rest[((np.arange(count) + 0.5) / max(count, 1) * len(rest)).astype(int)]] = True
-    return held
+    starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)[1:]
+    rank = np.arange(len(order)) - np.repeat(starts, sizes)
+    spread = np.argsort(rank / np.repeat(sizes, sizes), kind="stable")  # any run of rows has its share of each stratum
+    rest = order[spread[rank[spread] > 0]]
+    count = 0 if len(strata) < _FEWEST else min(round(fraction * len(strata)), len(rest))
+    return rest[(np.arange(members)[:, None] * count + np.arange(count)) % max(len(rest), 1)]
+
+
+def others(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """The rows of n that each member does not hold out.  (members, m) -> (members, n - m)."""
+    taught = np.ones((len(rows), n), bool)
+    np.put_along_axis(taught, rows, values=False, axis=1)
+    return np.nonzero(taught)[1].reshape(len(rows), -1)
 
 
 def mean_one(weights: Array) -> Tensor:

@@ -1,0 +1,276 @@
+"""From a table and the name of a column to a model of that column, and a report of how well it does."""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
+
+from . import compare, report
+from .columns import STRANGE, Date, Encoder, finite
+from .estimators import HanClassifier, HanRegressor
+from .experiments import Progress, Status
+from .experiments import Table as Results
+from .predictor import Model, Target, labels
+from .runs import versions
+from .tables import DELIMITERS, Table, TableError, missing, numbers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .train import Epoch
+
+FEWEST = 20  # rows: with fewer, four or less would be held out, and tell nothing
+FEW_CLASSES = 20  # so many integers, each standing for at least 20 rows, are classes
+MOST_CLASSES = 200
+DEBATABLE = 50  # with so few different numbers, a person may want classes where we take numbers, or the reverse
+BESIDE = (
+    "the models below HanNet are scikit-learn's, with the same rows and inputs; trees have leaves, the others weights"
+)
+KINDS = {
+    "regression": "taken for a number; --task classification would take its values for classes",
+    "classification": "taken for classes; --task regression would predict a number",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a person wants to know of a fit, and as facts for machines."""
+
+    results: Results
+    columns: Results
+    facts: Mapping[str, Any]
+    figure: "Figure"
+
+    def files(self) -> dict[str, bytes]:
+        """Contents of the report's files by their names."""
+        text = f"{report.markdown(self.results)}\n![Held-out rows](report.svg)\n\n#{report.markdown(self.columns)}"
+        facts = json.dumps(self.facts, indent=1, allow_nan=False) + "\n"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font does not have
+            images = {f"report.{form}": report.image(self.figure, form) for form in ("png", "svg")}
+        return {"report.md": text.encode(), "report.json": facts.encode(), **images}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a person may choose. options: of the estimator."""
+
+    target: str
+    task: str | None = None
+    test: float = 0.2
+    seed: int = 0
+    header: bool = True
+    baselines: bool = True
+    options: Mapping[str, Any] | None = None
+
+
+def understand(cells: pd.Series, name: str, task: str | None) -> tuple[Target, list[str]]:
+    """The target as numbers or classes, and notes. Raises TableError if there is nothing to learn."""
+    there = cells[~missing(cells)]
+    if there.empty:
+        raise TableError(f"the target {name!r} is missing in every row")
+    values = numbers(there)
+    good = finite(values)
+    numeric = good.mean() >= 1 - STRANGE
+    chosen = task or ("regression" if numeric and not _few(values[good]) else "classification")
+    if chosen == "regression" and not numeric:
+        raise TableError(
+            f"the target {name!r} holds values such as {there[~good].iloc[0][:40]!r}: regression needs numbers "
+            "(--task classification predicts classes)"
+        )
+    kept = there[good] if chosen == "regression" else labels(there)
+    if len(kept) < FEWEST:
+        raise TableError(f"rows with a target: {len(kept)}; to train and to test, at least {FEWEST} are needed")
+    if kept.nunique() == 1 or (chosen == "regression" and np.ptp(values[good]) == 0):
+        raise TableError(f"the target {name!r} is {kept.iloc[0]!r} in every row: there is nothing to predict")
+    classes = _classes(name, kept) if chosen == "classification" else ()
+    guessed = not task and numeric and there.nunique() <= DEBATABLE
+    return Target(name, classes), [f"{name!r} is {KINDS[chosen]}"] if guessed else []
+
+
+def _classes(name: str, cells: pd.Series) -> tuple[str, ...]:
+    """The values in order: that of numbers if all are. Raises TableError if hardly any comes twice."""
+    classes = cells.unique()
+    if len(classes) > min(MOST_CLASSES, len(cells) / 2):
+        raise TableError(
+            f"the target {name!r} has {len(classes):,} different values in {len(cells):,} rows, too many for classes "
+            "(--task regression predicts numbers)"
+        )
+    places = numbers(pd.Series(classes, dtype="str"))
+    if not np.isfinite(places).all():
+        places = np.zeros(len(classes))
+    return tuple(name for _, name in sorted(zip(places, classes, strict=True)))
+
+
+def _few(values: np.ndarray) -> bool:
+    distinct = np.unique(values)
+    whole = bool((distinct == distinct.round()).all())
+    return len(distinct) <= 2 or (whole and len(distinct) <= min(FEW_CLASSES, len(values) / 20))
+
+
+def _column(table: Table, name: str) -> pd.Series:
+    """The target's cells. Raises TableError if there is no such column, or no other."""
+    names = list(table.cells)
+    if len(names) == 1:
+        raise TableError(
+            f"the table has one column only, {names[0][:60]!r}: columns are told apart by {', '.join(DELIMITERS.values())}"
+        )
+    if name not in names:
+        lower = {known.lower(): known for known in reversed(names)}
+        close = [lower[match] for match in get_close_matches(name.lower(), lower, cutoff=0.5)]
+        which = f"closest: {', '.join(map(repr, close))}" if close else f"it has {', '.join(map(repr, names[:12]))}"
+        raise TableError(f"the table has no column {name!r}; {which}")
+    return table.cells[name]
+
+
+def hold_out(y: np.ndarray, fraction: float, seed: int, *, classes: bool) -> np.ndarray:
+    """A mask of the rows to test on: at random, of classes an even share, and never all rows of a class."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(y))
+    if classes:
+        order = order[np.argsort(y[order], kind="stable")]
+    count = min(max(2, round(fraction * len(y))), len(y) - 2)
+    test = np.zeros(len(y), bool)
+    test[order[((np.arange(count) + rng.random()) / count * len(y)).astype(int)]] = True
+    if classes:
+        lost = np.setdiff1d(y[test], y[~test])
+        test[[np.flatnonzero(y == code)[0] for code in lost]] = False
+    return test
+
+
+def fit(table: Table, plan: Plan, on_progress: Callable[[Progress], None]) -> tuple[Model, Report]:
+    """Train on a part of the rows, measure on the others. Raises TableError."""
+    column = _column(table, plan.target)
+    target, notes = understand(column, plan.target, plan.task)
+    codes, counts = target.codes(column)
+    others = table.cells.drop(columns=plan.target)
+    unwanted = {name: "numbers the rows" for name in others if _numbers_rows(others[name])}
+    if not counts.all():
+        notes.append(f"rows left out, as they have no target: {(~counts).sum():,} of {len(counts):,}")
+    y, cells = codes[counts], others[counts]
+    test = hold_out(y, plan.test, plan.seed, classes=bool(target.classes))
+    encoder = Encoder.fit(cells[~test], unwanted)
+    x, odd = encoder.encode(cells)
+    split = compare.Split(x[~test], y[~test], x[test], y[test], len(target.classes))
+    notes = [*table.notes, *notes, *odd]
+    estimator, rows = _train(split, plan, on_progress, notes)
+    model = Model(target, plan.header, encoder, estimator)
+    return model, _report(model, plan, split, rows, notes)
+
+
+def _numbers_rows(cells: pd.Series) -> bool:
+    values = numbers(cells)
+    return bool(values[0] in (0, 1) and (np.diff(values) == 1).all())
+
+
+def _train(
+    split: compare.Split, plan: Plan, on_progress: Callable[[Progress], None], notes: list[str]
+) -> tuple[HanRegressor | HanClassifier, list[dict[str, Any]]]:
+    """The estimator, and the rows of the table that compares it with others."""
+    models = 5 if plan.baselines else 1
+
+    def on_epoch(epoch: "Epoch") -> None:
+        left = epoch.seconds / epoch.number * (epoch.epochs - epoch.number)
+        loss = f"loss {float(epoch.loss.nanmean()):.3g}"
+        status = Status("HanNet", epoch.number, epoch.epochs, epoch.number / epoch.seconds, loss, "epoch")
+        on_progress(Progress(1, models, 0.9 * epoch.number / epoch.epochs, left, status))
+
+    kind = HanClassifier if split.classes else HanRegressor
+    estimator = kind(random_state=plan.seed, **(plan.options or {}))
+    estimator._on_epoch = on_epoch  # type: ignore[method-assign]
+    began = time.perf_counter()
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            estimator.fit(split.x, split.y)
+    except RuntimeError as error:
+        raise TableError(f"the training failed: {error}") from error
+    notes += [str(warning.message) for warning in caught if issubclass(warning.category, ConvergenceWarning)]
+    rows = [{"model": "HanNet"} | compare.measure(estimator, split, began)]
+    baselines = compare.baselines(split, plan.seed) if plan.baselines else {}
+    for number, (name, model) in enumerate(baselines.items(), 2):
+        on_progress(Progress(number, models, 0.88 + 0.02 * number, None, Status(name, 0, 1, 0.0, "training", "")))
+        began = time.perf_counter()
+        rows.append({"model": name} | compare.measure(compare.Scaled(model, split), split, began))
+    return estimator, rows
+
+
+def _report(
+    model: Model, plan: Plan, split: compare.Split, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> Report:
+    name, encoder = model.target.name, model.encoder
+    form = compare.digits(rows)
+    rises = compare.importance(model.estimator, encoder.groups, split, plan.seed)
+    output = compare.predict(model.estimator, split.x_test)
+    figure = compare.picture(name, tuple(model.target.classes), split.y_test, output)
+    beside = [BESIDE] if plan.baselines else []
+    lines = [_rows(split, encoder), *beside, *_left_out(encoder), *notes, *_telling(rises, form)]
+    ends = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
+    headings = {"model": ("model", ""), **compare.headings(rows), **ends}
+    facts = {
+        "target": asdict(model.target),
+        "task": "classification" if model.target.classes else "regression",
+        "rows": [dict(row) for row in rows],
+        "train_rows": len(split.y),
+        "test_rows": len(split.y_test),
+        "notes": lines,
+        "importance": rises,
+        "columns": {column.name: {"kind": column.kind, "inputs": column.inputs} for column in encoder.columns},
+        "dropped": dict(encoder.dropped),
+        "plan": asdict(plan),
+        "versions": dict(versions()),
+    }
+    results = Results(f"{name}: predictions of held-out rows", headings, rows, lines)
+    return Report(results, _columns(model, rises, form), facts, figure)
+
+
+def _rows(split: compare.Split, encoder: Encoder) -> str:
+    return (
+        f"{len(split.y):,} rows to train on, {len(split.y_test):,} held out; "
+        f"{len(encoder.columns)} columns became {len(encoder.inputs)} inputs"
+    )
+
+
+def _left_out(encoder: Encoder) -> list[str]:
+    return [f"column {name!r} is left out: {why}" for name, why in encoder.dropped.items()]
+
+
+def _telling(rises: Mapping[str, float], form: str) -> list[str]:
+    first = "; ".join(f"{name} {rise:{form}}" for name, rise in list(rises.items())[:5] if rise > 0)
+    return [f"what matters most (rise of the error when shuffled): {first}"] if first else []
+
+
+def _columns(model: Model, rises: Mapping[str, float], form: str) -> Results:
+    """What became of each column, the most important first."""
+    rows: list[dict[str, Any]] = [
+        {
+            "column": _cell(column.name),
+            "kind": f"{column.kind} {column.form}" if isinstance(column, Date) else column.kind,
+            "inputs": len(column.inputs),
+            "rise": rises.get(column.name),
+        }
+        for column in model.encoder.columns
+    ]
+    rows.sort(key=lambda row: -(row["rise"] or 0.0))
+    rows += [{"column": _cell(name), "kind": f"left out: {why}"} for name, why in model.encoder.dropped.items()]
+    error = "log loss" if model.target.classes else "RMSE"
+    note = f"importance: how much the {error} of held-out rows rises when the column is shuffled among them"
+    headings = {
+        "column": ("column", ""),
+        "kind": ("kind", ""),
+        "inputs": ("inputs", "{}"),
+        "rise": ("importance", f"{{:{form}}}"),
+    }
+    return Results("Columns", headings, rows, [note])
+
+
+def _cell(name: str) -> str:
+    """A name that cannot break a table of Markdown."""
+    return " ".join(name.split()).replace("|", "\\|")

@@ -1,0 +1,183 @@
+"""A table from a file: CSV or Parquet, read as text, with its numbers brought into one spelling."""
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .data import DataError
+
+MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "?", "-", "--"})
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
+KNOWN = "a table is a .csv, .csv.gz or .parquet file"
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f]")  # not \x1a, with which old programs end a text
+TOLD = re.compile(r"\Asep=([,;\t|])\r?\n")  # Excel's own first line
+# Numbers for people: currency or percent sign, thousands' marks; with a decimal comma, or with a decimal point.
+SIGN = r"(?:[$€£%]|CHF|EUR|GBP|USD)"
+GAP = "[ '\u2019\u00a0\u202f]"  # between thousands, or between number and sign
+COMMA = rf"[+-]?{SIGN}?{GAP}?[+-]?(?:\d+|\d{{1,3}}(?:\.\d{{3}})+|\d{{1,3}}(?:{GAP}\d{{3}})+)(?:,\d+)?{GAP}?{SIGN}?"
+POINT = rf"[+-]?{SIGN}?{GAP}?[+-]?(?:\d+|\d{{1,3}}(?:,\d{{3}})+|\d{{1,3}}(?:{GAP}\d{{3}})+)(?:\.\d+)?{GAP}?{SIGN}?"
+
+
+class TableError(DataError):
+    """A table that cannot be read or learned from; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of a file as text, column by column, and what its reader should know of how they were read."""
+
+    cells: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path, *, header: bool = True) -> Table:
+    """The table in a file; without a header its columns are c0, c1, ...  Raises TableError."""
+    try:
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TableError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if not content.strip():
+        raise TableError(f"{path} is empty")
+    if content.startswith(b"PAR1"):
+        names, columns = _parquet(path, content)
+        notes: tuple[str, ...] = ()
+    else:
+        text, notes = _decode(path, content)
+        delimiter = _delimiter(text)
+        names, rows = _rows(path, TOLD.sub("\n", text), delimiter, header=header)
+        columns = [_plain(pd.Series(column, dtype="str").str.strip(), delimiter) for column in zip(*rows, strict=True)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise TableError(f"{path}: the column name {twice[0]!r} comes twice; every column needs its own")
+    if not columns or not len(columns[0]):
+        raise TableError(f"{path} has a header ({_listed(names)}) but no rows")
+    return Table(pd.DataFrame(dict(zip(names, columns, strict=True))), notes)
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _parquet(path: Path, content: bytes) -> tuple[list[str], list[pd.Series]]:
+    """Names and columns; text of a number reads back as the same number."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise TableError(f"{path}: to read Parquet files, pip install pyarrow; or save the table as CSV") from error
+    try:
+        table = parquet.ParquetFile(io.BytesIO(content)).read()
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{path} is a damaged Parquet file") from error
+    columns = []
+    for column in table.columns:
+        try:
+            texts = column.cast(pa.string()).to_pylist()
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs, bytes that are no text
+            texts = [None if value is None else str(value) for value in column.to_pylist()]
+        columns.append(pd.Series(["" if text is None else text for text in texts], dtype="str").str.strip())
+    return [name.strip() for name in table.column_names], columns
+
+
+def _decode(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
+    """The text, and a note if its encoding had to be guessed."""
+    notes: tuple[str, ...] = ()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", errors="replace")
+        notes = (f"{path} is not UTF-8: read as Windows-1252, so check letters with accents",)
+    if CONTROL.search(text):
+        raise TableError(f"{path} is not text: {KNOWN} (save a spreadsheet as CSV)")
+    return text, notes
+
+
+def _delimiter(text: str) -> str:
+    """The delimiter that cuts most of the first lines into as many fields, more than one, as the header has."""
+    if told := TOLD.match(text):
+        return told[1]
+
+    def fit(delimiter: str) -> tuple[float, int]:
+        try:
+            rows = [row for row in csv.reader(text[:100_000].splitlines()[:30], delimiter=delimiter) if row]
+        except csv.Error:
+            return 0.0, 0
+        width = len(rows[0]) if rows else 0
+        return (width > 1) * sum(len(row) == width for row in rows) / max(len(rows), 1), width
+
+    return max(DELIMITERS, key=fit)
+
+
+def _rows(path: Path, text: str, delimiter: str, *, header: bool) -> tuple[list[str], list[list[str]]]:
+    """Names and rows, each row as long as the header."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows: list[list[str]] = []
+    try:
+        for row in reader:
+            if not row or (len(row) == 1 and not row[0].strip("\x1a \t")):
+                continue  # a blank line
+            width = len(rows[0]) if rows else len(row)
+            while len(row) > width and not row[-1].strip():
+                row.pop()  # some programs end each row with a delimiter
+            if len(row) != width:
+                raise TableError(
+                    f"{path}, line {reader.line_num}: fields: {len(row)}, but the first row has {width} "
+                    f"(delimiter: {DELIMITERS[delimiter]})"
+                )
+            rows.append(row)
+    except csv.Error as error:
+        raise TableError(f"{path}, line {reader.line_num}: {error}; is a quotation mark missing?") from error
+    if not rows:
+        raise TableError(f"{path} is empty")
+    if not header and rows[0][0].strip() != "c0":  # what we wrote of such a table has a header
+        return [f"c{number}" for number in range(len(rows[0]))], rows
+    filled = [name for name in rows[0] if name.strip()]
+    if filled and all(map(_is_number, filled)):
+        raise TableError(
+            f"{path}: the first row holds only numbers; if it is no header, pass --no-header: "
+            "the columns are then c0, c1, ..."
+        )
+    return [name.strip() or f"column {number}" for number, name in enumerate(rows[0], 1)], rows[1:]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(cells: pd.Series, delimiter: str) -> pd.Series:
+    """Numbers written for people as a program writes them: $1,234.50 as 1234.50, and beside other delimiters 1,5 as 1.5."""
+    if not cells.str.contains(rf"{SIGN}|\d(?:,|{GAP})\d").any():
+        return cells
+    point = delimiter == "," or not cells[cells.str.contains(",", regex=False)].str.fullmatch(COMMA).any()
+    bare = cells.str.replace(f"{SIGN}|{GAP}", "", regex=True)
+    for mark, plain in [(",", "")] if point else [(".", ""), (",", ".")]:
+        bare = bare.str.replace(mark, plain, regex=False)
+    return bare.where(cells.str.fullmatch(POINT if point else COMMA), cells)
+
+
+def missing(cells: pd.Series) -> np.ndarray:
+    """Where a cell is empty or says so; "-" is a value where "+" is one too."""
+    found = cells.str.lower().isin(MISSING)
+    return (found & ((cells != "-") | (cells != "+").all())).to_numpy(bool)
+
+
+def numbers(cells: pd.Series) -> np.ndarray:
+    """The cells as float64, NaN where one is no number."""
+    return pd.to_numeric(cells.str.replace("\N{MINUS SIGN}", "-", regex=False), errors="coerce").to_numpy(float)

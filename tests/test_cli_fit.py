@@ -1,0 +1,198 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hannet import cli
+
+TINY = ("--epochs", "2", "--members", "1", "--no-baselines")
+
+
+@pytest.fixture
+def hannet(monkeypatch, capsys, tmp_path):
+    """Runs a command line in a folder of its own; gives exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hannet", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return (end.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def houses(tmp_path):
+    """houses.csv, as a spreadsheet in German saves it."""
+    rng = np.random.default_rng(0)
+    area, town = rng.uniform(30, 200, 90), rng.choice(["Köln", "Bonn"], 90)
+    price = [f"{value:.2f}".replace(".", ",") for value in 3000 * area * (1 + (town == "Köln"))]
+    rows = [";".join(row) for row in zip(map(str, range(90)), area.round(1).astype(str), town, price, strict=True)]
+    path = tmp_path / "houses.csv"
+    path.write_text("\n".join([";area;town;price €", *rows]), encoding="cp1252")
+    return path
+
+
+def test_help_has_an_example(hannet):
+    for command in ("fit", "predict"):
+        assert command in hannet("--help")[1]
+        assert f"Example: hannet {command}" in hannet(command, "-h")[1]
+
+
+def test_from_a_table_to_predictions(hannet, houses, tmp_path):
+    code, out, err = hannet("fit", "houses.csv", "--target", "price €", "--epochs", "3", "--members", "1")
+    assert code == 0
+    assert all(
+        part in out for part in ("HanNet", "boosted trees", "72 rows to train on", "Windows-1252", "numbers the rows")
+    )
+    assert "Predict with: hannet predict hannet-models/houses NEW.csv" in out
+    assert "HanNet [1/5] 3/3" in err
+    files = {path.name for path in Path("hannet-models", "houses").iterdir()}
+    assert files == {
+        "model.safetensors", "estimator.json", "table.json", "report.md", "report.json", "report.png", "report.svg",
+    }  # fmt: skip
+    Path("new.csv").write_text("town,note,area\nBonn,x,50\nAachen,y,\n", encoding="utf-8")
+    code, out, _ = hannet("predict", "hannet-models/houses", "new.csv")
+    assert code == 0
+    assert "ignored: note" in out
+    assert "'Aachen'" in out
+    assert "2 rows predicted. Saved: new-predictions.csv" in out
+    told = pd.read_csv("new-predictions.csv")
+    assert list(told) == ["town", "note", "area", "prediction"]
+    assert np.isfinite(told["prediction"]).all()
+    code, out, _ = hannet("predict", "hannet-models/houses", "houses.csv")
+    assert "RMSE" in out
+    assert hannet("predict", "hannet-models/houses", "new.csv")[0] == 0  # its own file may be written again
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "houses.csv", "new.csv", "hannet-models", "new-predictions.csv", "houses-predictions.csv",
+    }  # fmt: skip
+
+
+def test_json(hannet, houses):
+    code, out, _ = hannet("fit", "houses.csv", "--target", "town", "--json", "--out", "model", *TINY)
+    facts = json.loads(out)
+    assert code == 0
+    assert (facts["folder"], facts["task"], facts["target"]["classes"]) == ("model", "classification", ["Bonn", "Köln"])
+    assert facts == json.loads(Path("model/report.json").read_text()) | {"folder": "model"}
+    code, out, _ = hannet("predict", "model", "houses.csv", "--json")
+    facts = json.loads(out)
+    assert (code, facts["rows"], facts["file"]) == (0, 90, "houses-predictions.csv")
+    assert 0 <= facts["metrics"]["accuracy"] <= 1
+    assert list(pd.read_csv(facts["file"]))[-3:] == ["prediction", "probability Bonn", "probability Köln"]
+
+
+def test_without_a_header(hannet):
+    rows = "\n".join(f"{n % 7},{n % 5},{n % 7 + n % 5}.5" for n in range(60))
+    Path("bare.csv").write_text(rows)
+    code, _, err = hannet("fit", "bare.csv", "--target", "c2", *TINY)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--no-header" in err
+    assert hannet("fit", "bare.csv", "--target", "c2", "--no-header", *TINY)[0] == 0
+    assert hannet("predict", "hannet-models/bare", "bare.csv")[0] == 0
+    assert list(pd.read_csv("bare-predictions.csv")) == ["c0", "c1", "c2", "prediction"]
+
+
+def test_a_model_is_replaced_only_by_force(hannet, houses):
+    fit = ("fit", "houses.csv", "--target", "area", "--out", "model", *TINY)
+    assert hannet(*fit)[0] == 0
+    code, out, err = hannet(*fit)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--force" in err
+    assert hannet(*fit, "--force", "--seed", "1")[0] == 0
+    Path("model", "mine.txt").touch()
+    code, _, err = hannet(*fit, "--force")
+    assert code == 2
+    assert "name another folder" in err
+
+
+USAGE = {
+    "no target": ("fit", "houses.csv"),
+    "an unknown task": ("fit", "houses.csv", "--target", "area", "--task", "clustering"),
+    "a share of 2": ("fit", "houses.csv", "--target", "area", "--test", "2"),
+    "no epochs": ("fit", "houses.csv", "--target", "area", "--epochs", "0"),
+    "a file for a folder": ("fit", "houses.csv", "--target", "area", "--out", "houses.csv"),
+    "a folder that cannot be": ("fit", "houses.csv", "--target", "area", "--out", "/proc/none"),
+    "a folder of other things": ("fit", "houses.csv", "--target", "area", "--out", "."),
+    "the table as output": ("predict", "model", "houses.csv", "--out", "./houses.csv", "--force"),
+    "a folder as output": ("predict", "model", "houses.csv", "--out", ".", "--force"),
+    "a file in no folder": ("predict", "model", "houses.csv", "--out", "none/other.csv"),
+    "a file that is there": ("predict", "model", "houses.csv", "--out", "other.csv"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_a_bad_command_line_is_one_sentence_and_exit_code_2(hannet, houses, case):
+    Path("other.csv").touch()
+    before = houses.read_bytes()
+    code, out, err = hannet(*USAGE[case])
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("hannet: ")
+    assert houses.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("fit", "none.csv", "--target", "y"), "none.csv: No such file"),
+        (("fit", ".", "--target", "y"), "directory"),
+        (("fit", "houses.csv", "--target", "aera"), "closest: 'area'"),
+        (("fit", "houses.csv", "--target", "town", "--task", "regression"), "needs numbers"),
+        (("fit", "one.csv", "--target", "b"), "rows with a target: 1;"),
+        (("fit", "colons.csv", "--target", "b"), "one column only, 'a:b'"),
+        (("predict", "nowhere", "houses.csv"), "not a folder"),
+        (("predict", ".", "houses.csv"), "no model of `hannet fit`"),
+    ],
+)
+def test_bad_data_is_one_sentence_and_exit_code_1(hannet, houses, arguments, part):
+    Path("one.csv").write_text("a,b\n1,2\n")
+    Path("colons.csv").write_text("a:b\n1:2\n" * 30)
+    code, out, err = hannet(*arguments)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert part in err
+    assert not Path("hannet-models", "houses").exists()
+
+
+def test_bad_new_tables_are_one_sentence(hannet, houses):
+    assert hannet("fit", "houses.csv", "--target", "price €", "--out", "model", *TINY)[0] == 0
+    Path("header.csv").write_text("area,town\n")
+    Path("other.csv").write_text("town\nBonn\n")
+    for name, part in {"header.csv": "no rows", "other.csv": "lacks 1 of the model's columns: 'area'"}.items():
+        code, out, err = hannet("predict", "model", name)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert part in err
+    weights = Path("model", "model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    code, _, err = hannet("predict", "model", "houses.csv")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "model.safetensors" in err
+
+
+def test_ctrl_c_leaves_nothing_and_is_exit_code_130(houses, tmp_path):
+    command = [sys.executable, "-c", "from hannet.cli import main; main()"]
+    fit = [*command, "fit", "houses.csv", "--target", "area", "--epochs", "1000000", "--out", "models/deep"]
+    process = subprocess.Popen(fit, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ)
+    while not (tmp_path / "models").exists():  # made when the arguments are checked, before training
+        time.sleep(0.1)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("hannet: interrupted")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.skipif("HANNET_DATA" not in os.environ, reason="HANNET_DATA names no folder")
+def test_a_real_table(hannet):
+    data = Path(os.environ["HANNET_DATA"], "regression", "skillcraft.csv")
+    code, out, _ = hannet("fit", str(data), "--no-header", "--target", "c0", "--epochs", "3", "--json")
+    rows = {row["model"]: row for row in json.loads(out)["rows"]}
+    assert code == 0
+    assert rows["HanNet"]["rmse"] < rows["mean"]["rmse"]

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from hannet import compare
+
+
+@pytest.fixture
+def split():
+    """Makes a split of so many training rows; classes: how often each comes."""
+
+    def make(rows, classes=()):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(rows, 3))
+        y = np.repeat(np.arange(len(classes)), classes) if classes else x[:, 0] * 1e6
+        return compare.Split(x, y, x, y, len(classes))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes"), [(6, ()), (19, ()), (40, ()), (6, (3, 3)), (21, (20, 1)), (60, (20, 20, 20)), (30, (2,) * 15)]
+)
+def test_other_models_train_however_few_the_rows(split, rows, classes):
+    data = split(rows, classes)
+    for name, model in compare.baselines(data, 0).items():
+        measures = compare.measure(compare.Scaled(model, data), data, 0.0)
+        assert measures["size"]["count"] >= 1, name
+        assert np.isfinite(measures["log_loss" if classes else "rmse"]), name
+
+
+def test_a_column_matters_as_much_as_the_model_uses_it(split):
+    class First:
+        def predict(self, x):
+            return x[:, 0] * 1e6
+
+    groups = {"all": slice(0, 3), "others": slice(1, 3), "first": slice(0, 1)}
+    rises = compare.importance(First(), groups, split(200), 0)
+    assert rises["others"] == 0
+    assert min(rises["all"], rises["first"]) > 1e6
+    assert list(rises)[-1] == "others"
+
+
+def test_sizes():
+    data = compare.Split(np.eye(4), np.arange(4.0), np.eye(4), np.arange(4.0), 0)
+    sizes = {name: compare.size(compare.Scaled(model, data)) for name, model in compare.baselines(data, 0).items()}
+    assert sizes["mean"] == {"count": 1, "of": "weights"}
+    assert sizes["ridge"] == {"count": 5, "of": "weights"}
+    assert sizes["MLP"] == {"count": 4 * 100 + 100 + 100 + 1, "of": "weights"}
+    assert sizes["boosted trees"]["of"] == "leaves"
+
+
+def test_pictures_of_many_classes_and_odd_names():
+    y = np.arange(40)
+    figure = compare.picture("$x_$" * 30, tuple(f"${n}$" for n in y), y, np.eye(40))
+    figure.canvas.draw()
+    figure = compare.picture("y", ("a|b$", "c" * 50), np.array([0, 1]), np.eye(2))
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1", "0", "0", "1"]
+
+
+def test_metrics():
+    y = np.array([1.0, 2.0, 4.0])
+    metrics = compare.score(y, y + np.array([1, -1, 1]))
+    assert (metrics["rmse"], metrics["mae"], metrics["interval"]) == (1, 1, (1, 1))
+    assert metrics["r2"] == pytest.approx(1 - 3 / np.square(y - y.mean()).sum())
+    assert compare.score(y[:1], y[:1])["r2"] is None
+    metrics = compare.score(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
+    assert metrics["accuracy"] == pytest.approx(2 / 3)
+    assert metrics["auc"] == 1
+    assert metrics["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.4]).mean())
+    assert compare.score(np.array([1, 1]), np.full((2, 2), 0.5))["auc"] is None
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(100):
+        low, high = compare.score(np.zeros(100), rng.normal(size=100))["interval"]
+        hits += low <= 1 <= high
+    assert 85 <= hits <= 99
+
+
+@pytest.mark.parametrize(
+    ("least", "form"),
+    [(2345.6, ",.0f"), (12.3, ",.2f"), (0.5, ",.4f"), (0.0123, ",.5f"), (3e-7, ".2e"), (1e20, ".2e"), (0.0, ".2e")],
+)
+def test_errors_are_shown_with_four_digits(least, form):
+    assert compare.digits([{"rmse": least}, {"rmse": 10 * least}]) == form

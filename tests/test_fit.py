@@ -1,0 +1,287 @@
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hannet.columns import Encoder
+from hannet.fit import Plan, fit, hold_out, understand
+from hannet.predictor import Model, require_free
+from hannet.runs import StoreError
+from hannet.saved import ModelError
+from hannet.tables import Table, TableError
+
+TINY = {"members": 1, "epochs": 3, "width": 8, "depth": 3}
+KINDS = {"regression": "number", "classification": "color"}
+
+
+def texts(values):
+    return pd.Series(list(map(str, values)), dtype="str")
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 120))
+    kind = rng.choice(["x", "y", ""], 120)
+    columns = {
+        "a": a,
+        "b": b,
+        "kind": kind,
+        "number": 100 * a + 50 * (kind == "x"),
+        "color": np.where(a > 0, "red", "blue"),
+        "id": [f"row {n}" for n in range(120)],
+    }
+    return Table(pd.DataFrame({name: texts(values) for name, values in columns.items()}))
+
+
+def learn(table, target, **choices):
+    seen = []
+    options = choices.pop("options", TINY)
+    others = [name for name in KINDS.values() if name != target and target in KINDS.values()]
+    cells = table.cells.drop(columns=others, errors="ignore")
+    model, report = fit(Table(cells, table.notes), Plan(target, options=options, **choices), seen.append)
+    return model, report, seen
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_fit_measures_beside_other_models(table, task):
+    _, report, seen = learn(table, KINDS[task])
+    rows = {row["model"]: row for row in report.facts["rows"]}
+    assert report.facts["task"] == task
+    assert next(iter(rows)) == "HanNet"
+    assert len(rows) == 5
+    for row in rows.values():
+        first = row["rmse"] if task == "regression" else row["accuracy"]
+        assert row["interval"][0] <= first <= row["interval"][1]
+        assert row["size"]["count"] >= 1
+    assert rows["boosted trees"]["size"]["of"] == "leaves"
+    assert report.facts["train_rows"] == 96
+    assert report.facts["test_rows"] == 24
+    assert report.facts["dropped"] == {"id": "nearly all values differ: free text or an identifier"}
+    assert max(report.facts["importance"], key=report.facts["importance"].get) != "b"
+    assert [progress.fraction for progress in seen] == sorted(progress.fraction for progress in seen)
+    files = report.files()
+    assert b"| HanNet |" in files["report.md"]
+    assert json.loads(files["report.json"])["target"]["name"] == KINDS[task]
+    assert files["report.png"].startswith(b"\x89PNG")
+    assert b"<svg" in files["report.svg"]
+
+
+def test_a_real_fit_beats_the_mean(table):
+    _, report, _ = learn(
+        table, "number", options={"members": 2, "epochs": 100, "width": 16, "depth": 3, "learning_rate": 0.02}
+    )
+    rows = {row["model"]: row for row in report.facts["rows"]}
+    assert rows["HanNet"]["rmse"] < 0.3 * rows["mean"]["rmse"]
+
+
+def test_the_same_seed_gives_the_same_numbers(table):
+    first, second = (learn(table, "number", baselines=False, seed=3)[1].facts["rows"][0] for _ in range(2))
+    assert {k: v for k, v in first.items() if k != "seconds"} == {k: v for k, v in second.items() if k != "seconds"}
+
+
+@pytest.mark.parametrize("target", KINDS.values())
+def test_a_saved_model_predicts_the_same(table, target, tmp_path):
+    model, report, _ = learn(table, target, baselines=False)
+    model.save(tmp_path / "model", report.files())
+    again = Model.load(tmp_path / "model")
+    assert again.encoder == model.encoder
+    assert again.predict(table).cells.equals(model.predict(table).cells)
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+def test_predictions_stand_beside_the_columns(table):
+    model, _, _ = learn(table, "color", baselines=False)
+    shuffled = Table(table.cells[["kind", "b", "a"]].assign(prediction="mine", extra="new"))
+    told = model.predict(shuffled)
+    assert list(told.cells)[3:] == ["prediction", "extra", "prediction 2", "probability blue", "probability red"]
+    assert set(told.cells["prediction 2"]) <= {"blue", "red"}
+    assert told.metrics is None
+    assert "ignored: prediction, extra" in told.notes[0]
+    straight = model.predict(table)
+    assert straight.cells["prediction"].equals(told.cells["prediction 2"].rename("prediction"))
+    assert straight.metrics.keys() == {"accuracy", "interval", "log_loss", "auc"}
+
+
+def test_odd_new_tables(table):
+    model, _, _ = learn(table, "number", baselines=False)
+    new = table.cells[:4].drop(columns="color")
+    new["a"] = texts(["", "inf", "oops", "1"])
+    new["kind"] = texts(["never seen", "NA", "x", ""])
+    new["number"] = texts(["", "?", "1", "2"])
+    told = model.predict(Table(new))
+    assert np.isfinite(told.cells["prediction"].astype(float)).all()
+    assert [note.split("'")[1] for note in told.notes] == ["a", "kind", "number"]
+    assert told.metrics["rmse"] > 0
+    with pytest.raises(TableError, match="lacks 2 of the model's columns: 'a', 'kind'"):
+        model.predict(Table(new[["b"]]))
+
+
+def test_the_encoder_learns_from_training_rows_only(table, monkeypatch):
+    rows, learn_encoder = [], Encoder.fit
+    monkeypatch.setattr(Encoder, "fit", lambda cells, *rest: rows.append(len(cells)) or learn_encoder(cells, *rest))
+    _, report, _ = learn(table, "number", baselines=False, test=0.4)
+    assert rows == [report.facts["train_rows"]] == [72]
+
+
+def test_splits_are_even_and_leave_each_class_to_learn_from():
+    y = np.repeat([0, 1, 2, 3], [500, 300, 50, 1])
+    test = hold_out(y, 0.2, 0, classes=True)
+    np.testing.assert_allclose(np.bincount(y[test], minlength=4)[:3], [100, 60, 10], atol=1)
+    assert not test[-1]
+    assert hold_out(y, 0.2, 0, classes=False).sum() == 170
+    assert (hold_out(y, 0.2, 0, classes=True) == test).all()
+    assert (hold_out(y, 0.2, 1, classes=True) != test).any()
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (np.linspace(0, 1, 60), ()),
+        ([0, 1] * 30, ("0", "1")),
+        ([0.0, 1.0] * 30, ("0", "1")),
+        ([-1, 1, ""] * 20, ("-1", "1")),
+        (["b", "a"] * 30, ("a", "b")),
+        (["True", "False"] * 30, ("False", "True")),
+        (["+", "-"] * 30, ("+", "-")),
+        ([2, 10, 1] * 20, ("1", "2", "10")),
+        (list(range(20)) * 3, ()),
+        (list(range(20)) * 20, tuple(map(str, range(20)))),
+        ([*range(59), "oops"], ()),
+    ],
+)
+def test_what_a_target_is_taken_for(values, classes):
+    assert understand(texts(values), "y", None)[0].classes == classes
+
+
+def test_the_task_may_be_chosen():
+    cells = texts([3, 4, 5] * 20)
+    assert understand(cells, "y", "regression")[0].classes == ()
+    assert understand(texts(list(range(20)) * 3), "y", "classification")[0].classes[:3] == ("0", "1", "2")
+    assert "--task regression" in understand(cells, "y", None)[1][0]
+
+
+TARGETS = {
+    "all missing": (["", "NA"] * 20, None, "missing in every row"),
+    "all equal": ([5] * 30, None, "'5' in every row"),
+    "all equal as numbers": (["5", "5.00"] * 15, "regression", "in every row"),
+    "one row": ([5], None, "rows with a target: 1;"),
+    "few rows left": ([1, 2, ""] * 9, None, "rows with a target: 18;"),
+    "words to regress on": (["a", "b"] * 20, "regression", "regression needs numbers"),
+    "classes all different": ([f"w{n}" for n in range(40)], None, "40 different values in 40 rows"),
+    "numbers for classes": (np.linspace(0, 1, 40), "classification", "--task regression"),
+    "all infinite": (["inf"] * 40, "regression", "regression needs numbers"),
+}
+
+
+@pytest.mark.parametrize("case", TARGETS)
+def test_a_target_that_cannot_be_learned_is_one_sentence(case):
+    values, task, part = TARGETS[case]
+    with pytest.raises(TableError) as fault:
+        understand(texts(values), "y", task)
+    assert part in str(fault.value)
+
+
+def test_a_wrong_target_is_one_sentence(table):
+    with pytest.raises(TableError, match="no column 'Colour'; closest: 'color'"):
+        learn(table, "Colour")
+    with pytest.raises(TableError, match="no column 'zzz'; it has 'a', 'b', 'kind'"):
+        learn(table, "zzz")
+    with pytest.raises(TableError, match="one column only, 'a b c': columns are told apart by comma, semicolon"):
+        learn(Table(pd.DataFrame({"a b c": texts(range(40))})), "c")
+    with pytest.raises(TableError, match=r"no column to predict from is left: 'n' \(numbers the rows\)"):
+        learn(Table(pd.DataFrame({"n": texts(range(40)), "y": texts([1, 2] * 20)})), "y")
+
+
+def test_the_report_tells_what_became_of_odd_columns(table):
+    days = pd.Series(pd.date_range("2020-01-01", periods=120).strftime("%m/%d/%Y"), dtype="str")
+    cells = table.cells.drop(columns="color").assign(**{"day|\nnight": days, "same": "1"})
+    report = learn(Table(cells, ("a note on reading",)), "number", baselines=False)[1].files()["report.md"].decode()
+    assert "| day\\| night | date %m/%d/%Y |" in report
+    assert "| same | left out: always the same | – | – |" in report
+    assert "- a note on reading" in report
+
+
+def test_classes_of_one_row_are_learned_from(table):
+    cells = table.cells.assign(color=texts(["rare", *["red", "blue"] * 59, "odd"]))
+    _, report, _ = learn(Table(cells), "color", test=0.5)
+    assert report.facts["target"]["classes"] == ("blue", "odd", "rare", "red")
+
+
+@pytest.fixture(scope="module")
+def learned(table):
+    model, report, _ = learn(table, "number", baselines=False)
+    return model, report.files()
+
+
+@pytest.fixture
+def saved(learned, tmp_path):
+    learned[0].save(tmp_path / "model", learned[1])
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "estimator.json", "table.json"])
+@pytest.mark.parametrize("spoil", ["remove", "cut", "empty", "foreign", "list"])
+def test_a_spoilt_model_is_one_sentence(saved, name, spoil):
+    path = saved / name
+    content = path.read_bytes()
+    if spoil == "remove":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "foreign": b"{}", "list": b"[1]"}[spoil])
+    with pytest.raises(ModelError) as fault:
+        Model.load(saved)
+    assert name in str(fault.value)
+
+
+def test_a_table_of_another_model_is_one_sentence(saved, table, tmp_path):
+    other, report, _ = learn(table, "number", baselines=False, seed=1)
+    other.save(tmp_path / "other", report.files())
+    (saved / "table.json").write_bytes((tmp_path / "other" / "table.json").read_bytes())
+    with pytest.raises(ModelError, match="another model"):
+        Model.load(saved)
+    with pytest.raises(ModelError, match="not a folder"):
+        Model.load(tmp_path / "none")
+
+
+def test_only_a_model_is_ever_replaced_and_only_by_force(saved, tmp_path):
+    require_free(tmp_path / "new", force=False)
+    require_free(saved, force=True)
+    with pytest.raises(StoreError, match="--force"):
+        require_free(saved, force=False)
+    (saved / "notes.txt").touch()
+    with pytest.raises(StoreError, match="no model's"):
+        require_free(saved, force=True)
+    with pytest.raises(StoreError, match="Not a directory"):
+        require_free(saved / "notes.txt", force=True)
+
+
+def test_a_save_that_fails_leaves_what_was_there(saved, table, monkeypatch):
+    model, report, _ = learn(table, "number", baselines=False, seed=1)
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hannet.predictor.write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.save(saved, report.files())
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_extreme_numbers_neither_fail_nor_warn():
+    rng = np.random.default_rng(0)
+    cells = pd.DataFrame({"x": texts(10.0 ** rng.integers(-100, 300, 60)), "y": texts(rng.normal(size=60) * 1e29)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, report, _ = learn(Table(cells), "y")
+    json.dumps(report.facts, allow_nan=False)
+
+
+def test_more_columns_than_importance_can_afford():
+    rng = np.random.default_rng(0)
+    cells = pd.DataFrame({f"x{n}": texts(values) for n, values in enumerate(rng.normal(size=(120, 40)))})
+    assert learn(Table(cells), "x0", baselines=False)[1].facts["importance"] == {}

@@ -1,0 +1,162 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hannet.tables import TableError, missing, numbers, read
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Reads a file of this content."""
+
+    def make(content: str | bytes, name="data.csv", **options):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read(path, **options)
+
+    return make
+
+
+PLAIN = "a,b\n1,x\n2,y\n"
+SPELLINGS = {
+    "plain": PLAIN,
+    "a semicolon": "a;b\n1;x\n2;y\n",
+    "tabs": "a\tb\n1\tx\n2\ty\n",
+    "bars": "a|b\n1|x\n2|y\n",
+    "a byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "UTF-16": PLAIN.encode("utf-16"),
+    "Excel's word on the delimiter": "sep=;\r\na;b\r\n1;x\r\n2;y\r\n",
+    "gzip": gzip.compress(PLAIN.encode()),
+    "Windows lines": PLAIN.replace("\n", "\r\n"),
+    "old Mac lines": PLAIN.replace("\n", "\r"),
+    "blank lines": "\n\na,b\n\n1,x\n   \n2,y\n\n",
+    "an end of file of DOS": PLAIN + "\x1a",
+    "quotes": '"a","b"\n"1","x"\n"2","y"\n',
+    "spaces": "a , b\n 1, x\n2 ,y\n",
+    "a delimiter at each row's end": "a,b\n1,x,\n2,y,\n",
+    "no line at the end": PLAIN.rstrip(),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_one_table_in_many_spellings(table, spelling):
+    read = table(SPELLINGS[spelling])
+    assert read.cells.to_dict("list") == {"a": ["1", "2"], "b": ["x", "y"]}
+    assert read.notes == ()
+
+
+def test_quoted_fields_hold_delimiters_quotes_and_lines(table):
+    cells = table('a,b\n"1,5","say ""hi""\nthere"\n2,y\n').cells
+    assert cells["b"][0] == 'say "hi"\nthere'
+    assert cells["a"][0] == "1,5"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("a;b\n1,5;x\n1.234,25;y\n-7;z\n", ["1.5", "1234.25", "-7"]),
+        ("a;b\n1.5;x\n1.234;y\n2;z\n", ["1.5", "1.234", "2"]),
+        ('a,b\n"$1,234.50",x\n$3,y\n-$2,z\n', ["1234.50", "3", "-2"]),
+        ("a;b\n1.234,50 €;x\n€ 3;y\n12 %;z\n", ["1234.50", "3", "12"]),
+        ("a,b\nCHF 1'234.50,x\n12\u00a0000,y\nUSD -3,z\n", ["1234.50", "12000", "-3"]),
+        ("a;b\n1 234,50 EUR;x\n0,5;y\n12 500;z\n", ["1234.50", "0.5", "12500"]),
+        ("a,b\n079 123 45 67,x\n12 34,y\n1 2345,z\n", ["079 123 45 67", "12 34", "1 2345"]),
+        ("a;b\n1,5;x\nabc, d;y\n2.5;z\n", ["1.5", "abc, d", "2.5"]),
+    ],
+)
+def test_numbers_for_people_become_numbers_for_programs(table, text, numbers):
+    assert table(text).cells["a"].tolist() == numbers
+
+
+def test_without_a_header(table):
+    assert list(table("c0,c1,prediction\n1,x,2\n", header=False).cells) == ["c0", "c1", "prediction"]
+    assert table("1,x\n2,y\n", header=False).cells.to_dict("list") == {"c0": ["1", "2"], "c1": ["x", "y"]}
+
+
+def test_a_nameless_column_gets_its_place_for_a_name(table):
+    assert list(table(",b\n0,x\n").cells) == ["column 1", "b"]
+
+
+def test_other_encodings_are_told(table):
+    read = table("a,b\n1,Zürich\n".encode("cp1252"))
+    assert read.cells["b"][0] == "Zürich"
+    assert "not UTF-8" in read.notes[0]
+
+
+FAULTS = {
+    "an empty file": (b"", "is empty"),
+    "only blanks": (b"\n  \n", "is empty"),
+    "only an end of file": (b"\x1a\n", "is empty"),
+    "only a header": ("a,b\n", "(a, b) but no rows"),
+    "a name twice": ("a,b,a\n1,2,3\n", "'a' comes twice"),
+    "a long row": ("a,b\n1,2\n\n1,2,3\n", "line 4: fields: 3, but the first row has 2 (delimiter: comma)"),
+    "a short row": ("a,b\n1,2\n1\n", "line 3: fields: 1"),
+    "an open quote": ('a,b\n1,"2\n3,4\n', "quotation mark"),
+    "binary garbage": (bytes(range(256)) * 20, "is not text"),
+    "a spreadsheet": (b"PK\x03\x04\x14\x00\x06\x00", "save a spreadsheet as CSV"),
+    "broken gzip": (gzip.compress(PLAIN.encode())[:-9], "data.csv: "),
+    "not really gzip": (b"\x1f\x8bnonsense", "data.csv: "),
+    "broken Parquet": (b"PAR1 nonsense", "damaged Parquet"),
+    "a first row of numbers": ("1,2\n3,4\n", "--no-header"),
+    "a giant field": ("a,b\n" + "x" * 200_000 + ",1\n", "field limit"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_file_that_is_no_table_is_one_sentence(table, case):
+    content, part = FAULTS[case]
+    with pytest.raises(TableError) as fault:
+        table(content)
+    assert part in str(fault.value)
+    assert "data.csv" in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_what_is_no_file_is_one_sentence(tmp_path):
+    with pytest.raises(TableError, match="No such file"):
+        read(tmp_path / "none.csv")
+    with pytest.raises(TableError, match="directory"):
+        read(tmp_path)
+
+
+def test_parquet_reads_as_its_values(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "float": [0.1, np.nan, 1e-300],
+            "int": [2**60, 1, 2],
+            "bool": [True, None, False],
+            "when": pd.to_datetime(["2020-01-02 03:04", None, "2021-01-01 00:00"]),
+            "text": [" x", None, "ü"],
+            "kind": pd.Categorical(["a", "b", None]),
+            "list": [[1, 2], None, []],
+            "bytes": [b"\xff", b"ok", None],
+        }
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    cells = read(tmp_path / "t.parquet").cells
+    np.testing.assert_array_equal(numbers(cells["float"]), frame["float"])
+    assert cells["int"][0] == str(2**60)
+    assert cells["bool"].tolist() == ["true", "", "false"]
+    assert cells["when"][0].startswith("2020-01-02 03:04")
+    assert cells["text"].tolist() == ["x", "", "ü"]
+    assert cells["kind"].tolist() == ["a", "b", ""]
+    assert cells["list"].tolist() == ["[1, 2]", "", "[]"]
+
+
+def test_parquet_without_pyarrow_is_one_sentence(table, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(TableError, match="pip install pyarrow"):
+        table(b"PAR1")
+
+
+def test_marks_of_missing_values():
+    cells = pd.Series(["", "NA", "n/a", "null", "?", "-", "nan", "none", "0"], dtype="str")
+    assert missing(cells).tolist() == [True] * 7 + [False] * 2
+    assert not missing(pd.Series(["+", "-"], dtype="str")).any()
+
+
+def test_numbers():
+    cells = pd.Series(["1", "−2.5", "1e3", "inf", "abc", "", "0x10"], dtype="str")
+    np.testing.assert_array_equal(numbers(cells), [1, -2.5, 1000, np.inf, np.nan, np.nan, np.nan])
