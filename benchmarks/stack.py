@@ -110,18 +110,21 @@ def one_linear() -> dict[str, float]:
         {
             "HanStack": forward_backward(hannet.HanStack(100, 20), x, gradient),
             "Linear": forward_backward(nn.Sequential(layer, hannet.Abs()), x, gradient),
-            "Linear, torch.abs": forward_backward(_Apply(layer, torch.abs), x, gradient),
+            "Linear, torch.abs": forward_backward(Apply(layer, torch.abs), x, gradient),
         }
     )
     return {"over Linear + abs": times["HanStack"] / times["Linear, torch.abs"]}
 
 
-class _Apply(nn.Module):
+class Apply(nn.Module):
+    """A layer, then a function."""
+
     def __init__(self, layer: nn.Module, function: Callable[[Tensor], Tensor]):
         super().__init__()
         self.layer, self.function = layer, function
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, in) -> (batch, out)."""
         return self.function(self.layer(x))
 
 
@@ -142,7 +145,7 @@ def step() -> dict[str, float]:
         return run
 
     ours, same, eager = (hannet.HanNet(2, 2) for _ in range(3))
-    eager.layers[1] = _Apply(nn.Identity(), torch.abs)
+    eager.layers[1] = Apply(nn.Identity(), torch.abs)
     eager.layers[2] = Eager(100, 19)
     recipe = Recipe(lr=0.01, iterations=steps)
     times = compare(

@@ -18,7 +18,7 @@ def tiny(monkeypatch):
 def test_help_has_an_example_for_each_command(hannet):
     code, out, _ = hannet("--help")
     assert code == 0
-    for command in ("reproduce", "info"):
+    for command in ("reproduce", "info", "fit", "predict"):
         assert command in out
         assert f"Example: hannet {command}" in hannet(command, "-h")[1]
 

@@ -356,3 +356,9 @@ def test_bikesharing_is_not_linear():
         warnings.simplefilter("error")
         model = HanRegressor(members=2, epochs=100, random_state=0).fit(x_train, y_train)
     assert model.score(x_test, y_test) > linear + 0.2
+
+
+@BOTH
+def test_weights_that_are_all_zero_are_named(kind):
+    with pytest.raises(ValueError, match=r"zero|above 0"):
+        quick(kind).fit(X, target(kind), sample_weight=np.zeros(len(X)))

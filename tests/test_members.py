@@ -150,3 +150,22 @@ def test_a_retired_member_keeps_its_parameters_and_predicts_nan():
     members.retire(torch.tensor([1]))
     assert members.alive.tolist() == [2]
     assert members.predict(x)[:2].isnan().all()
+
+
+def test_each_member_predicts_rows_of_its_own():
+    networks = [HanNet(3, 2, width=8, depth=4) for _ in range(3)]
+    members, x = Members(networks), torch.randn(3, 5, 3)
+    expected = torch.stack([network(rows) for network, rows in zip(networks, x, strict=True)])
+    assert_close(members.predict(x), expected)
+    members.retire(torch.tensor([0, 2]))
+    assert_close(members.predict(x)[[0, 2]], expected[[0, 2]])
+    assert members.predict(x)[1].isnan().all()
+
+
+def test_members_compute_in_another_dtype_when_asked():
+    networks = [HanNet(3, 2, width=8, depth=4) for _ in range(2)]
+    x = torch.randn(5, 3, dtype=torch.double)
+    outputs = Members(networks, torch.float64).predict(x)
+    expected = torch.stack([copy.deepcopy(network).double()(x) for network in networks])
+    assert_close(outputs, expected)
+    assert networks[0].layers[0].weight.dtype == torch.float32

@@ -51,6 +51,18 @@ def test_scaler_weighs_as_repetitions_do():
     assert np.allclose(scaler.std, repeated.std(0))
 
 
+@pytest.mark.parametrize("size", [1e-250, 1e-170, 1e200, 1e300])
+def test_scaler_of_numbers_whose_squares_leave_the_range(size):
+    z = Scaler().fit(X * size, ONES).transform(X * size)
+    assert np.allclose(z.numpy(), Scaler().fit(X, ONES).transform(X).numpy(), atol=1e-5)
+
+
+def test_distinct_rows_of_another_memory_order():
+    x, _, weights = distinct(np.asfortranarray(np.vstack([X, X])), np.ones((180, 1)), np.ones(180))
+    assert len(x) == 90
+    assert weights.tolist() == [2.0] * 90
+
+
 def test_a_column_of_few_values_has_a_step_between_each_two():
     x = np.array([1.0, 2, 4] * 30)[:, None]
     features = Features().fit(x, ONES)

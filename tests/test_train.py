@@ -1,5 +1,6 @@
 import copy
 import math
+import sys
 
 import pytest
 import torch
@@ -342,3 +343,17 @@ def test_a_member_that_was_kept_before_it_diverged_ends_so(networks, rates):
 def test_rows_and_weights_that_do_not_fit_are_named(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         train([FCNet(2, 2, 4, 1), FCNet(2, 2, 4, 1)], recipes(0.1, 0.2), [0, 1], X, Y, **arguments)
+
+
+def test_targets_of_another_width_are_named():
+    with pytest.raises(ValueError, match=r"y must have a column for each of the 2 outputs, got \(250, 1\)"):
+        train([FCNet(2, 2, 4, 1)], recipes(0.1), [0], X, Y[:, :1])
+
+
+def test_gathering_fewer_batches_at_once_changes_nothing(monkeypatch):
+    nets = [BUILD["HanNet"]() for _ in range(2)]
+    again = copy.deepcopy(nets)
+    train(nets, recipes(0.01, 0.02, iterations=30), [0, 1], X, Y)
+    monkeypatch.setattr(sys.modules["hannet.train"], "_GATHER", 1)
+    train(again, recipes(0.01, 0.02, iterations=30), [0, 1], X, Y)
+    assert all(torch.equal(parameters(a), parameters(b)) for a, b in zip(nets, again, strict=True))

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -128,6 +127,8 @@ class _HanEstimator(BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64, **self._y_options)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         counts = weights > 0
+        if not counts.any():
+            raise ValueError("sample_weight must be above 0 for at least one row")
         x, y, weights = distinct(X[counts], self._encode(y[counts]), weights[counts])
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
@@ -175,11 +176,10 @@ class _HanEstimator(BaseEstimator):
             lr=float(self.learning_rate), weight_decay=float(self.weight_decay), loss=self._loss, batch=batch,
             iterations=self._epochs(taught) * (taught // batch), **_PLAN,
         )  # fmt: skip
-        checked = [column[apart] for column in (x, y, weights)]
 
         def validate(epoch: Epoch) -> Tensor:
-            outputs = torch.cat([epoch.predict(part) for part in checked[0].split(_CHUNK, 1)], 1)
-            return LOSSES[self._loss].value(outputs, *checked[1:])
+            outputs = torch.cat([epoch.predict(x[part]) for part in apart.split(_CHUNK // len(seeds) + 1, 1)], 1)
+            return LOSSES[self._loss].value(outputs, y[apart], weights[apart])
 
         def on_epoch(epoch: Epoch) -> None:
             watch.look(epoch)
@@ -224,10 +224,10 @@ class _HanEstimator(BaseEstimator):
         return sum(p.numel() for network in self.networks_ for p in network.parameters())
 
     def _outputs(self, X: Any) -> Array:
-        """The members' average.  In float64, where a row's result does not depend on the rows beside it."""
+        """The members' average.  In float64, where a row's result depends on the rows beside it in the last digit only."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        members = Members([deepcopy(network).double() for network in self.networks_])
+        members = Members(self.networks_, torch.float64)
         chunks = (self._features.transform(X[start : start + _CHUNK]).double() for start in range(0, len(X), _CHUNK))
         return np.concatenate([self._average(members.predict(chunk)).numpy() for chunk in chunks])
 

@@ -22,14 +22,15 @@ Named = dict[str, Tensor]
 class Members:
     """Several networks as one.  parameters: by name, each (members, ...), of the members that are still in `alive`."""
 
-    def __init__(self, networks: Sequence[nn.Module]):
+    def __init__(self, networks: Sequence[nn.Module], dtype: torch.dtype | None = None):
+        """dtype: what to compute in, if not in that of the networks' parameters."""
         self.networks = list(networks)
         self.alive = torch.arange(len(networks))
         self._kept: Named = {}
         self._has_kept = torch.zeros(len(networks), dtype=torch.bool)
         state, self._buffers = stack_module_state(self.networks)
         self._skeleton = deepcopy(networks[0]).to("meta")
-        self._set({name: p.detach() for name, p in state.items()})
+        self._set({name: p.detach().to(dtype or p.dtype) for name, p in state.items()})
 
     def _set(self, parameters: Named) -> None:
         self.parameters = parameters
@@ -40,9 +41,12 @@ class Members:
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """What every network makes of x, NaN for the retired.  x: (n, in) or (networks, n, in) -> (networks, n, out)."""
-        mine = x.expand(len(self.alive), *x.shape) if x.dim() == 2 else x[self.alive]
+        if x.dim() == 2:
+            x = x.expand(len(self.alive), *x.shape)
+        elif not self.complete:
+            x = x[self.alive]
         steps = _steps(self._skeleton, "", self.parameters)
-        return self.spread(self._mapped(self.parameters, mine) if steps is None else _forward(steps, mine))
+        return self.spread(self._mapped(self.parameters, x) if steps is None else _forward(steps, x))
 
     def spread(self, values: Tensor) -> Tensor:
         """One value a network, from one a living member: NaN for the retired."""

@@ -23,7 +23,12 @@ class Scaler:
     def fit(self, x: Array, weights: Array) -> Self:
         """Weighted mean and std, c and 0 to the bit where all are c.  x: (n, features); weights: (n,)."""
         self.mean: Array = x[0] + np.average(x - x[0], axis=0, weights=weights)
-        self.std: Array = np.sqrt(np.average(np.square(x - self.mean), axis=0, weights=weights))
+        off = x - self.mean
+        with np.errstate(over="ignore"):
+            self.std: Array = np.sqrt(np.average(np.square(off), axis=0, weights=weights))
+        far = np.abs(off).max(0)
+        lost = (far > 0) & ~((self.std > 0) & np.isfinite(self.std))  # squares beyond the range of float64
+        self.std[lost] = far[lost] * np.sqrt(np.average(np.square(off[:, lost] / far[lost]), axis=0, weights=weights))
         return self
 
     @property
@@ -33,7 +38,8 @@ class Scaler:
 
     def transform(self, x: Array) -> Tensor:
         """(n, features) -> (n, width) in float32."""
-        z = np.divide(x - self.mean, self.std, out=np.zeros_like(x), where=self.std > 0)
+        with np.errstate(over="ignore"):
+            z = np.divide(x - self.mean, self.std, out=np.zeros_like(x), where=self.std > 0)
         return torch.from_numpy(z.clip(-_FAR, _FAR)).float()
 
     def inverse(self, z: Array) -> Array:
@@ -124,7 +130,8 @@ def distinct(x: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
 
     A row given twice is then a row of twice the weight, to the bit, and never both trained on and held out.
     """
-    rows = np.hstack([x, y]) + 0.0  # -0.0 becomes 0.0, as bytes are compared: three times faster than numbers
+    # -0.0 becomes 0.0, as bytes are compared: three times faster than numbers.
+    rows = np.ascontiguousarray(np.hstack([x, y]) + 0.0)
     as_bytes = rows.view(np.dtype((np.void, rows.strides[0]))).ravel()
     _, first, place = np.unique(as_bytes, return_index=True, return_inverse=True)
     sums = np.bincount(place, weights).astype(np.float64)

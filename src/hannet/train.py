@@ -104,7 +104,7 @@ class Epoch:
         self.stopped = True
 
 
-_GATHER = 64  # batches that are gathered at once
+_GATHER = 1 << 23  # numbers gathered at once, as many batches as that makes: fewer calls, bounded memory
 
 
 class _Batches:
@@ -116,6 +116,8 @@ class _Batches:
         self.batch = min(batch, self.n)
         self.per_epoch = self.n // self.batch
         self.generators = {seed: torch.Generator().manual_seed(seed) for seed in seeds}
+        size = len(self.seeds) * self.batch * sum(column[0].numel() for column in columns)
+        self.at_once = min(max(_GATHER // size, 1), 64)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         """Of every column (n, ...) a part (members, batch, ...)."""
@@ -125,7 +127,7 @@ class _Batches:
             if self.rows is not None:
                 order = self.rows.gather(1, order)
             order = order[:, : self.per_epoch * self.batch].view(len(self.seeds), self.per_epoch, self.batch)
-            for some in order.transpose(0, 1).split(_GATHER):
+            for some in order.transpose(0, 1).split(self.at_once):
                 yield from map(list, zip(*(column[some] for column in self.columns), strict=True))
 
 

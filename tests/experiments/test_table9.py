@@ -146,6 +146,13 @@ def test_unknown_parts_are_named():
         load("figure1", None, quick=True, only=["boston"])
 
 
+def test_parts_are_run_once_in_the_tables_order():
+    assert load("table9", [0], quick=True, only=["skillcraft", "bikesharing", "skillcraft"]).only == (
+        "bikesharing",
+        "skillcraft",
+    )
+
+
 def test_real_rows_are_learnt():
     if not os.environ.get("HANNET_DATA"):
         pytest.skip("HANNET_DATA is not set")

@@ -58,4 +58,7 @@ def test_a_new_default_of_the_estimator_is_a_new_run(small, monkeypatch):
     before = plan.groups()[0][0].key
     monkeypatch.setattr(HanRegressor, "get_params", lambda _: {"width": 7})
     assert plan.groups()[0][0].key != before
+    before = plan.groups()[1][0].key
+    monkeypatch.setitem(tabular.REVISIONS, "MLPRegressor", 2)
+    assert plan.groups()[1][0].key != before
     assert tabular.Experiment((0,)).name == "tabular"

@@ -99,7 +99,8 @@ def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str
     known = getattr(kind, "parts", ())
     if wrong := [part for part in only if part not in known]:
         raise ValueError(f"{wrong[0]!r} is not a part of {name}, which has {', '.join(known) or 'no parts'}")
-    return cast("Experiment", kind(tuple(seeds or range(kind.trials)), quick, *([tuple(only)] if only else [])))
+    chosen = [tuple(part for part in known if part in only)] if only else []
+    return cast("Experiment", kind(tuple(seeds or range(kind.trials)), quick, *chosen))
 
 
 def perform(experiment: Experiment, store: Store, on_progress: Callable[[Progress], None], jobs: int = 1) -> int:

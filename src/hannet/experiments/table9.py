@@ -209,11 +209,18 @@ class Experiment:
                     curves = [records[run.key].curves for run in self._runs(part, fraction, label)]
                     _draw(axis, label, f"C{colour}", curves)
                 axis.set(title=f"{part}, {fraction:.0%} train", yscale="log")
+                axis.set_ylim(top=_ceiling(axis))
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else "")
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
         for axis in axes[:, 0]:
             axis.set_ylabel("RMSE")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2 * len(NETWORKS))
+        figure.legend(
+            *axes[0, 0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=min(6, max(1, 3 * len(parts) // 2)),
+        )
         if self.quick:
             figure.suptitle(f"QUICK: {QUICK_EPOCHS} epochs only")
         return figure
@@ -297,6 +304,16 @@ class _Watch:
 
 def _worst_if_nan(value: float) -> float:
     return math.inf if math.isnan(value) else value
+
+
+_SETTLED = 5  # epochs after which the curves are worth their room
+
+
+def _ceiling(axis: "Axes") -> float:
+    """A little above all curves but for their first epochs."""
+    lines = [torch.as_tensor(line.get_ydata())[-max(1, EPOCHS - _SETTLED) :] for line in axis.get_lines()]
+    values = torch.cat([line[line.isfinite()] for line in lines])
+    return 1.15 * float(values.max()) if len(values) else 1.0
 
 
 def _draw(axis: "Axes", label: str, colour: str, curves: Sequence[Mapping[str, Sequence[float | None]]]) -> None:
