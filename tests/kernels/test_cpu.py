@@ -247,3 +247,22 @@ for y in DataLoader([stack, stack], batch_size=None, num_workers=1, collate_fn=l
 assert same()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_trains_a_network_with_dense_layers():
+    code = """
+import os, torch
+from hannet import HanNet
+torch.set_num_threads(2)
+def train():
+    HanNet(13, 1, 200, 20)(torch.rand(2000, 13)).square().mean().backward()
+train()
+child = os.fork()
+if child == 0:
+    train()
+    os._exit(torch.get_num_threads() != 1)
+assert os.waitpid(child, 0)[1] == 0
+assert torch.get_num_threads() == 2
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -19,9 +19,10 @@ _forked = False
 
 
 def _after_fork() -> None:
-    """An OpenMP runtime does not survive a fork: the child computes on its one thread."""
+    """An OpenMP runtime does not survive a fork: the child computes on its one thread, PyTorch's own operators too."""
     global _forked
     _forked = True
+    torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
