@@ -90,6 +90,13 @@ def test_no_input_is_far_off_and_constants_are_nothing():
     assert seen[0, 3] == 0
 
 
+def test_a_column_that_varies_by_rounding_is_constant():
+    x = np.array([0.1, 0.1 + 2e-17, 0.1 + 4e-17] * 30)[:, None]
+    features = Features().fit(x, ONES)
+    assert features.width == 1
+    assert features.transform(np.array([[0.0], [1.0]])).tolist() == [[0.0], [0.0]]
+
+
 def test_features_weigh_as_repetitions_do():
     weights = np.random.default_rng(1).integers(1, 5, 90)
     weighted, repeated = Features().fit(X, weights * 1.0), Features().fit(X.repeat(weights, 0), np.ones(weights.sum()))

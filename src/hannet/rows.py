@@ -14,6 +14,7 @@ _FEWEST = 20  # rows to hold some out for validation: a tenth of fewer tells not
 _LEVELS, _STEPS = 50, 16  # a staircase has a step a value of a column up to so many values, else so many
 _FINE, _SOFT = 0.1, 3.0  # chosen on validation rows, as is what HanRegressor trains by: docs/log.md
 _ROOM = 1 << 28  # numbers that all staircases of the training rows may have, 1 GiB; larger tables get fewer steps
+_SAME = 1e-14  # a column whose values differ by less, relative to their mean, differs by rounding: a constant
 _FAR = 1e6  # standard deviations: an input further off counts as this far, so that float32 stays finite
 
 
@@ -29,6 +30,7 @@ class Scaler:
         far = np.abs(off).max(0)
         lost = (far > 0) & ~((self.std > 0) & np.isfinite(self.std))  # squares beyond the range of float64
         self.std[lost] = far[lost] * np.sqrt(np.average(np.square(off[:, lost] / far[lost]), axis=0, weights=weights))
+        self.std[far <= _SAME * np.abs(self.mean)] = 0.0
         return self
 
     @property
@@ -76,7 +78,8 @@ class Features:
         self.scaler = Scaler().fit(x, weights)
         room = _ROOM // x.size
         levels, steps = (_LEVELS if room > _LEVELS else min(room, _STEPS)), min(room, _STEPS)
-        found = [_knots(column, weights, levels, steps) for column in x.T]
+        varies = self.scaler.std > 0
+        found = [_knots(column, weights, levels, steps if v else 0) for column, v in zip(x.T, varies, strict=True)]
         self.knots, self.few = [knots for knots, _ in found], [few for _, few in found]
         return self
 

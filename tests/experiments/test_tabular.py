@@ -44,7 +44,8 @@ def test_fits_every_method_reports_and_draws(small, tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_learns_a_line_and_speaks_in_the_targets_units(method):
     rng = np.random.default_rng(1)
-    x = rng.normal(size=(400, 3)) * [1.0, 1e-3, 100.0]
+    x = rng.normal(size=(400, 4)) * [1.0, 1e-3, 100.0, 1e-8]
+    x[:300, 3] = np.where(rng.random(300) < 0.5, 0.1, 0.1 + 2e-17)  # constant but for rounding, unlike in the test rows
     y = 50 + 7 * x[:, 0]
     predict, size = METHODS[method](x[:300], y[:300], 0, False)
     assert np.square(predict(x[300:]) - y[300:]).mean() < 0.1 * y.var()

@@ -64,11 +64,12 @@ def _trees(x: Array, y: Array, seed: int, quick: bool) -> Fitted:
 
 def _tabm(x: Array, y: Array, seed: int, quick: bool) -> Fitted:
     """All members see each batch; the mean of their squared errors is the loss, and their mean the prediction."""
+    from sklearn.preprocessing import StandardScaler
     from tabm import TabM
 
-    shift, scale = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1)
+    scaler = StandardScaler().fit(x)  # it takes a column that varies by rounding only for constant
     middle, spread = y.mean(), y.std()
-    inputs = torch.from_numpy((x - shift) / scale).float()
+    inputs = torch.from_numpy(scaler.transform(x)).float()
     targets = torch.from_numpy((y - middle) / spread).float()
     generator = torch.Generator().manual_seed(seed)
     held, taught = torch.randperm(len(x), generator=generator).tensor_split([max(1, len(x) // 10)])
@@ -92,7 +93,7 @@ def _tabm(x: Array, y: Array, seed: int, quick: bool) -> Fitted:
         model.load_state_dict(weights)
 
     def predict(x: Array) -> Array:
-        outputs = _mean_of_tabm(model, torch.from_numpy((x - shift) / scale).float())
+        outputs = _mean_of_tabm(model, torch.from_numpy(scaler.transform(x)).float())
         return outputs.double().numpy() * spread + middle
 
     return predict, sum(p.numel() for p in model.parameters())
