@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,6 +75,13 @@ def test_from_a_table_to_predictions(hannet, houses, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "houses.csv", "new.csv", "hannet-models", "new-predictions.csv", "houses-predictions.csv",
     }  # fmt: skip
+
+
+def test_a_log_ends_with_the_last_epoch(hannet, houses):
+    code, out, err = hannet("fit", "houses.csv", "--target", "price €", "--members", "1", "--no-baselines")
+    assert code == 0
+    assert "numbers have decimal commas in 'price €'" in out
+    assert re.search(r"^ 90% HanNet \[1/1\] ([\d,]+)/\1, .* 0:00 left$", err.splitlines()[-1])
 
 
 def test_json(hannet, houses):

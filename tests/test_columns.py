@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hannet.columns import LEVELS, Encoder
-from hannet.tables import TableError
+from hannet.tables import Table, TableError, spellings
 
 
 def frame(**columns):
@@ -40,6 +40,26 @@ def test_a_few_odd_values_among_numbers_are_missing_and_told(odd):
     assert f"values such as '{odd}' are no finite numbers, taken as missing (1)" in notes[0]
 
 
+def test_numbers_keep_the_spelling_that_was_learned():
+    encoder = Encoder.fit(frame(x=["1.234,5", "7", "2,5"]), None, {"x": ","})
+    new = frame(x=["1.234", "2.500", "1,5"])
+    assert encoder.encode(new)[0].tolist() == [[1234.0], [2500.0], [1.5]]
+    assert encoder.encode(new[:2])[0].tolist() == [[1234.0], [2500.0]]
+    assert encoder.encode(new[:1], {"x"})[0].tolist() == [[1.234]]
+    x, notes = encoder.encode(frame(x=["2.5"]))
+    assert x.tolist() == [[7.0]]
+    assert "'2.5' are no finite numbers" in notes[0]
+
+
+@pytest.mark.parametrize("values", [["5%", "0.05"], ["$5", "€5"], ["$5", "$6", "€5"]])
+def test_numbers_with_different_signs_are_told(values):
+    encoder = Encoder.fit(frame(x=values))
+    assert "signs beside numbers differ" in encoder.encode(frame(x=values))[1][0]
+    alone = Encoder.fit(frame(x=["$1", "$2"]))
+    assert alone.encode(frame(x=["$3"]))[1] == []
+    assert "differ ($, none)" in alone.encode(frame(x=["3"]))[1][0]
+
+
 def test_mixed_types_are_categories():
     assert only(["1", "2", "b", "a", "b", "1"])[0].kind == "category"
 
@@ -70,8 +90,30 @@ def test_ten_thousand_categories_stay_bounded():
     column, x, _ = only(values)
     assert x.shape[1] <= LEVELS + 1
     assert column.inputs[-1] == "x count"
-    np.testing.assert_allclose(np.unique(x[:, -1]), np.log1p([2, 500]))
+    np.testing.assert_allclose(np.unique(x[:, -1]), [0, np.log1p(500)])
     assert Encoder((column,), {}).encode(frame(x=["new"]))[0].tolist() == [[0.0] * x.shape[1]]
+
+
+def test_of_rare_levels_no_count_is_kept():
+    values = [f"c{number % 6000}" for number in range(9000)] + [f"often {number % 3000}" for number in range(9000)]
+    column, x, notes = only(values)
+    assert set(column.counts.values()) == {3}
+    assert len(column.counts) == 3000
+    assert "are rare or not among the training rows" in notes[0]
+    assert np.isfinite(x).all()
+    with pytest.raises(TableError, match="free text or an identifier"):
+        only([f"c{number % 5000}" for number in range(15_000)])
+    assert only([*map(str, range(50)), "", *["a"] * 30, *["b"] * 30])[0].counts == {"a": 30, "b": 30}
+
+
+def test_for_very_many_rows_categories_have_fewer_columns(monkeypatch):
+    cells = frame(x=[f"c{n % 20}" for n in range(400)], y=list(map(str, range(400))))
+    monkeypatch.setattr("hannet.columns.ENTRIES", 400 * 11)
+    encoder = Encoder.fit(cells)
+    assert len(encoder.columns[0].levels) == 10
+    assert encoder.notes == ["for so many rows, categories have 10 columns at most, instead of 32"]
+    monkeypatch.undo()
+    assert Encoder.fit(cells).notes == []
 
 
 def test_very_many_categorical_columns_stay_bounded():
@@ -94,6 +136,15 @@ def test_dates(form):
     assert {"x time", "x year", "x year sin", "x week cos"} <= set(column.inputs)
     assert ("x day sin" in column.inputs) == ("%H" in form or "%I" in form)
     np.testing.assert_allclose(np.diff(x[:, 0]), 35 / 24, atol=1)
+
+
+def test_days_that_may_be_months_are_told():
+    days = ["01/01/2020", "03/04/2020", "12/11/2021"]
+    assert Encoder.fit(frame(x=days)).notes == [
+        "column 'x': '03/04/2020' is read as %m/%d/%Y, though all fits %d/%m/%Y as well"
+    ]
+    assert Encoder.fit(frame(x=[*days, "13/01/2020"])).notes == []
+    assert Encoder.fit(frame(x=["5 May 2020", "6 May 2020", ""])).notes == []
 
 
 def test_clocks_are_dates_without_a_day():
@@ -143,7 +194,25 @@ def test_columns_are_found_by_name_and_all_must_be_there():
 
 CELLS = st.one_of(
     st.sampled_from(
-        ["", "NA", "?", "-", "+", "none", "inf", "-inf", "nan", "True", "no", "1,5", "1_0", "0x1", "1e999"]
+        [
+            "",
+            "NA",
+            "?",
+            "-",
+            "+",
+            "none",
+            "inf",
+            "-inf",
+            "nan",
+            "True",
+            "no",
+            "1,5",
+            "1.234",
+            "$5",
+            "1_0",
+            "0x1",
+            "1e999",
+        ]
     ),
     st.integers().map(str),
     st.floats().map(repr),
@@ -173,11 +242,11 @@ def tables(draw):
 
 
 @settings(max_examples=60, deadline=None)
-@given(tables())
-def test_any_table_becomes_finite_numbers_or_one_sentence(both):
+@given(tables(), st.sampled_from([",", ";", "\t"]))
+def test_any_table_becomes_finite_numbers_or_one_sentence(both, delimiter):
     old, new = both
     try:
-        encoder = Encoder.fit(old)
+        encoder = Encoder.fit(old, None, spellings(Table(old, (), delimiter))[0])
     except TableError:
         return
     for cells in (old, new):
@@ -186,4 +255,6 @@ def test_any_table_becomes_finite_numbers_or_one_sentence(both):
         assert np.isfinite(x).all()
     again = Encoder.from_dict(json.loads(json.dumps(encoder.to_dict(), allow_nan=False)))
     assert again == encoder
-    np.testing.assert_array_equal(again.encode(new)[0], encoder.encode(new)[0])
+    x, _ = encoder.encode(new)
+    np.testing.assert_array_equal(again.encode(new)[0], x)
+    np.testing.assert_array_equal(encoder.encode(new[:1])[0], x[:1])  # whatever the other rows

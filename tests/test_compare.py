@@ -40,6 +40,16 @@ def test_a_column_matters_as_much_as_the_model_uses_it(split):
     assert list(rises)[-1] == "others"
 
 
+def test_what_matters_is_measured_throughout_a_sorted_table():
+    class First:
+        def predict(self, x):
+            return x[:, 0]
+
+    x = np.repeat([[0.0], [1.0]], compare.SHUFFLED_ROWS, axis=0)  # in its first half nothing matters
+    split = compare.Split(x, x[:, 0], x, x[:, 0], 0)
+    assert compare.importance(First(), {"first": slice(0, 1)}, split, 0)["first"] == pytest.approx(0.7, abs=0.05)
+
+
 def test_sizes():
     data = compare.Split(np.eye(4), np.arange(4.0), np.eye(4), np.arange(4.0), 0)
     sizes = {name: compare.size(compare.Scaled(model, data)) for name, model in compare.baselines(data, 0).items()}

@@ -1,10 +1,13 @@
 import json
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from hannet import compare
 from hannet.columns import Encoder
 from hannet.fit import Plan, fit, hold_out, understand
 from hannet.predictor import Model, require_free
@@ -128,12 +131,106 @@ def test_the_encoder_learns_from_training_rows_only(table, monkeypatch):
 
 def test_splits_are_even_and_leave_each_class_to_learn_from():
     y = np.repeat([0, 1, 2, 3], [500, 300, 50, 1])
-    test = hold_out(y, 0.2, 0, classes=True)
+    alone = np.arange(len(y))
+    test = hold_out(y, alone, 0.2, 0, classes=True)
     np.testing.assert_allclose(np.bincount(y[test], minlength=4)[:3], [100, 60, 10], atol=1)
     assert not test[-1]
-    assert hold_out(y, 0.2, 0, classes=False).sum() == 170
-    assert (hold_out(y, 0.2, 0, classes=True) == test).all()
-    assert (hold_out(y, 0.2, 1, classes=True) != test).any()
+    assert hold_out(y, alone, 0.2, 0, classes=False).sum() == 170
+    assert (hold_out(y, alone, 0.2, 0, classes=True) == test).all()
+    assert (hold_out(y, alone, 0.2, 1, classes=True) != test).any()
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_equal_rows_are_on_one_side(classes):
+    rng = np.random.default_rng(0)
+    copies = np.concatenate([rng.permutation(np.repeat(np.arange(100), 5)), np.arange(100, 400), np.repeat(400, 30)])
+    y = copies % 3
+    test = hold_out(y, copies, 0.2, 0, classes=classes)
+    assert not np.intersect1d(copies[test], copies[~test]).size
+    assert test.mean() == pytest.approx(0.2, abs=0.04)
+    if classes:
+        np.testing.assert_allclose(np.bincount(y[test]) / np.bincount(y), 0.2, atol=0.06)
+    for seed in range(5):  # each class is learned from, if there is but one row of it
+        few = np.repeat([0, 1, 2], [40, 9, 9])
+        rows = np.concatenate([np.arange(40), [50] * 9, [51] * 9])
+        assert set(few[~hold_out(few, rows, 0.5, seed, classes=True)]) == {0, 1, 2}
+
+
+def test_repeated_rows_are_held_out_together_and_told():
+    rng = np.random.default_rng(0)
+    once = pd.DataFrame({name: texts(rng.normal(size=100)) for name in "abcdy"})
+    cells = pd.concat([once] * 5, ignore_index=True)
+    _, report, _ = learn(Table(cells.assign(n=texts(range(500)))), "y")
+    rows = {row["model"]: row for row in report.facts["rows"]}
+    assert rows["boosted trees"]["r2"] < 0.1
+    assert report.facts["test_rows"] == 100
+    assert any("repeat another: 400 of 500; equal rows are held out together" in note for note in report.facts["notes"])
+
+
+def test_rows_that_are_equal_by_chance_are_drawn_one_by_one():
+    rng = np.random.default_rng(0)
+    cells = pd.DataFrame({name: texts(rng.integers(2, size=300)) for name in "aby"})
+    facts = learn(Table(cells), "y", baselines=False)[1].facts
+    assert facts["test_rows"] == 60
+    assert any("repeat another: 292 of 300, too many" in note for note in facts["notes"])
+
+
+def test_a_table_is_spelt_as_the_one_learned_from():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(1000, 9000, 60)
+    spelt = [f"{value:,.2f}".translate(str.maketrans(",.", ".,")) for value in a]
+    cells = pd.DataFrame({"a": texts(spelt), "y": texts(spelt)})
+    model, report, _ = learn(Table(cells, (), ";"), "y", baselines=False)
+    assert "numbers have decimal commas in 'a', 'y'" in report.facts["notes"]
+    new = pd.DataFrame({"a": texts(["1.234", "2.500", "3.000,50"]), "y": texts(["1.234", "2.500", "3.000,5"])})
+    first, second = (model.predict(Table(new[:count], (), ",")) for count in (2, 3))
+    assert first.cells["prediction"].tolist() == second.cells["prediction"][:2].tolist()
+    plain = pd.DataFrame({"a": texts(["1234.0", "2500.0"])})
+    told = model.predict(Table(plain, plain=frozenset("a")))
+    assert told.cells["prediction"].tolist() == first.cells["prediction"].tolist()
+    assert (model.target.codes(Table(new))[0] == [1234, 2500, 3000.5]).all()
+
+
+def test_the_matrix_is_held_once(table, monkeypatch):
+    splits, split = [], compare.Split
+    monkeypatch.setattr(compare, "Split", lambda *parts: splits.append(split(*parts)) or splits[-1])
+    learn(table, "number", baselines=False)
+    assert splits[0].x.base is splits[0].x_test.base is not None
+
+
+@pytest.mark.parametrize("spelt", [["1,0", "2,00", "3"], ["1", "2,0", "3,000"]])
+def test_classes_are_spelt_as_the_target(spelt):
+    target, _ = understand(texts(spelt * 20), "y", None, ",")
+    assert (target.classes, target.decimal) == (("1", "2", "3"), ",")
+
+
+def test_a_target_of_different_signs_is_told():
+    cells = texts([f"{value}{sign}" for value in np.linspace(0, 1, 30) for sign in ("%", "")])
+    assert "signs beside numbers differ (%, none)" in understand(cells, "y", None)[1][-1]
+
+
+def test_many_probabilities_are_added_without_a_warning(table):
+    class Even:
+        def predict_proba(self, x):
+            return np.full((len(x), 150), 1 / 150)
+
+    model, _, _ = learn(table, "number", baselines=False)
+    classes = tuple(map(str, range(150)))
+    many = replace(model, target=replace(model.target, name="class", classes=classes), estimator=Even())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = many.predict(Table(table.cells.assign(**{"probability 7": "mine"})))
+    assert told.cells.shape[1] == table.cells.shape[1] + 152
+    assert told.cells["probability 7"][0] == "mine"
+    assert told.cells["probability 7 2"][0] == "0.006667"
+
+
+def test_a_training_that_stops_early_tells_its_last_epoch(table):
+    options = TINY | {"epochs": 200, "patience": 2, "learning_rate": 0.1}
+    _, _, seen = learn(table, "number", baselines=False, options=options)
+    last = seen[-1]
+    assert last.status.step == last.status.steps < 200
+    assert (last.fraction, last.left) == (0.9, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +364,24 @@ def test_a_save_that_fails_leaves_what_was_there(saved, table, monkeypatch):
 
     monkeypatch.setattr("hannet.predictor.write", interrupt)
     with pytest.raises(KeyboardInterrupt):
+        model.save(saved, report.files())
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+@pytest.mark.parametrize("fault", [OSError("no"), KeyboardInterrupt()])
+def test_a_rename_that_fails_brings_the_model_back(saved, table, monkeypatch, fault):
+    model, report, _ = learn(table, "number", baselines=False, seed=1)
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    rename = Path.rename
+
+    def fail(path, target):
+        if target == saved and not path.name.endswith(".old"):
+            raise fault
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((StoreError, KeyboardInterrupt)):
         model.save(saved, report.files())
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tables import TableError, missing, numbers, read
+from hannet.tables import TableError, missing, numbers, read, signs, spellings
 
 
 @pytest.fixture
@@ -53,21 +53,63 @@ def test_quoted_fields_hold_delimiters_quotes_and_lines(table):
     assert cells["a"][0] == "1,5"
 
 
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [
-        ("a;b\n1,5;x\n1.234,25;y\n-7;z\n", ["1.5", "1234.25", "-7"]),
-        ("a;b\n1.5;x\n1.234;y\n2;z\n", ["1.5", "1.234", "2"]),
-        ('a,b\n"$1,234.50",x\n$3,y\n-$2,z\n', ["1234.50", "3", "-2"]),
-        ("a;b\n1.234,50 €;x\n€ 3;y\n12 %;z\n", ["1234.50", "3", "12"]),
-        ("a,b\nCHF 1'234.50,x\n12\u00a0000,y\nUSD -3,z\n", ["1234.50", "12000", "-3"]),
-        ("a;b\n1 234,50 EUR;x\n0,5;y\n12 500;z\n", ["1234.50", "0.5", "12500"]),
-        ("a,b\n079 123 45 67,x\n12 34,y\n1 2345,z\n", ["079 123 45 67", "12 34", "1 2345"]),
-        ("a;b\n1,5;x\nabc, d;y\n2.5;z\n", ["1.5", "abc, d", "2.5"]),
-    ],
-)
-def test_numbers_for_people_become_numbers_for_programs(table, text, numbers):
-    assert table(text).cells["a"].tolist() == numbers
+NAN = np.nan
+COLUMNS = {  # the mark by which a column of this file is read, and its numbers
+    ("a;b", "1,5", "1.234,25", "-7"): (",", [1.5, 1234.25, -7]),
+    ("a;b", "1.5", "1.234", "2"): (".", [1.5, 1.234, 2]),
+    ("a;b", "1.234", "2.500", "7.000"): (",", [1234, 2500, 7000]),
+    ("a;b", "0.234", "2.500", "7.000"): (".", [0.234, 2.5, 7]),
+    ("a,b", "$1,234.50", "$3", "-$2"): (".", [1234.5, 3, -2]),
+    ("a,b", "1,5", "2,250", "3,75"): (",", [1.5, 2.25, 3.75]),
+    ("a,b", "1,234", "12,345", "1"): (".", [1234, 12345, 1]),
+    ("a,b", "1.234", "2.500", "inf"): (".", [1.234, 2.5, np.inf]),
+    ("a\tb", "1,234", "12,345", "1,234,567"): (".", [1234, 12345, 1234567]),
+    ("a|b", "1,234", "12,345", "1,234.5"): (".", [1234, 12345, 1234.5]),
+    ("a\tb", "1,23", "12,345", "1,234"): (",", [1.23, 12.345, 1.234]),
+    ("a;b", "1.234,50 €", "€ 3", "12 %"): (",", [1234.5, 3, 12]),
+    ("a,b", "CHF 1'234.50", "12\u00a0000", "USD -3"): (".", [1234.5, 12000, -3]),
+    ("a;b", "1 234,50 EUR", ",5", "12 500"): (",", [1234.5, 0.5, 12500]),
+    ("a;b", "1,5E-03", "−2,5", "1.5"): (",", [0.0015, -2.5, NAN]),
+    ("a,b", "079 123 45 67", "12 34", "1 2345"): (".", [NAN] * 3),
+    ("a;b", "0,5", "abc, d", "2.5"): (",", [0.5, NAN, NAN]),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_column_has_one_spelling_of_numbers(table, column):
+    header, *cells = column
+    content = [header, *(f'"{cell}"{header[1]}x' for cell in cells)]
+    read = table("\n".join(content))
+    mark, values = COLUMNS[column]
+    assert read.cells["a"].tolist() == cells
+    if not np.isnan(values).any():
+        assert spellings(read)[0]["a"] == mark
+    np.testing.assert_array_equal(numbers(read.cells["a"], mark), values)
+
+
+def test_the_clear_columns_of_a_file_decide_for_the_others(table):
+    for clear, mark in {"1,5": ",", "1.5": "."}.items():
+        marks, notes = spellings(table(f"a;b\n1.234;{clear}\n2.500;7\n"))
+        assert marks == {"a": mark, "b": mark}
+        assert [note.split("'")[1] for note in notes] == (["b", "1.234"] if mark == "," else [])
+    assert spellings(table('a,b\n1.234,"1,5"\n'))[0]["a"] == ","
+    assert "here as 1234, in 'a'" in spellings(table("a\tb\n1,234\tx\n"))[1][0]
+
+
+def test_a_word_among_numbers_decides_nothing(table):
+    assert spellings(table('a,b\n"1,5",2.5\nword,1\nother,7\n')) == ({"a": ".", "b": "."}, [])
+    assert spellings(table('a,b\n"1,5",2.5\nnone,1\n,7\n'))[0] == {"a": ",", "b": "."}
+
+
+def test_text_of_parquet_is_spelt_as_that_of_csv_but_not_its_numbers(tmp_path):
+    frame = pd.DataFrame({"text": ["1,5", "2.000,0"], "float": [1.234, 2.345], "int": [1, 2]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert spellings(read(tmp_path / "t.parquet"))[0] == {"text": ",", "float": ".", "int": "."}
+
+
+def test_signs():
+    assert signs(pd.Series(["$5", "6", "7 €"], dtype="str")) == ["", "$", "€"]
+    assert signs(pd.Series(["5%", "6 %"], dtype="str")) == ["%"]
 
 
 def test_without_a_header(table):

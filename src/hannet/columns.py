@@ -1,18 +1,19 @@
 """Columns of text become a matrix of finite numbers, the same way each time: learned from training rows, kept as JSON."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .tables import TableError, missing, numbers
+from .tables import MISSING, STRANGE, TableError, missing, none, numbers, signs
 
 LEVELS = 32  # one-hot columns of one category, at most
 ONE_HOT = 1024  # and of all categories together, if each is to have two
-STRANGE = 0.05  # this share of a column's values may be no numbers, or no dates: they are taken as missing
+ENTRIES = 2.5e8  # of the training rows' matrix, at most, as far as one-hot columns make it large: 2 GB
+COUNTED = 4096  # levels whose count is kept, at most
 LARGEST = 1e30  # beyond it a variance in float64 is near overflow, and float32 beyond its range
 WORDS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0}
 DAYS = (
@@ -30,28 +31,33 @@ Blocks = tuple[list[np.ndarray], list[str]]  # a column's part of the matrix, an
 
 @dataclass(frozen=True)
 class Number:
-    """A number, or a boolean as 0 and 1; the training rows' median where it is missing, and a column that says so."""
+    """A number, or a boolean as 0 and 1; the training rows' median where it is missing, and a column that says so.
+
+    decimal: "." or ",", chosen once; signs: what the training rows have beside numbers, as `tables.signs` gives it.
+    """
 
     kind: str
     name: str
     fill: float
     indicator: bool
+    decimal: str
+    signs: Sequence[str]
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series) -> "Number | None":
+    def fit(cls, name: str, cells: pd.Series, decimal: str) -> "Number | None":
         """None if the cells are no numbers."""
-        there = cells[~_none(cells)]
+        there = cells[~none(cells)]
         kind = "boolean" if there.str.lower().isin(WORDS).all() else "number"
-        column = cls(kind, name, 0.0, indicator=False)
+        column = cls(kind, name, 0.0, indicator=False, decimal=decimal, signs=())
         values = column._values(there)
         if np.isnan(values).mean() > STRANGE:
             return None
         good = finite(values)
         fill = float(np.median(values[good])) if good.any() else 0.0
-        return replace(column, fill=fill, indicator=bool(good.sum() < len(cells)))
+        return replace(column, fill=fill, indicator=bool(good.sum() < len(cells)), signs=signs(there[good]))
 
     def _values(self, cells: pd.Series) -> np.ndarray:
-        values = numbers(cells)
+        values = numbers(cells, self.decimal)
         if self.kind == "boolean":
             values = np.where(np.isnan(values), cells.str.lower().map(WORDS).to_numpy(float), values)
         return values
@@ -65,7 +71,8 @@ class Number:
         """Value, indicator."""
         values = self._values(cells)
         good = finite(values)
-        notes = _odd(self.name, cells, ~good & ~_none(cells), "no finite numbers, taken as missing")
+        notes = _odd(self.name, cells, ~good & ~none(cells), "no finite numbers, taken as missing")
+        notes += mixed(self.name, {*self.signs, *signs(cells[good])})
         return [np.where(good, values, self.fill), ~good][: len(self.inputs)], notes
 
 
@@ -80,9 +87,9 @@ class Date:
     indicator: bool
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series) -> "Date | None":
-        """None if the cells are no dates in one of the known formats."""
-        there = cells[~_none(cells)]
+    def fit(cls, name: str, cells: pd.Series, notes: list[str]) -> "Date | None":
+        """None if the cells are no dates in one of the known formats. Adds a note if they fit two with different days."""
+        there = cells[~none(cells)]
         sample = there.iloc[:: max(1, len(there) // 50)]
         if sample.str.match(BEGINNING).mean() < 1 - STRANGE:
             return None
@@ -92,6 +99,10 @@ class Date:
             return None
         form = max(shares, key=shares.__getitem__)
         times = _times(cells, form)
+        for other in (other for other, share in shares.items() if share == shares[form]):
+            turned = cells[times.notna() & (_times(cells, other) != times)]
+            if len(turned):
+                notes.append(f"column {name!r}: {turned.iloc[0]!r} is read as {form}, though all fits {other} as well")
         parts = {part: values[times.notna()] for part, values in _parts(times).items()}
         fills = {part: float(np.median(values)) for part, values in parts.items() if np.ptp(values) > 0}
         return cls("date", name, form, fills, indicator=bool(times.isna().any()))
@@ -106,7 +117,7 @@ class Date:
         times = _times(cells, self.form)
         gone = times.isna().to_numpy()
         parts = _parts(times)
-        notes = _odd(self.name, cells, gone & ~_none(cells), f"no dates ({self.form}), taken as missing")
+        notes = _odd(self.name, cells, gone & ~none(cells), f"no dates ({self.form}), taken as missing")
         blocks = [np.where(gone, fill, parts[part]) for part, fill in self.fills.items()]
         return [*blocks, gone][: len(self.inputs)], notes
 
@@ -118,11 +129,11 @@ class Category:
     kind: str
     name: str
     levels: Sequence[str]
-    counts: Mapping[str, int]  # of all levels, if some have no column
+    counts: Mapping[str, int]  # of all that are no rarity, if some have no column
 
     @classmethod
     def fit(cls, name: str, cells: pd.Series, most: int) -> "Category | None":
-        """None if nearly every cell differs."""
+        """None if nearly every cell differs, or no value is frequent."""
         there = cells[~missing(cells)]
         if there.nunique() > 0.9 * len(there):
             return None
@@ -130,7 +141,11 @@ class Category:
         ranked = sorted(counts, key=lambda level: (-counts[level], level))
         enough = max(2, len(cells) // 1000)  # a column that is hardly ever 1 is an outlier once it is standardised
         levels = [level for level in ranked[:most] if counts[level] >= enough]
-        return cls("category", name, levels, counts if len(levels) < len(counts) else {})
+        if len(levels) == len(counts):
+            return cls("category", name, levels, {})
+        rare = max([1, *(counts[level] for level in ranked[COUNTED : COUNTED + 1])])  # so equal counts are kept or not
+        kept = {level: counts[level] for level in ranked[:COUNTED] if counts[level] > rare}
+        return cls("category", name, levels, kept) if levels or kept else None
 
     @property
     def inputs(self) -> list[str]:
@@ -141,22 +156,24 @@ class Category:
     def encode(self, cells: pd.Series) -> Blocks:
         """One column a level, count."""
         known = cells.isin(self.counts or self.levels).to_numpy(bool)
-        gone = missing(cells)
+        gone = cells.str.lower().isin(MISSING).to_numpy(bool)  # if "-" is a value, it is known
         level = cells.mask(gone & ~known, "")
-        notes = _odd(self.name, cells, ~known & ~gone, "not among the training rows, taken as yet another")
+        rare = "rare or " if self.counts else ""
+        notes = _odd(self.name, cells, ~known & ~gone, f"{rare}not among the training rows, taken as yet another")
         blocks = [(level == name).to_numpy(bool) for name in self.levels]
         count = [np.log1p(level.map(self.counts).fillna(0).to_numpy(float))] if self.counts else []
         return [*blocks, *count], notes
 
 
-def _none(cells: pd.Series) -> np.ndarray:
-    """Missing, or the word "none": as a category that is a level, among numbers and dates it is not."""
-    return missing(cells) | (cells.str.lower() == "none").to_numpy(bool)
-
-
 def finite(values: np.ndarray) -> np.ndarray:
     """Where a value is a number that can be computed with."""
     return np.abs(values) < LARGEST  # and not NaN
+
+
+def mixed(name: str, found: Collection[str]) -> list[str]:
+    """A note if numbers have different signs beside them."""
+    named = ", ".join(sign or "none" for sign in sorted(found, reverse=True))
+    return [f"column {name!r}: signs beside numbers differ ({named}), the numbers count as they are"] * (len(found) > 1)
 
 
 def _odd(name: str, cells: pd.Series, odd: np.ndarray, what: str) -> list[str]:
@@ -190,27 +207,34 @@ KINDS: dict[str, type[Any]] = {"number": Number, "boolean": Number, "date": Date
 
 @dataclass(frozen=True)
 class Encoder:
-    """How each column becomes numbers. dropped: why a column does not."""
+    """How each column becomes numbers. dropped: why a column does not; notes: on what was learned, for that day only."""
 
     columns: tuple[Column, ...]
     dropped: Mapping[str, str]
+    notes: Sequence[str] = field(default=(), compare=False)
 
     @classmethod
-    def fit(cls, cells: pd.DataFrame, unwanted: Mapping[str, str] | None = None) -> "Encoder":
-        """Learn from the training rows. unwanted: columns to drop, and why. Raises TableError if no column is of use."""
+    def fit(
+        cls, cells: pd.DataFrame, unwanted: Mapping[str, str] | None = None, decimals: Mapping[str, str] | None = None
+    ) -> "Encoder":
+        """Learn from the training rows. unwanted: columns to drop, and why; decimals: the marks of those without a point.
+
+        Raises TableError if no column is of use.
+        """
         found: dict[str, Column] = {}
-        dropped = dict(unwanted or {})
+        notes: list[str] = []
+        dropped, decimals = dict(unwanted or {}), decimals or {}
         texts = []
         for name in cells.columns.difference(list(dropped), sort=False):
-            if _none(cells[name]).all():
+            if none(cells[name]).all():
                 dropped[name] = "empty"
             elif cells[name].nunique() == 1:
                 dropped[name] = SAME
-            elif column := Number.fit(name, cells[name]) or Date.fit(name, cells[name]):
+            elif column := Number.fit(name, cells[name], decimals.get(name, ".")) or Date.fit(name, cells[name], notes):
                 found[name] = column
             else:
                 texts.append(name)
-        most = max(2, min(LEVELS, ONE_HOT // max(1, len(texts))))
+        most = _most(len(cells), sum(len(column.inputs) for column in found.values()), len(texts), notes)
         for name in texts:
             if category := Category.fit(name, cells[name], most):
                 found[name] = category
@@ -220,7 +244,7 @@ class Encoder:
         columns = tuple(found[name] for name in cells if name in found and name not in dropped)
         if not columns:
             raise TableError(f"no column to predict from is left: {_reasons(dropped)}")
-        return cls(columns, dropped)
+        return cls(columns, dropped, notes)
 
     @property
     def inputs(self) -> list[str]:
@@ -233,15 +257,19 @@ class Encoder:
         ends = np.cumsum([len(column.inputs) for column in self.columns]).tolist()
         return {c.name: slice(end - len(c.inputs), end) for c, end in zip(self.columns, ends, strict=True)}
 
-    def encode(self, cells: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
-        """Matrix (rows, inputs) of finite float64, and notes on odd values. Raises TableError if a column is missing."""
+    def encode(self, cells: pd.DataFrame, plain: Collection[str] = ()) -> tuple[np.ndarray, list[str]]:
+        """Matrix (rows, inputs) of finite float64, and notes on odd values. plain: columns with decimal points in any case.
+
+        Raises TableError if a column is missing.
+        """
         lost = [column.name for column in self.columns if column.name not in cells]
         if lost:
             raise TableError(f"the table lacks {len(lost)} of the model's columns: {', '.join(map(repr, lost))}")
         matrix = np.empty((len(cells), len(self.inputs)))
         notes = []
         for column, place in zip(self.columns, self.groups.values(), strict=True):
-            blocks, odd = column.encode(cells[column.name])
+            known = replace(column, decimal=".") if isinstance(column, Number) and column.name in plain else column
+            blocks, odd = known.encode(cells[column.name])
             notes += odd
             for offset, block in enumerate(blocks):
                 matrix[:, place.start + offset] = block
@@ -256,6 +284,15 @@ class Encoder:
         """The encoder that to_dict described, exactly. Raises KeyError, TypeError or AttributeError if it is none."""
         columns = [KINDS[column["kind"]](**column) for column in plain["columns"]]
         return cls(tuple(columns), plain["dropped"])
+
+
+def _most(rows: int, others: int, texts: int, notes: list[str]) -> int:
+    """One-hot columns of each category, at most. Adds a note if the rows are too many for the usual number."""
+    usual = max(2, min(LEVELS, ONE_HOT // max(1, texts)))
+    most = max(2, min(usual, int(ENTRIES / rows - others) // max(1, texts)))
+    if texts and most < usual:
+        notes.append(f"for so many rows, categories have {most} columns at most, instead of {usual}")
+    return most
 
 
 def _reasons(dropped: Mapping[str, str], most: int = 5) -> str:

@@ -157,13 +157,17 @@ class Scaled:
 
 
 def importance(model: Any, groups: Mapping[str, slice], split: Split, seed: int) -> dict[str, float]:
-    """How much the error (RMSE or log loss) on held-out rows rises when a column is shuffled, the largest rise first."""
+    """How much the error (RMSE or log loss) on held-out rows rises when a column is shuffled, the largest rise first.
+
+    Of many held-out rows, on SHUFFLED_ROWS drawn at random.
+    """
     if len(groups) > SHUFFLED_COLUMNS:
         return {}
-    x, y = split.x_test[:SHUFFLED_ROWS], split.y_test[:SHUFFLED_ROWS]
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(split.y_test))[:SHUFFLED_ROWS]  # a table may be sorted
+    x, y = split.x_test[rows], split.y_test[rows]
     error: Callable[[np.ndarray, np.ndarray], float] = _log_loss if split.classes else _rmse
     before = error(y, predict(model, x))
-    rng = np.random.default_rng(seed)
     rises = {}
     for name, place in groups.items():
         shuffled = x.copy()

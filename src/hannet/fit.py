@@ -1,6 +1,7 @@
 """From a table and the name of a column to a model of that column, and a report of how well it does."""
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +14,13 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
 from . import compare, report
-from .columns import STRANGE, Date, Encoder, finite
+from .columns import Date, Encoder, finite, mixed
 from .estimators import HanClassifier, HanRegressor
 from .experiments import Progress, Status
 from .experiments import Table as Results
 from .predictor import Model, Target, labels
 from .runs import versions
-from .tables import DELIMITERS, Table, TableError, missing, numbers
+from .tables import DELIMITERS, STRANGE, Table, TableError, missing, numbers, signs, spellings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +34,7 @@ DEBATABLE = 50  # with so few different numbers, a person may want classes where
 BESIDE = (
     "the models below HanNet are scikit-learn's, with the same rows and inputs; trees have leaves, the others weights"
 )
+SAMPLED = f" among at most {compare.SHUFFLED_ROWS:,} of them, drawn at random"
 KINDS = {
     "regression": "taken for a number; --task classification would take its values for classes",
     "classification": "taken for classes; --task regression would predict a number",
@@ -71,12 +73,12 @@ class Plan:
     options: Mapping[str, Any] | None = None
 
 
-def understand(cells: pd.Series, name: str, task: str | None) -> tuple[Target, list[str]]:
+def understand(cells: pd.Series, name: str, task: str | None, decimal: str = ".") -> tuple[Target, list[str]]:
     """The target as numbers or classes, and notes. Raises TableError if there is nothing to learn."""
     there = cells[~missing(cells)]
     if there.empty:
         raise TableError(f"the target {name!r} is missing in every row")
-    values = numbers(there)
+    values = numbers(there, decimal)
     good = finite(values)
     numeric = good.mean() >= 1 - STRANGE
     chosen = task or ("regression" if numeric and not _few(values[good]) else "classification")
@@ -85,17 +87,18 @@ def understand(cells: pd.Series, name: str, task: str | None) -> tuple[Target, l
             f"the target {name!r} holds values such as {there[~good].iloc[0][:40]!r}: regression needs numbers "
             "(--task classification predicts classes)"
         )
-    kept = there[good] if chosen == "regression" else labels(there)
+    kept = there[good] if chosen == "regression" else labels(there, decimal)
     if len(kept) < FEWEST:
         raise TableError(f"rows with a target: {len(kept)}; to train and to test, at least {FEWEST} are needed")
     if kept.nunique() == 1 or (chosen == "regression" and np.ptp(values[good]) == 0):
         raise TableError(f"the target {name!r} is {kept.iloc[0]!r} in every row: there is nothing to predict")
-    classes = _classes(name, kept) if chosen == "classification" else ()
+    classes = _classes(name, kept, decimal) if chosen == "classification" else ()
     guessed = not task and numeric and there.nunique() <= DEBATABLE
-    return Target(name, classes), [f"{name!r} is {KINDS[chosen]}"] if guessed else []
+    notes = [f"{name!r} is {KINDS[chosen]}"] if guessed else []
+    return Target(name, classes, decimal), notes + ([] if classes else mixed(name, signs(kept)))
 
 
-def _classes(name: str, cells: pd.Series) -> tuple[str, ...]:
+def _classes(name: str, cells: pd.Series, decimal: str) -> tuple[str, ...]:
     """The values in order: that of numbers if all are. Raises TableError if hardly any comes twice."""
     classes = cells.unique()
     if len(classes) > min(MOST_CLASSES, len(cells) / 2):
@@ -103,7 +106,7 @@ def _classes(name: str, cells: pd.Series) -> tuple[str, ...]:
             f"the target {name!r} has {len(classes):,} different values in {len(cells):,} rows, too many for classes "
             "(--task regression predicts numbers)"
         )
-    places = numbers(pd.Series(classes, dtype="str"))
+    places = numbers(pd.Series(classes, dtype="str"), decimal)
     if not np.isfinite(places).all():
         places = np.zeros(len(classes))
     return tuple(name for _, name in sorted(zip(places, classes, strict=True)))
@@ -130,43 +133,64 @@ def _column(table: Table, name: str) -> pd.Series:
     return table.cells[name]
 
 
-def hold_out(y: np.ndarray, fraction: float, seed: int, *, classes: bool) -> np.ndarray:
-    """A mask of the rows to test on: at random, of classes an even share, and never all rows of a class."""
+def hold_out(y: np.ndarray, copies: np.ndarray, fraction: float, seed: int, *, classes: bool) -> np.ndarray:
+    """A mask of the rows to test on: at random, of classes an even share, and never all rows of a class.
+
+    copies: equal numbers for rows that must stay together; they have one y.
+    """
+    _, first, place, sizes = np.unique(copies, return_index=True, return_inverse=True, return_counts=True)
+    kinds = y[first]
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(y))
+    order = rng.permutation(len(first))
+    order = order[np.lexsort((sizes[order], kinds[order] if classes else np.zeros(len(first))))]  # else still at random
+    count = min(max(2, round(fraction * len(first))), len(first) - 2)
+    test = np.zeros(len(first), bool)
+    test[order[((np.arange(count) + rng.random()) / count * len(first)).astype(int)]] = True
     if classes:
-        order = order[np.argsort(y[order], kind="stable")]
-    count = min(max(2, round(fraction * len(y))), len(y) - 2)
-    test = np.zeros(len(y), bool)
-    test[order[((np.arange(count) + rng.random()) / count * len(y)).astype(int)]] = True
-    if classes:
-        lost = np.setdiff1d(y[test], y[~test])
-        test[[np.flatnonzero(y == code)[0] for code in lost]] = False
-    return test
+        lost = np.setdiff1d(kinds[test], kinds[~test])
+        test[[np.flatnonzero(kinds == code)[0] for code in lost]] = False
+    return test[place]
+
+
+def _copies(cells: pd.DataFrame, most: float) -> tuple[np.ndarray, list[str]]:
+    """A number for each row, the same for equal rows unless they are so by chance, or more than most; and a note."""
+    copies, distinct = pd.factorize(pd.util.hash_pandas_object(cells, index=False))
+    repeated = len(copies) - len(distinct)
+    if not repeated:
+        return copies, []
+    note = f"rows that repeat another: {repeated:,} of {len(copies):,}"
+    ways = math.prod(cells[name].nunique() for name in cells)  # to make a row of the columns' values
+    if ways < len(copies) or len(distinct) < FEWEST or np.bincount(copies).max() > most:
+        return np.arange(len(copies)), [f"{note}, too many to hold out equal rows together"]
+    return copies, [f"{note}; equal rows are held out together or not at all"]
 
 
 def fit(table: Table, plan: Plan, on_progress: Callable[[Progress], None]) -> tuple[Model, Report]:
     """Train on a part of the rows, measure on the others. Raises TableError."""
     column = _column(table, plan.target)
-    target, notes = understand(column, plan.target, plan.task)
-    codes, counts = target.codes(column)
+    decimals, spelt = spellings(table)
+    target, notes = understand(column, plan.target, plan.task, decimals[plan.target])
+    codes, counts = target.codes(table)
     others = table.cells.drop(columns=plan.target)
-    unwanted = {name: "numbers the rows" for name in others if _numbers_rows(others[name])}
+    unwanted = {name: "numbers the rows" for name in others if _numbers_rows(others[name], decimals[name])}
     if not counts.all():
         notes.append(f"rows left out, as they have no target: {(~counts).sum():,} of {len(counts):,}")
-    y, cells = codes[counts], others[counts]
-    test = hold_out(y, plan.test, plan.seed, classes=bool(target.classes))
-    encoder = Encoder.fit(cells[~test], unwanted)
+    y = codes[counts]
+    copies, repeated = _copies(table.cells[counts].drop(columns=list(unwanted)), plan.test * len(y) / 2)
+    test = hold_out(y, copies, plan.test, plan.seed, classes=bool(target.classes))
+    order, train = np.argsort(test, kind="stable"), int((~test).sum())
+    y, cells = y[order], others[counts].iloc[order]  # so both parts are views of one matrix
+    encoder = Encoder.fit(cells[:train], unwanted, decimals)
     x, odd = encoder.encode(cells)
-    split = compare.Split(x[~test], y[~test], x[test], y[test], len(target.classes))
-    notes = [*table.notes, *notes, *odd]
+    split = compare.Split(x[:train], y[:train], x[train:], y[train:], len(target.classes))
+    notes = [*table.notes, *spelt, *notes, *repeated, *encoder.notes, *odd]
     estimator, rows = _train(split, plan, on_progress, notes)
     model = Model(target, plan.header, encoder, estimator)
     return model, _report(model, plan, split, rows, notes)
 
 
-def _numbers_rows(cells: pd.Series) -> bool:
-    values = numbers(cells)
+def _numbers_rows(cells: pd.Series, decimal: str) -> bool:
+    values = numbers(cells, decimal)
     return bool(values[0] in (0, 1) and (np.diff(values) == 1).all())
 
 
@@ -179,8 +203,9 @@ def _train(
     def on_epoch(epoch: "Epoch") -> None:
         left = epoch.seconds / epoch.number * (epoch.epochs - epoch.number)
         loss = f"loss {float(epoch.loss.nanmean()):.3g}"
-        status = Status("HanNet", epoch.number, epoch.epochs, epoch.number / epoch.seconds, loss, "epoch")
-        on_progress(Progress(1, models, 0.9 * epoch.number / epoch.epochs, left, status))
+        epochs = epoch.number if epoch.stopped else epoch.epochs
+        status = Status("HanNet", epoch.number, epochs, epoch.number / epoch.seconds, loss, "epoch")
+        on_progress(Progress(1, models, 0.9 * epoch.number / epochs, 0.0 if epoch.stopped else left, status))
 
     kind = HanClassifier if split.classes else HanRegressor
     estimator = kind(random_state=plan.seed, **(plan.options or {}))
@@ -244,7 +269,7 @@ def _left_out(encoder: Encoder) -> list[str]:
 
 def _telling(rises: Mapping[str, float], form: str) -> list[str]:
     first = "; ".join(f"{name} {rise:{form}}" for name, rise in list(rises.items())[:5] if rise > 0)
-    return [f"what matters most (rise of the error when shuffled): {first}"] if first else []
+    return [f"what matters most (rise of the error of held-out rows when shuffled{SAMPLED}): {first}"] if first else []
 
 
 def _columns(model: Model, rises: Mapping[str, float], form: str) -> Results:
@@ -261,7 +286,7 @@ def _columns(model: Model, rises: Mapping[str, float], form: str) -> Results:
     rows.sort(key=lambda row: -(row["rise"] or 0.0))
     rows += [{"column": _cell(name), "kind": f"left out: {why}"} for name, why in model.encoder.dropped.items()]
     error = "log loss" if model.target.classes else "RMSE"
-    note = f"importance: how much the {error} of held-out rows rises when the column is shuffled among them"
+    note = f"importance: how much the {error} of held-out rows rises when the column is shuffled{SAMPLED}"
     headings = {
         "column": ("column", ""),
         "kind": ("kind", ""),

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,24 +28,27 @@ _FORMAT = 1  # of table.json
 
 @dataclass(frozen=True)
 class Target:
-    """The column to predict. classes: its values in order; none of them where it is a number."""
+    """The column to predict. classes: its values in order; none of them where it is a number. decimal: "." or ","."""
 
     name: str
     classes: Sequence[str]
+    decimal: str
 
-    def codes(self, cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    def codes(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
         """Numbers, or positions in classes, and which of them count."""
+        cells = table.cells[self.name]
+        decimal = "." if self.name in table.plain else self.decimal
         if not self.classes:
-            values = numbers(cells)
+            values = numbers(cells, decimal)
             return values, finite(values)
         places = {name: place for place, name in enumerate(self.classes)}
-        codes = labels(cells).map(places).fillna(-1).to_numpy(int)
+        codes = labels(cells, decimal).map(places).fillna(-1).to_numpy(int)
         return codes, codes >= 0
 
 
-def labels(cells: pd.Series) -> pd.Series:
+def labels(cells: pd.Series, decimal: str) -> pd.Series:
     """Names of classes: what one program wrote as 1.0 is what another wrote as 1."""
-    return cells.str.replace(r"^([+-]?\d+)\.0+$", r"\1", regex=True)
+    return cells.str.replace(rf"^([+-]?\d+){re.escape(decimal)}0+$", r"\1", regex=True)
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,14 @@ class Model:
 
     def predict(self, table: Table) -> Prediction:
         """`prediction`, and of each class its probability; a name that is taken gets a number. Raises TableError."""
-        x, odd = self.encoder.encode(table.cells)
+        x, odd = self.encoder.encode(table.cells, table.plain)
         output, classes = predict(self.estimator, x), np.array(self.target.classes, object)
-        added = {"prediction": classes[output.argmax(1)] if len(classes) else [f"{value:.7g}" for value in output]}
+        chosen = classes[output.argmax(1)] if len(classes) else [f"{value:.7g}" for value in output]
+        added = {_free("prediction", table.cells): chosen}
         for place, name in enumerate(classes):
-            added[f"probability {name}"] = [f"{value:.4g}" for value in output[:, place]]
-        cells = table.cells.copy()
-        for name, values in added.items():
-            cells[_free(name, cells)] = values
+            free = _free(f"probability {name}", [*table.cells, *added])
+            added[free] = [f"{value:.4g}" for value in output[:, place]]
+        cells = pd.concat([table.cells, pd.DataFrame(added, index=table.cells.index)], axis=1)
         known = {self.target.name, *self.encoder.groups, *self.encoder.dropped}
         extra = [name for name in table.cells if name not in known]
         notes = [*table.notes, *odd, *([f"columns the model does not know, ignored: {', '.join(extra)}"] * bool(extra))]
@@ -83,7 +87,7 @@ class Model:
     def _metrics(self, table: Table, output: np.ndarray, notes: list[str]) -> Mapping[str, Any] | None:
         if self.target.name not in table.cells:
             return None
-        y, counts = self.target.codes(table.cells[self.target.name])
+        y, counts = self.target.codes(table)
         if not counts.all():
             notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~counts).sum():,}")
         return score(y[counts], output[counts]) if counts.any() else None
@@ -103,12 +107,9 @@ class Model:
             }
             for name, content in {"table.json": json.dumps(kept, allow_nan=False).encode(), **more}.items():
                 write(aside / name, content)
-            if folder.exists():
-                folder.rename(old)
-            aside.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            _replace(folder, aside, old)
         except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror or error}") from error
+            raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -123,7 +124,7 @@ class Model:
         try:
             kept = json.loads((folder / "table.json").read_bytes())
             encoder = Encoder.from_dict(kept["encoder"])
-            target = Target(kept["target"]["name"], tuple(kept["target"]["classes"]))
+            target = Target(kept["target"]["name"], tuple(kept["target"]["classes"]), kept["target"]["decimal"])
             blank = pd.DataFrame({name: pd.Series([""], dtype="str") for name in encoder.groups})
             fits = encoder.encode(blank)[0].shape[1] == estimator.n_features_in_ and kept["estimator"] == _digest(
                 folder
@@ -138,14 +139,26 @@ class Model:
         return model
 
 
+def _replace(folder: Path, aside: Path, old: Path) -> None:
+    """Rename aside to folder; what was there goes, or comes back if that fails or is interrupted."""
+    try:
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _digest(folder: Path) -> str:
     """Names the estimator that a table.json belongs to."""
     return hashlib.sha256((folder / "estimator.json").read_bytes()).hexdigest()
 
 
-def _free(name: str, cells: pd.DataFrame) -> str:
-    names = (name, *(f"{name} {number}" for number in range(2, len(cells.columns) + 3)))
-    return next(free for free in names if free not in cells)
+def _free(name: str, taken: Collection[str]) -> str:
+    names = (name, *(f"{name} {number}" for number in range(2, len(taken) + 3)))
+    return next(free for free in names if free not in taken)
 
 
 def require_free(folder: Path, *, force: bool) -> None:

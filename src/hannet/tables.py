@@ -1,4 +1,4 @@
-"""A table from a file: CSV or Parquet, read as text, with its numbers brought into one spelling."""
+"""A table from a file: CSV or Parquet, as text; and text as numbers, in the spelling that a column has."""
 
 import codecs
 import csv
@@ -21,11 +21,20 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 KNOWN = "a table is a .csv, .csv.gz or .parquet file"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f]")  # not \x1a, with which old programs end a text
 TOLD = re.compile(r"\Asep=([,;\t|])\r?\n")  # Excel's own first line
-# Numbers for people: currency or percent sign, thousands' marks; with a decimal comma, or with a decimal point.
+STRANGE = 0.05  # this share of a column's values may be no numbers, or no dates: they are taken as missing
+# Numbers for people: with a currency or percent sign, and marks between thousands.
 SIGN = r"(?:[$€£%]|CHF|EUR|GBP|USD)"
 GAP = "[ '\u2019\u00a0\u202f]"  # between thousands, or between number and sign
-COMMA = rf"[+-]?{SIGN}?{GAP}?[+-]?(?:\d+|\d{{1,3}}(?:\.\d{{3}})+|\d{{1,3}}(?:{GAP}\d{{3}})+)(?:,\d+)?{GAP}?{SIGN}?"
-POINT = rf"[+-]?{SIGN}?{GAP}?[+-]?(?:\d+|\d{{1,3}}(?:,\d{{3}})+|\d{{1,3}}(?:{GAP}\d{{3}})+)(?:\.\d+)?{GAP}?{SIGN}?"
+MINUS = "\N{MINUS SIGN}"
+
+
+def _grammar(thousands: str, decimal: str) -> str:
+    groups = "|".join(rf"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+" for mark in (thousands, GAP))
+    body = rf"(?:(?:\d+|{groups})(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?"
+    return rf"[+{MINUS}-]?{SIGN}?{GAP}?[+{MINUS}-]?{body}{GAP}?{SIGN}?"
+
+
+GRAMMAR = {".": _grammar(",", r"\."), ",": _grammar(r"\.", ",")}  # by the decimal mark
 
 
 class TableError(DataError):
@@ -34,10 +43,15 @@ class TableError(DataError):
 
 @dataclass(frozen=True)
 class Table:
-    """The cells of a file as text, column by column, and what its reader should know of how they were read."""
+    """The cells of a file as text, column by column, and what its reader should know of how they were read.
+
+    plain: columns that the file itself holds as numbers, so that their text has a decimal point.
+    """
 
     cells: pd.DataFrame
     notes: tuple[str, ...] = ()
+    delimiter: str = ","
+    plain: frozenset[str] = frozenset()
 
 
 def read(path: Path, *, header: bool = True) -> Table:
@@ -50,28 +64,30 @@ def read(path: Path, *, header: bool = True) -> Table:
         raise TableError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if not content.strip():
         raise TableError(f"{path} is empty")
+    notes: tuple[str, ...] = ()
+    delimiter, plain = ",", frozenset[str]()
     if content.startswith(b"PAR1"):
-        names, columns = _parquet(path, content)
-        notes: tuple[str, ...] = ()
+        names, columns, plain = _parquet(path, content)
     else:
         text, notes = _decode(path, content)
+        del content  # a large table need not be held twice
         delimiter = _delimiter(text)
         names, rows = _rows(path, TOLD.sub("\n", text), delimiter, header=header)
-        columns = [_plain(pd.Series(column, dtype="str").str.strip(), delimiter) for column in zip(*rows, strict=True)]
+        columns = [pd.Series(column, dtype="str").str.strip() for column in zip(*rows, strict=True)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise TableError(f"{path}: the column name {twice[0]!r} comes twice; every column needs its own")
     if not columns or not len(columns[0]):
         raise TableError(f"{path} has a header ({_listed(names)}) but no rows")
-    return Table(pd.DataFrame(dict(zip(names, columns, strict=True))), notes)
+    return Table(pd.DataFrame(dict(zip(names, columns, strict=True))), notes, delimiter, plain)
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def _parquet(path: Path, content: bytes) -> tuple[list[str], list[pd.Series]]:
-    """Names and columns; text of a number reads back as the same number."""
+def _parquet(path: Path, content: bytes) -> tuple[list[str], list[pd.Series], frozenset[str]]:
+    """Names, columns, and which hold numbers; their text reads back as the same number."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -88,7 +104,10 @@ def _parquet(path: Path, content: bytes) -> tuple[list[str], list[pd.Series]]:
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs, bytes that are no text
             texts = [None if value is None else str(value) for value in column.to_pylist()]
         columns.append(pd.Series(["" if text is None else text for text in texts], dtype="str").str.strip())
-    return [name.strip() for name in table.column_names], columns
+    names = [name.strip() for name in table.column_names]
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    kinds = zip(names, table.schema.types, strict=True)
+    return names, columns, frozenset(name for name, kind in kinds if any(test(kind) for test in numeric))
 
 
 def _decode(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
@@ -161,23 +180,62 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _plain(cells: pd.Series, delimiter: str) -> pd.Series:
-    """Numbers written for people as a program writes them: $1,234.50 as 1234.50, and beside other delimiters 1,5 as 1.5."""
-    if not cells.str.contains(rf"{SIGN}|\d(?:,|{GAP})\d").any():
-        return cells
-    point = delimiter == "," or not cells[cells.str.contains(",", regex=False)].str.fullmatch(COMMA).any()
-    bare = cells.str.replace(f"{SIGN}|{GAP}", "", regex=True)
-    for mark, plain in [(",", "")] if point else [(".", ""), (",", ".")]:
-        bare = bare.str.replace(mark, plain, regex=False)
-    return bare.where(cells.str.fullmatch(POINT if point else COMMA), cells)
-
-
 def missing(cells: pd.Series) -> np.ndarray:
     """Where a cell is empty or says so; "-" is a value where "+" is one too."""
     found = cells.str.lower().isin(MISSING)
     return (found & ((cells != "-") | (cells != "+").all())).to_numpy(bool)
 
 
-def numbers(cells: pd.Series) -> np.ndarray:
-    """The cells as float64, NaN where one is no number."""
-    return pd.to_numeric(cells.str.replace("\N{MINUS SIGN}", "-", regex=False), errors="coerce").to_numpy(float)
+def none(cells: pd.Series) -> np.ndarray:
+    """Missing, or the word "none": as a category that is a level, among numbers and dates it is not."""
+    return missing(cells) | (cells.str.lower() == "none").to_numpy(bool)
+
+
+def numbers(cells: pd.Series, decimal: str = ".") -> np.ndarray:
+    """The cells as float64, read with this decimal mark; NaN where one is no number."""
+    cells = cells.str.replace(MINUS, "-", regex=False)
+    values = np.full(len(cells), np.nan)
+    if decimal == ".":  # all that programs write, such as 1e3 and inf
+        values = np.array(pd.to_numeric(cells, errors="coerce"), float)
+    people = np.isnan(values) & cells.str.fullmatch(GRAMMAR[decimal]).to_numpy(bool)
+    bare = cells[people].str.replace(f"{SIGN}|{GAP}", "", regex=True)
+    bare = bare.str.replace("," if decimal == "." else ".", "", regex=False).str.replace(decimal, ".", regex=False)
+    values[people] = pd.to_numeric(bare, errors="coerce")
+    return values
+
+
+def signs(cells: pd.Series) -> list[str]:
+    """The currencies and percent signs beside numbers; "": a number without one."""
+    signed = cells[cells.str.contains(SIGN)]
+    found = set(signed.str.extract(f"({SIGN})", expand=False))
+    return sorted(found | {""} if len(signed) < len(cells) else found)
+
+
+def spellings(table: Table) -> tuple[dict[str, str], list[str]]:
+    """The decimal mark of each column, chosen by all its cells, and notes where a person might read otherwise."""
+    sure: dict[str, str] = {}
+    either: dict[str, pd.Series] = {}  # such as 1.234
+    for name in table.cells.columns.difference(list(table.plain), sort=False):
+        cells = table.cells[name][~none(table.cells[name])]
+        point, comma = (cells.str.fullmatch(GRAMMAR[mark]) for mark in ".,")
+        if max(point.sum(), comma.sum()) < max(1.0, (1 - STRANGE) * len(cells)):
+            continue  # text
+        if point.sum() == comma.sum():
+            either[name] = cells[point & cells.str.contains("[.,]")]
+        else:
+            sure[name] = "," if comma.sum() > point.sum() else "."
+    clear = set(sure.values())
+    usual = "," if "," in clear or (table.delimiter == ";" and "." not in clear) else "."
+    commas = [name for name, mark in sure.items() if mark == ","]
+    notes = [f"numbers have decimal commas in {_listed(list(map(repr, commas)))}"] if commas else []
+    # Nobody takes 1.234 for anything else where numbers have points.
+    asked = {
+        name: cells for name, cells in either.items() if cells.str.contains(",|[.]" if usual == "," else ",").any()
+    }
+    if asked:
+        example = next(iter(asked.values()))[:1]
+        notes.append(
+            f"numbers such as {example.iloc[0]!r} can be read in two ways, here as {numbers(example, usual)[0]:.12g}, in "
+            f"{_listed(list(map(repr, asked)))}"
+        )
+    return dict.fromkeys(table.cells, usual) | dict.fromkeys(table.plain, ".") | sure, notes
