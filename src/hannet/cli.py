@@ -235,7 +235,7 @@ def predict(
     if told.metrics:
         shown = {name: head for name, head in headings([told.metrics]).items() if told.metrics[name] is not None}
         print(", ".join(f"{heading} {form.format(told.metrics[name])}" for name, (heading, form) in shown.items()))
-    print(f"{len(told.cells):,} rows predicted. Saved: {path}")
+    print(f"{len(told.cells):,} row{'s' * (len(told.cells) > 1)} predicted. Saved: {path}")
 
 
 @app.command(epilog="Example: hannet info --json")

@@ -243,7 +243,7 @@ class Experiment:
                 if part in PAPER_RMSE:
                     paper = PAPER_RMSE[part][3 * FRACTIONS.index(fraction)]
                     axis.plot([index - 0.4, index + 0.4], [paper, paper], "k--", linewidth=1, label="paper's HanNet")
-            axis.set(title=part, xticks=range(len(FRACTIONS)), xlabel="training rows")
+            axis.set(title=part, xticks=range(len(FRACTIONS)), xlabel="training rows", ylim=(0, None))
             axis.set_xticklabels([f"{fraction:.0%}" for fraction in FRACTIONS])
         figure.axes[0].set_ylabel("test RMSE")
         kept = {
