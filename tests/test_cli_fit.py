@@ -200,7 +200,7 @@ def test_ctrl_c_leaves_nothing_and_is_exit_code_130(houses, tmp_path):
 @pytest.mark.skipif("HANNET_DATA" not in os.environ, reason="HANNET_DATA names no folder")
 def test_a_real_table(hannet):
     data = Path(os.environ["HANNET_DATA"], "regression", "skillcraft.csv")
-    code, out, _ = hannet("fit", str(data), "--no-header", "--target", "c0", "--epochs", "3", "--json")
+    code, out, _ = hannet("fit", str(data), "--no-header", "--target", "c19", "--epochs", "10", "--json")
     rows = {row["model"]: row for row in json.loads(out)["rows"]}
     assert code == 0
-    assert rows["HanNet"]["rmse"] < rows["mean"]["rmse"]
+    assert rows["HanNet"]["r2"] > 0.4  # the paper's nets reach 0.55
