@@ -11,23 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet import cli
-
 TINY = ("--epochs", "2", "--members", "1", "--no-baselines")
 
 
-@pytest.fixture
-def hannet(monkeypatch, capsys, tmp_path):
-    """Runs a command line in a folder of its own; gives exit code, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hannet", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return (end.value.code or 0, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

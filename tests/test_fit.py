@@ -390,7 +390,8 @@ def test_extreme_numbers_neither_fail_nor_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _, report, _ = learn(Table(cells), "y")
-    json.dumps(report.facts, allow_nan=False)
+    assert all(np.isfinite(row["rmse"]) and np.isfinite(row["r2"]) for row in report.facts["rows"])
+    assert json.loads(json.dumps(report.facts, allow_nan=False))["rows"]
 
 
 def test_more_columns_than_importance_can_afford():

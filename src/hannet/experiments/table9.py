@@ -12,8 +12,9 @@ All of it takes about an hour on two cores.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -82,30 +83,39 @@ def split_by_group(groups: Tensor, fraction: float, seed: int) -> Split:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """Table 9 for some seeds and sets. quick: three epochs, to see the command work; its numbers mean nothing."""
+class Cells:
+    """Some seeds and sets, at both shares of training rows. quick: a few epochs, to see it work; its numbers mean nothing."""
 
     seeds: tuple[int, ...]
     quick: bool = False
     only: tuple[str, ...] = ()
 
+    stem: ClassVar[str]
     parts: ClassVar[tuple[str, ...]] = (*PAPER_RMSE, BY_SUBJECT)
     draws_models: ClassVar[bool] = False
     trials: ClassVar[int] = 5
 
     @property
     def name(self) -> str:
-        """table9, with the parts if not all of them, and quick if it is."""
-        return "-".join(["table9", *self.only, *(["quick"] if self.quick else [])])
+        """The stem, with the parts if not all of them, and quick if it is."""
+        return "-".join([self.stem, *self.only, *(["quick"] if self.quick else [])])
+
+    def cells(self, kinds: Iterable[str]) -> list[tuple[str, float, str]]:
+        """Every set, share of training rows and kind, in the order of the table."""
+        return list(product(self.only or self.parts, FRACTIONS, kinds))
+
+
+class Experiment(Cells):
+    """Table 9 for some seeds and sets."""
+
+    stem: ClassVar[str] = "table9"
 
     def groups(self) -> list[list[Run]]:
         """The seeds of a cell are members of one training; by subject each has as many rows as its patients gave."""
         groups = []
-        for part in self.only or self.parts:
-            for fraction in FRACTIONS:
-                for label in NETWORKS:
-                    runs = self._runs(part, fraction, label)
-                    groups += [[run] for run in runs] if part == BY_SUBJECT else [runs]
+        for part, fraction, label in self.cells(NETWORKS):
+            runs = self._runs(part, fraction, label)
+            groups += [[run] for run in runs] if part == BY_SUBJECT else [runs]
         return groups
 
     def _runs(self, part: str, fraction: float, label: str) -> list[Run]:
@@ -162,12 +172,7 @@ class Experiment:
             "held_out_r2": ("held-out R²", "{:.3f}"),
             "held_out_r2_std": ("std", "{:.3f}"),
         }
-        rows = [
-            self._row(part, fraction, label, [records[run.key] for run in self._runs(part, fraction, label)])
-            for part in self.only or self.parts
-            for fraction in FRACTIONS
-            for label in NETWORKS
-        ]
+        rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(NETWORKS)]
         notes = [
             f"seeds {', '.join(map(str, self.seeds))}: each has its own split, start and order of batches",
             "RMSE, R²: on the test rows at the epoch with the best test error, as in the paper; std: over seeds",

@@ -12,7 +12,6 @@ so only the first seed of it is run.
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch import nn
 
 from ..runs import Record, Run, Store
 from . import Result, Status, Table
-from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, mean_and_std, read, splits_of
+from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, Cells, mean_and_std, read, splits_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,32 +115,14 @@ REVISIONS: dict[str, int] = {}  # by method: to be raised with what decides its 
 COST = {"HanRegressor": 10.0, "MLPRegressor": 2.0, "HistGradientBoosting": 0.2, "TabM": 20.0}
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """The comparison for some seeds and sets. quick: a few epochs, to see the command work; its numbers mean nothing."""
+class Experiment(Cells):
+    """The comparison for some seeds and sets."""
 
-    seeds: tuple[int, ...]
-    quick: bool = False
-    only: tuple[str, ...] = ()
-
-    parts: ClassVar[tuple[str, ...]] = (*PAPER_RMSE, BY_SUBJECT)
-    draws_models: ClassVar[bool] = False
-    trials: ClassVar[int] = 5
-
-    @property
-    def name(self) -> str:
-        """tabular, with the parts if not all of them, and quick if it is."""
-        return "-".join(["tabular", *self.only, *(["quick"] if self.quick else [])])
+    stem: ClassVar[str] = "tabular"
 
     def groups(self) -> list[list[Run]]:
         """Every run alone."""
-        return [
-            [run]
-            for part in self.only or self.parts
-            for fraction in FRACTIONS
-            for method in METHODS
-            for run in self._runs(part, fraction, method)
-        ]
+        return [[run] for cell in self.cells(METHODS) for run in self._runs(*cell)]
 
     def _runs(self, part: str, fraction: float, method: str) -> list[Run]:
         config: dict[str, Any] = {"method": method, "data": {"set": part, "fraction": fraction}}
@@ -190,12 +171,7 @@ class Experiment:
             "size": ("size", "{:,.0f}"),
             "seconds": ("CPU s", "{:,.1f}"),
         }
-        rows = [
-            self._row(part, fraction, method, [records[run.key] for run in self._runs(part, fraction, method)])
-            for part in self.only or self.parts
-            for fraction in FRACTIONS
-            for method in METHODS
-        ]
+        rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(METHODS)]
         notes = [
             f"seeds {', '.join(map(str, self.seeds))}, each with the split that it has in table9; std: over seeds",
             "HanRegressor's defaults were chosen on another split of these sets, which shares rows with the test rows here",
