@@ -90,6 +90,11 @@ class Experiment(Protocol):
         """The picture, from the store's records and models."""
 
 
+def seeds_named(seeds: Sequence[int]) -> str:
+    """The seeds in words: "seed 0", "seeds 0, 1"."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str] = ()) -> Experiment:
     """The experiment of that name, imported now. seeds: None for as many as the paper's table averages over.
 

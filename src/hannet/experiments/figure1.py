@@ -22,7 +22,7 @@ from ..data.synthetic import SIDE, Checkerboard, checkerboard
 from ..models.hannet import FCNet, HanNet
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Result, Status, Table
+from . import Result, Status, Table, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,7 +107,7 @@ class Experiment:
         networks = [_build(run.config, seed) for run, seed in starts]
         recipes = [Recipe(**run.config["recipe"]) for run, _ in starts]
         seeds = [seed for _, seed in starts]
-        watch = _Watch(f"{self._label(group[0])}, {_seeds(sorted({run.seed for run in group}))}", board, on_status)
+        watch = _Watch(f"{self._label(group[0])}, {seeds_named(sorted({run.seed for run in group}))}", board, on_status)
         training.train(networks, recipes, seeds, board.x_train, board.y_train, on_progress=watch)
         fitted, unseen = training.predict(networks, board.x_train), training.predict(networks, board.x_test)
         losses = (fitted - board.y_train).square().mean((1, 2))
@@ -141,7 +141,7 @@ class Experiment:
             for selection, chosen in self._selections(label, records).items()
         ]
         notes = [
-            f"{_seeds(self.seeds)}; 1,640 training points, 4,921 test points",
+            f"{seeds_named(self.seeds)}; 1,640 training points, 4,921 test points",
             "size: number of parameters; std, lowest, highest: over seeds; rates: the learning rates picked",
         ]
         if self.rates:
@@ -246,10 +246,6 @@ def _build(config: Mapping[str, Any], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CONSTRUCTORS[network.pop("kind")](2, 2, **network)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _metric(record: Record, name: str) -> float:

@@ -26,7 +26,7 @@ from ..data.regression import Regression, regression, standardise
 from ..models.hannet import FCNet, HanNet
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Result, Status, Table
+from . import Result, Status, Table, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,12 +174,15 @@ class Experiment(Cells):
         }
         rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(NETWORKS)]
         notes = [
-            f"seeds {', '.join(map(str, self.seeds))}: each has its own split, start and order of batches",
+            f"{seeds_named(self.seeds)}: each has its own split, start and order of batches",
             "RMSE, R²: on the test rows at the epoch with the best test error, as in the paper; std: over seeds",
             "held-out: at the epoch with the best validation error; the test rows decide nothing",
             f"{EPOCHS} epochs of Adam, rate {RECIPE.lr:g}, batch {RECIPE.batch}; size: number of parameters",
-            f"{BY_SUBJECT}: not in the paper; no patient on both sides of a split, patient's number left out",
         ]
+        if BY_SUBJECT in (self.only or self.parts):
+            notes.append(
+                f"{BY_SUBJECT}: not in the paper; no patient on both sides of a split, patient's number left out"
+            )
         if self.quick:
             notes.insert(0, f"QUICK: {QUICK_EPOCHS} epochs: only shows that it works")
         return Table("Table 9: regression" + " (quick)" * self.quick, columns, rows, notes)

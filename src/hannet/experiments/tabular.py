@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..runs import Record, Run, Store
-from . import Result, Status, Table
+from . import Result, Status, Table, seeds_named
 from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, Cells, mean_and_std, read, splits_of
 
 if TYPE_CHECKING:
@@ -173,13 +173,14 @@ class Experiment(Cells):
         }
         rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(METHODS)]
         notes = [
-            f"seeds {', '.join(map(str, self.seeds))}, each with the split that it has in table9; std: over seeds",
+            f"{seeds_named(self.seeds)}, each with the split that it has in table9; std: over seeds",
             "HanRegressor's defaults were chosen on another split of these sets, which shares rows with the test rows here",
-            f"TabM: seed {', '.join(map(str, self.seeds[:TRIALS_OF_TABM]))} only, as it is slow",
+            f"TabM: {seeds_named(self.seeds[:TRIALS_OF_TABM])} only, as it is slow",
             "every method saw the training rows only; the paper's HanNet was taken at its best epoch on the test rows",
             "size: number of parameters, of trees their nodes; CPU s: processor seconds of one fit, mean over seeds",
-            f"{BY_SUBJECT}: no patient on both sides of a split, patient's number left out",
         ]
+        if BY_SUBJECT in (self.only or self.parts):
+            notes.append(f"{BY_SUBJECT}: no patient on both sides of a split, patient's number left out")
         if self.quick:
             notes.insert(0, "QUICK: a few epochs: only shows that it works")
         return Table("HanRegressor beside other methods" + " (quick)" * self.quick, columns, rows, notes)
