@@ -13,7 +13,7 @@ ORDER = [
     "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.cuda", "ops", "functional", "layers",
     "models.hannet", "models.mixer", "models.mobilevit", "models", "certify", "surgery", "export",
     "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "optimizers",
-    "members", "train", "runs", "rows", "saved", "estimators", "experiments", "experiments.*", "report",
+    "members", "train", "runs", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.*", "report",
     "tables", "columns", "compare", "predictor", "fit", "cli",
 ]  # fmt: skip
 SAME_DATA = {  # an experiment may take another's data and splits

@@ -72,7 +72,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 @app.command(epilog="Example: hannet reproduce figure1 --seeds 5")
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="What to reproduce: figure1, recipe, smallest, table9 or tabular.")],
+    experiment: Annotated[
+        str, typer.Argument(help="What to reproduce: figure1, recipe, smallest, figure6, table9 or tabular.")
+    ],
     seeds: Annotated[
         str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: 1; table9, tabular: 5]")
     ] = None,

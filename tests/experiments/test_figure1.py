@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from hannet.experiments import figure1, load, perform
-from hannet.experiments.figure1 import NETWORKS, RATES, RECIPES, Experiment, accuracy
+from hannet.experiments import board, load, perform
+from hannet.experiments.board import RATES, accuracy
+from hannet.experiments.figure1 import NETWORKS, RECIPES, Experiment
 from hannet.report import markdown, save
 from hannet.runs import Record, Run, Store
 from hannet.train import Recipe
@@ -15,7 +16,7 @@ from hannet.train import Recipe
 
 @pytest.fixture
 def tiny(monkeypatch) -> Experiment:
-    monkeypatch.setattr(figure1, "QUICK_ITERATIONS", 20)
+    monkeypatch.setattr(board, "QUICK_ITERATIONS", 20)
     return load("figure1", [0, 1], quick=True)
 
 
@@ -37,7 +38,7 @@ def test_the_plan_is_the_papers():
 def test_members_of_a_seed_share_their_initial_weights_and_seeds_differ():
     config = {"network": NETWORKS["HanNet"]}
     state = torch.get_rng_state()
-    first, again, other = (figure1._build(config, seed).state_dict() for seed in (0, 0, 1))
+    first, again, other = (board.build(config, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
     assert torch.equal(torch.get_rng_state(), state)
@@ -131,7 +132,7 @@ def test_ctrl_c_ends_in_one_sentence_and_the_rerun_goes_on(tmp_path):
 
 
 def test_of_several_starts_the_one_that_fits_best_is_kept(tiny):
-    run = tiny._run("HanNet", RECIPES["HanNet"], 3, restarts=3)
+    run = board.run(NETWORKS["HanNet"], RECIPES["HanNet"], 3, quick=True, restarts=3)
     starts = [Run(run.experiment, {**run.config, "restarts": 1}, seed) for seed in (3, 1003, 2003)]
     (kept,) = tiny.compute([run], silent)
     best = min(tiny.compute(starts, silent), key=lambda result: result.metrics["train_loss"])

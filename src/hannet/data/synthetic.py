@@ -18,8 +18,8 @@ INNER = 72  # points that all squares of a side share
 
 
 @dataclass(frozen=True)
-class Checkerboard:
-    """The mesh with its target, and the split of its points. x: (n, 2), y: (n, 2), the target twice; all float32."""
+class Square:
+    """The mesh with a target, and the split of its points. x: (n, 2), y: (n, 2), the target twice; all float32."""
 
     x_train: Tensor
     y_train: Tensor
@@ -29,9 +29,7 @@ class Checkerboard:
     target: Tensor  # (81 * 81,), 0 or 1
 
 
-def checkerboard(
-    squares: int = 12, split_seed: int = 0, split: Literal["random", "authors"] = "random"
-) -> Checkerboard:
+def checkerboard(squares: int = 12, split_seed: int = 0, split: Literal["random", "authors"] = "random") -> Square:
     """Checkerboard of squares x squares on the inner 72 x 72 points of the mesh, 0 on the margin; 25% of the points train.
 
     split: "random" draws the training points with `split_seed`; "authors" reads those of the paper's authors from
@@ -54,7 +52,7 @@ def checkerboard(
     else:
         order = _authors_order(target)
     x, y = mesh[order], target[order, None].expand(-1, 2).contiguous()
-    return Checkerboard(x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:], mesh, target)
+    return Square(x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:], mesh, target)
 
 
 def _target(squares: int) -> Tensor:

@@ -23,7 +23,7 @@ from ..runs import Record, Run, Store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = ("figure1", "recipe", "smallest", "table9", "tabular")
+NAMES = ("figure1", "recipe", "smallest", "figure6", "table9", "tabular")
 
 
 @dataclass(frozen=True)
