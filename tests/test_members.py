@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack
+from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack, Householder, MaxMin
 from hannet.losses import LOSSES
 from hannet.members import Members
 
@@ -21,7 +21,11 @@ NETWORKS = {
     "linear without bias": lambda: nn.Sequential(nn.Linear(3, 8, bias=False), nn.Tanh(), nn.Linear(8, 2)),
     "activation first": lambda: nn.Sequential(nn.ReLU(), nn.Linear(3, 2)),
     "activation last": lambda: nn.Sequential(nn.Linear(3, 2), Abs(), nn.ReLU()),
-    "other modules": lambda: nn.Sequential(nn.Linear(3, 8), GroupSort(2), HanLayer(8), nn.Linear(8, 2)),
+    "reflections alone": lambda: nn.Sequential(nn.Linear(3, 8), Householder(8, bias=True), MaxMin(), nn.Linear(8, 2)),
+    "single layers": lambda: nn.Sequential(nn.Linear(3, 8), HanLayer(8), HanLayer(8, reflections=2), nn.Linear(8, 2)),
+    "groups of three": lambda: nn.Sequential(nn.Linear(3, 9), GroupSort(3), Householder(9, bias=True), nn.Linear(9, 2)),
+    "FCNet with GroupSort": lambda: FCNet(3, 2, width=10, depth=3, activation="groupsort5"),
+    "other modules": lambda: nn.Sequential(nn.Linear(3, 8), GroupSort(2), nn.Softplus(), nn.Linear(8, 2)),
     "with buffers": lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8).eval(), nn.Linear(8, 2)),
     "one module twice": lambda: nn.Sequential(*[nn.Linear(3, 3), Abs()] * 2, nn.Linear(3, 2)),
     "with a hook": lambda: doubling(nn.Sequential(nn.Linear(3, 2))),

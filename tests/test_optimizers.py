@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hannet.optimizers import SGD, Adam
+from hannet.optimizers import SGD, Adam, Several
 
 LR, DECAY = torch.tensor([0.01, 0.03, 0.001]), torch.tensor([0.0, 0.1, 0.01])
 OURS = {
@@ -97,3 +97,29 @@ def test_a_member_moves_by_the_same_bits_alone(name):
         many.step(gradients, rate)
         one.step({key: g[1:2] for key, g in gradients.items()}, rate)
     assert all(torch.equal(together[key][1:2], alone[key]) for key in alone)
+
+
+MIXED = ["adam", "momentum", "momentum"]  # of three members
+
+
+def several(parameters, lr, decay):
+    parts = (slice(0, 1), slice(1, 3))
+    return Several(
+        parameters, [1, 2], lambda number, mine: OURS[MIXED[number]](mine, lr[parts[number]], decay[parts[number]])
+    )
+
+
+@pytest.mark.parametrize("retired", [None, 0, 1, 2])
+def test_members_with_optimizers_of_their_own_do_not_mix(retired):
+    parameters, gradients = start(), [draw(True) for _ in RATES]
+    expected = [follow(name, parameters, gradients, member, LR, DECAY) for member, name in enumerate(MIXED)]
+    optimizer, kept = several(parameters, LR, DECAY), torch.arange(3)
+    for number, (rate, step) in enumerate(zip(RATES, gradients, strict=True)):
+        if number == 2 and retired is not None:
+            kept = kept[kept != retired]
+            parameters = {name: p[kept] for name, p in parameters.items()}
+            optimizer.retire(parameters, kept)
+        optimizer.step({name: g[kept] for name, g in step.items()}, rate)
+    for place, member in enumerate(kept.tolist()):
+        for name, parameter in expected[member].items():
+            assert_close(parameters[name][place], parameter)

@@ -49,6 +49,10 @@ PLANS = {"sgd": recipes(0.01, 0.02, 0.002)} | {
     name: recipes(0.001, 0.002, optimizer=name, **SHORT) + recipes(0.001, optimizer=name, weight_decay=0.1, **SHORT)
     for name in ("adam", "adamw")
 }
+PLANS["mixed"] = (
+    recipes(0.001, optimizer="adam", **SHORT) + recipes(0.01, **SHORT) + recipes(0.01, momentum=0.5, **SHORT)
+)
+PLANS["orthogonal"] = recipes(0.01, **SHORT) + recipes(0.01, 0.02, orthogonal=0.1, **SHORT)
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -184,7 +188,10 @@ def test_progress_is_told():
         ({"networks": [], "recipes": [], "seeds": []}, "0, 0 and 0 came"),
         ({"y": Y[1:]}, "same rows, at least one: 250 and 249 came"),
         ({"x": X[:0], "y": Y[:0]}, "same rows, at least one: 0 and 0 came"),
-        ({"recipes": [Recipe(batch=10), Recipe(batch=20)]}, "may differ in lr and weight_decay only"),
+        (
+            {"recipes": [Recipe(batch=10), Recipe(batch=20)]},
+            "may differ in lr, weight_decay, orthogonal, optimizer, momentum only",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_together_are_named(arguments, sentence):
@@ -210,13 +217,51 @@ def test_a_bad_recipe_is_named(arguments, sentence):
         Recipe(**arguments)
 
 
-def test_frozen_parameters_and_flat_targets_are_refused():
-    network = HanNet(2, 2, width=8, depth=3)
-    with pytest.raises(ValueError, match=r"x and y must be \(n, in\) and \(n, out\)"):
-        train([network], recipes(0.01), [0], X, Y[:, 0])
-    network.layers[2].requires_grad_(False)
-    with pytest.raises(ValueError, match=r"layers.2.u does not require gradients"):
-        train([network], recipes(0.01), [0], X, Y)
+def test_flat_targets_are_refused():
+    with pytest.raises(ValueError, match=r"\(n, in\) and \(n, out\)"):
+        train([FCNet(2, 1, width=4, depth=1)], recipes(0.1), [0], X, Y[:, 0])
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam", "weight_decay": 0.1}, {"orthogonal": 0.1}])
+def test_frozen_parameters_stay_and_the_others_learn(networks, options):
+    before = [{name: p.detach().clone() for name, p in network.named_parameters()} for network in networks]
+    frozen = list(before[0])[1:3]
+    for network in networks:
+        for name in frozen:
+            network.get_parameter(name).requires_grad_(False)
+    train(networks, recipes(0.01, 0.02, 1e30, iterations=110, **options), [0, 1, 2], X, Y)  # the last one is retired
+    for network, start in zip(networks[:2], before, strict=False):
+        stayed = {name for name, p in network.named_parameters() if torch.equal(p, start[name])}
+        assert stayed == set(frozen)
+
+
+def test_what_is_frozen_must_be_the_same_in_each():
+    networks = [FCNet(2, 2, width=4, depth=1) for _ in range(2)]
+    for frozen in (networks[:1], networks):
+        for network in frozen:
+            network.requires_grad_(False)
+        with pytest.raises(ValueError, match="the same in each"):
+            train(networks, recipes(0.1, 0.1), [0, 1], X, Y)
+
+
+def test_the_orthogonal_penalty_is_that_of_autograd():
+    network = FCNet(2, 2, width=6, depth=2).double()
+    weights = [p for name, p in network.named_parameters() if name.endswith("weight")]
+    x, y = X.double(), Y.double()
+    penalty = sum((w.mT @ w - torch.eye(w.shape[1], dtype=w.dtype)).square().sum() for w in weights)
+    loss = (network(x) - y).square().mean() + 0.3 * penalty
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    expected = [p - 0.01 * g for p, g in zip(network.parameters(), gradients, strict=True)]
+    train([network], [Recipe(lr=0.01, orthogonal=0.3, iterations=1, batch=len(X))], [0], x, y)
+    for p, q in zip(network.parameters(), expected, strict=True):
+        assert_close(p, q)
+
+
+def test_the_orthogonal_penalty_makes_orthogonal():
+    network = FCNet(2, 2, width=6, depth=3)
+    train([network], recipes(0.002, orthogonal=1.0), [0], X, Y)
+    for layer in (network.layers[2], network.layers[4]):
+        assert_close(layer.weight @ layer.weight.mT, torch.eye(6), atol=0.1, rtol=0)
 
 
 def test_all_members_diverging_end_the_training_and_are_told():

@@ -1,6 +1,7 @@
 """Gradient steps for members: parameters (members, ...), each member with a rate and a weight decay of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 import torch
@@ -92,3 +93,37 @@ class Adam:
                 amsgrad=False,
                 maximize=False,
             )
+
+
+class Several:
+    """An optimizer of its own for each run of neighbouring members. sizes: how many members each has.
+
+    make: an optimizer for one of the runs, from its number and its parameters.
+    """
+
+    def __init__(self, parameters: Named, sizes: Sequence[int], make: Callable[[int, Named], Optimizer]):
+        self.parts = _runs(sizes)
+        self.optimizers = [make(number, _of(parameters, part)) for number, part in enumerate(self.parts)]
+
+    def retire(self, parameters: Named, kept: Tensor) -> None:
+        """Go on with these members, whose parameters now are `parameters`."""
+        mine = [kept[(kept >= part.start) & (kept < part.stop)] - part.start for part in self.parts]
+        self.parts = _runs([len(members) for members in mine])
+        for optimizer, part, members in zip(self.optimizers, self.parts, mine, strict=True):
+            if len(members):
+                optimizer.retire(_of(parameters, part), members)
+
+    def step(self, gradients: Named, rate: float) -> None:
+        """Move the parameters once, in place."""
+        for optimizer, part in zip(self.optimizers, self.parts, strict=True):
+            if part.stop > part.start:
+                optimizer.step(_of(gradients, part), rate)
+
+
+def _runs(sizes: Sequence[int]) -> list[slice]:
+    ends = list(accumulate(sizes, initial=0))
+    return [slice(start, end) for start, end in pairwise(ends)]
+
+
+def _of(tensors: Named, part: slice) -> Named:
+    return {name: tensor[part] for name, tensor in tensors.items()}

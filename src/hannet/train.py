@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from . import losses
 from .members import Members
-from .optimizers import SGD, Adam, Optimizer
+from .optimizers import SGD, Adam, Optimizer, Several
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Recipe:
     warmup: the share of all iterations over which the rate rises linearly from 0.
     lasso: strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few units
     that look at the input.
+    orthogonal: strength of orthogonal * sum_i ||W_i^T W_i - I||_F^2 over the weights of all Linear layers.
     """
 
     lr: float = 0.05
@@ -35,6 +37,7 @@ class Recipe:
     factor: float = 0.2
     warmup: float = 0.0
     lasso: float = 0.0
+    orthogonal: float = 0.0
     batch: int = 100
     iterations: int = 40_000
     optimizer: str = "sgd"
@@ -146,8 +149,9 @@ def train(
 ) -> None:
     """Trains networks of one shape together, in place.
 
-    x: (n, in); y: (n, out); weights: (n,), of the rows in the loss. Recipes may differ in lr and weight_decay; a seed fixes
-    the order of the batches, so that a network's result does not depend on its company. rows: (members, m), the rows of x
+    x: (n, in); y: (n, out); weights: (n,), of the rows in the loss. Recipes may differ in lr, weight_decay, orthogonal,
+    optimizer and momentum; a seed fixes the order of the batches, so that a network's result does not depend on its company.
+    Parameters that do not require gradients stay as they are. rows: (members, m), the rows of x
     and y that each member trains on (default: all). A member whose loss is no longer finite is retired as it stands.
     `on_progress` is called about every `every` seconds and at the end, `on_epoch` after each pass over the rows.
     Raises ValueError where the arguments do not fit together.
@@ -162,7 +166,9 @@ class _Training:
     def __init__(self, networks: Sequence[nn.Module], recipes: Sequence[Recipe], recipe: Recipe, batches: _Batches):
         self.recipe, self.batches = recipe, batches
         self.members = Members(networks)
-        self.optimizer = _optimizer(self.members.parameters, recipes)
+        self.trained = [name for name, parameter in networks[0].named_parameters() if parameter.requires_grad]
+        self.optimizer = _optimizer(self._trained(), recipes)
+        self.orthogonal = torch.tensor([recipe.orthogonal for recipe in recipes])
         self.loss = losses.LOSSES[recipe.loss]
         self.sum = torch.zeros(len(networks), dtype=torch.float64)
         self.start = time.perf_counter()
@@ -192,6 +198,9 @@ class _Training:
                 break
         self.members.write_back()
 
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: self.members.parameters[name] for name in self.trained}
+
     def _step(self, step: int, batch: list[Tensor], summed: bool) -> tuple[Callable[[], Tensor], bool]:
         """One step. Returns how to get the living members' losses, and whether no member lives."""
         members, recipe = self.members, self.recipe
@@ -200,6 +209,8 @@ class _Training:
         if recipe.lasso:
             first = next(iter(members.parameters))
             _add_lasso(gradients[first], members.parameters[first], recipe.lasso)
+        if self.orthogonal.any():
+            _add_orthogonal(gradients, self._trained(), self.orthogonal[members.alive])
         self.optimizer.step(gradients, recipe.rate(step - 1))
         if summed:
             self.sum += members.spread(self.loss.value(outputs, *targets))
@@ -208,7 +219,7 @@ class _Training:
             if not len(kept):
                 return lambda: self.loss.value(outputs, *targets), True
             members.retire(kept)
-            self.optimizer.retire(members.parameters, kept)
+            self.optimizer.retire(self._trained(), kept)
             return lambda: self.loss.value(outputs, *targets)[kept], False
         return lambda: self.loss.value(outputs, *targets), False
 
@@ -221,10 +232,28 @@ class _Training:
 
 
 def _optimizer(parameters: dict[str, Tensor], recipes: Sequence[Recipe]) -> Optimizer:
+    runs = [list(run) for _, run in groupby(recipes, key=lambda recipe: (recipe.optimizer, recipe.momentum))]
+    if len(runs) > 1:
+        return Several(
+            parameters, [len(run) for run in runs], lambda number, mine: _optimizer(dict(mine), runs[number])
+        )
     lr, decay = (torch.tensor([getattr(recipe, name) for recipe in recipes]) for name in ("lr", "weight_decay"))
     if recipes[0].optimizer == "sgd":
         return SGD(parameters, lr, decay, recipes[0].momentum)
     return Adam(parameters, lr, decay, decoupled=recipes[0].optimizer == "adamw")
+
+
+@torch.no_grad()
+def _add_orthogonal(gradients: dict[str, Tensor], parameters: dict[str, Tensor], strengths: Tensor) -> None:
+    """Adds 4 strength (W W^T - I) W, of the smaller of the two Gram matrices: the other gives the same."""
+    for name, weight in parameters.items():
+        if weight.dim() != 3 or not name.endswith("weight"):
+            continue
+        tall = weight.shape[1] > weight.shape[2]
+        gram = weight.mT @ weight if tall else weight @ weight.mT
+        gram.diagonal(dim1=1, dim2=2).sub_(1)
+        gram *= 4 * strengths[:, None, None]
+        gradients[name] += weight @ gram if tall else gram @ weight
 
 
 @torch.no_grad()
@@ -245,13 +274,15 @@ def _common(
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"x and y must have the same rows, at least one: {len(x)} and {len(y)} came")
     named = dict(networks[0].named_parameters())
-    if frozen := [name for name, parameter in named.items() if not parameter.requires_grad]:
-        raise ValueError(f"every parameter is trained, but {frozen[0]} does not require gradients")
+    trained = [[name for name, p in network.named_parameters() if p.requires_grad] for network in networks]
+    if not trained[0] or any(names != trained[0] for names in trained):
+        raise ValueError("networks trained together must have parameters that require gradients, the same in each")
     if recipes[0].lasso and not next(iter(named), "").endswith("weight"):
         raise ValueError("lasso needs a network whose first parameter is the weight of a Linear")
-    common = {replace(recipe, lr=1.0, weight_decay=0.0) for recipe in recipes}
+    own = {name: getattr(Recipe, name) for name in ("lr", "weight_decay", "orthogonal", "optimizer", "momentum")}
+    common = {replace(recipe, **own) for recipe in recipes}
     if len(common) > 1:
-        raise ValueError("recipes trained together may differ in lr and weight_decay only")
+        raise ValueError(f"recipes trained together may differ in {', '.join(own)} only")
     return common.pop()
 
 

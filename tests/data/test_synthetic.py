@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hannet.data import DataError
-from hannet.data.synthetic import SIDE, TRAIN, checkerboard
+from hannet.data.synthetic import SIDE, TRAIN, checkerboard, sines
 
 
 def authors_files() -> Path:
@@ -52,6 +52,36 @@ def test_the_split_is_a_seeded_partition_of_the_mesh():
     assert not torch.equal(first.x_train, other.x_train)
     points = torch.cat([other.x_train, other.x_test])
     assert torch.equal(points.unique(dim=0), other.mesh.unique(dim=0))
+
+
+def test_the_sines_share_mesh_and_split_with_the_checkerboard():
+    board, waves = checkerboard(split_seed=2), sines(split_seed=2)
+    for name in ("x_train", "x_test", "mesh"):
+        assert torch.equal(getattr(waves, name), getattr(board, name))
+    assert waves.y_train.shape == (TRAIN, 1)
+    assert waves.y_test.shape == (SIDE * SIDE - TRAIN, 1)
+    assert {t.dtype for t in vars(waves).values()} == {torch.float32}
+
+
+def test_the_sines_are_odd_symmetric_and_mix_two_frequencies():
+    grid = sines().target.reshape(SIDE, SIDE)
+    assert torch.allclose(grid, -grid.flip(0), atol=1e-6)
+    assert torch.allclose(grid, grid.T)
+    assert grid[:: SIDE // 2].abs().max() < 1e-5  # x1 = -1, 0, 1
+    spectrum = torch.fft.rfft2(grid[:-1, :-1].double()).abs() / grid[:-1, :-1].numel()
+    high = [[2, 2], [10, 10], [70, 10], [78, 2]]  # periods in the length 2
+    assert (spectrum > 0.01).nonzero().tolist() == high
+    assert torch.allclose(spectrum[spectrum > 0.01], torch.tensor(0.25).double())
+
+
+def test_validation_parts_the_training_points_by_a_seed():
+    whole = checkerboard()
+    part, again, other = (whole.validation(seed) for seed in (0, 0, 1))
+    assert torch.equal(part.x_test, again.x_test)
+    assert not torch.equal(part.x_test, other.x_test)
+    assert len(part.x_test) == TRAIN // 5
+    rows = torch.cat([torch.cat([part.x_train, part.y_train], 1), torch.cat([part.x_test, part.y_test], 1)])
+    assert torch.equal(rows.unique(dim=0), torch.cat([whole.x_train, whole.y_train], 1).unique(dim=0))
 
 
 @pytest.mark.parametrize("arguments", [{"squares": 0}, {"squares": 5}, {"squares": -12}, {"split": "theirs"}])

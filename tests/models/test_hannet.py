@@ -90,7 +90,7 @@ def test_sizes_are_positive_integers(model, name, value):
     [
         (lambda: HanNet(3, 2, depth=1), "depth must be at least 2, got 1"),
         (lambda: HanNet(3, 2, depth=3, dense_ends=True), "depth must be at least 4 with dense ends, got 3"),
-        (lambda: FCNet(3, 2, activation="tanh"), "activation must be one of relu, abs, got 'tanh'"),
+        (lambda: FCNet(3, 2, activation="tanh"), "activation must be one of relu, abs, maxmin, groupsort5, got 'tanh'"),
     ],
 )
 def test_bad_arguments_are_named(build, sentence):

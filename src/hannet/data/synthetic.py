@@ -1,7 +1,8 @@
-"""Targets on the square [-1, 1]^2: the paper's checkerboard."""
+"""Targets on the square [-1, 1]^2: the paper's checkerboard, and its sum of two products of sines."""
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,19 +20,26 @@ INNER = 72  # points that all squares of a side share
 
 @dataclass(frozen=True)
 class Square:
-    """The mesh with a target, and the split of its points. x: (n, 2), y: (n, 2), the target twice; all float32."""
+    """The mesh with a target, and the split of its points. x: (n, 2), y: (n, outputs), all alike; all float32."""
 
     x_train: Tensor
     y_train: Tensor
     x_test: Tensor
     y_test: Tensor
     mesh: Tensor  # (81 * 81, 2), the first coordinate slowest
-    target: Tensor  # (81 * 81,), 0 or 1
+    target: Tensor  # (81 * 81,)
+
+    def validation(self, seed: int) -> "Square":
+        """The training points alone: a fifth of them, drawn with the seed, are the test points."""
+        order = torch.randperm(len(self.x_train), generator=torch.Generator().manual_seed(seed))
+        x, y, test = self.x_train[order], self.y_train[order], len(order) // 5
+        return replace(self, x_train=x[test:], y_train=y[test:], x_test=x[:test], y_test=y[:test])
 
 
 def checkerboard(squares: int = 12, split_seed: int = 0, split: Literal["random", "authors"] = "random") -> Square:
     """Checkerboard of squares x squares on the inner 72 x 72 points of the mesh, 0 on the margin; 25% of the points train.
 
+    Two outputs, both the label, 0 or 1.
     split: "random" draws the training points with `split_seed`; "authors" reads those of the paper's authors from
     `checkerboard/trainset.txt` and `testset.txt` in the folder that the environment variable HANNET_DATA names.
     Raises ValueError if 72 points don't divide into `squares`, DataError if the authors' files are missing or damaged.
@@ -44,14 +52,35 @@ def checkerboard(squares: int = 12, split_seed: int = 0, split: Literal["random"
         raise ValueError(f"squares must divide {INNER}, got {squares}")
     if split not in ("random", "authors"):
         raise ValueError(f'split must be "random" or "authors", got {split!r}')
-    axis = torch.from_numpy((np.arange(SIDE) * 0.025 - 1).astype(np.float32))
-    mesh = torch.cartesian_prod(axis, axis)
     target = _target(squares)
-    if split == "random":
-        order = torch.randperm(SIDE * SIDE, generator=torch.Generator().manual_seed(split_seed))
-    else:
-        order = _authors_order(target)
-    x, y = mesh[order], target[order, None].expand(-1, 2).contiguous()
+    return _split(target, _random_order(split_seed) if split == "random" else _authors_order(target), outputs=2)
+
+
+def sines(split_seed: int = 0) -> Square:
+    """sin(2 pi x1) sin(2 pi x2) + sin(10 pi x1) sin(10 pi x2) on the mesh of the checkerboard, with its split; one output.
+
+    The paper (Figure 7) names a low and a high frequency without saying which.
+
+    >>> sines().y_train.shape
+    torch.Size([1640, 1])
+    """
+    x = _mesh(torch.float64)
+    low, high = (torch.sin(frequency * math.pi * x).prod(1) for frequency in (2, 10))
+    return _split((low + high).float(), _random_order(split_seed), outputs=1)
+
+
+def _mesh(dtype: torch.dtype) -> Tensor:
+    axis = torch.from_numpy(np.arange(SIDE) * 0.025 - 1).to(dtype)
+    return torch.cartesian_prod(axis, axis)
+
+
+def _random_order(seed: int) -> Tensor:
+    return torch.randperm(SIDE * SIDE, generator=torch.Generator().manual_seed(seed))
+
+
+def _split(target: Tensor, order: Tensor, outputs: int) -> Square:
+    mesh = _mesh(torch.float32)
+    x, y = mesh[order], target[order, None].expand(-1, outputs).contiguous()
     return Square(x[:TRAIN], y[:TRAIN], x[TRAIN:], y[TRAIN:], mesh, target)
 
 

@@ -23,7 +23,17 @@ from ..runs import Record, Run, Store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = ("figure1", "recipe", "smallest", "figure6", "table9", "tabular")
+NAMES = (
+    "figure1",
+    "recipe",
+    "smallest",
+    "figure6",
+    "figure6-full",
+    "table3",
+    "figure7",
+    "table9",
+    "tabular",
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str
 
     only: the parts of it to run, for experiments that have parts. Raises ValueError if there are no such parts.
     """
-    kind = import_module(f".{name}", __package__).Experiment
+    kind = import_module(f".{name.replace('-', '_')}", __package__).Experiment
     known = getattr(kind, "parts", ())
     if wrong := [part for part in only if part not in known]:
         raise ValueError(f"{wrong[0]!r} is not a part of {name}, which has {', '.join(known) or 'no parts'}")

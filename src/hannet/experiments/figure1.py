@@ -142,9 +142,7 @@ class Experiment:
             "highest": max(test),
             "train": fmean(100 * board.metric(record, "train_accuracy") for record in chosen),
             "paper": self.paper.get(label) if selection == "paper" else None,
-            "rates": ", ".join(
-                f"{rate:g}" for rate in sorted({Recipe(**record.config["recipe"]).lr for record in chosen})
-            ),
+            "rates": board.rates_of(chosen),
         }
 
     def picture(self, store: Store) -> "Figure":

@@ -1,13 +1,20 @@
 """HanNet, and the fully connected net that the paper compares it with."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from ..layers import Abs, HanStack, require_positive
+from ..layers import Abs, GroupSort, HanStack, MaxMin, require_positive
 
-ACTIVATIONS = {"relu": nn.ReLU, "abs": Abs}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "abs": Abs,
+    "maxmin": MaxMin,
+    "groupsort5": partial(GroupSort, 5),
+}
 
 
 def _orthogonal(in_features: int, out_features: int) -> nn.Linear:
@@ -46,10 +53,11 @@ class HanNet(nn.Module, PyTorchModelHubMixin):
 
 
 class FCNet(nn.Module, PyTorchModelHubMixin):
-    """`depth` hidden layers Linear + activation ("relu" or "abs"), then Linear.  x: (..., in_features) -> (..., out_features).
+    """`depth` hidden layers Linear + activation, then Linear.  x: (..., in_features) -> (..., out_features).
 
-    Weights start from Kaiming's normal distribution (the authors' published code). Raises ValueError for sizes below 1
-    and for other activations.
+    activation: "relu", "abs", "maxmin" (an even width) or "groupsort5" (a width of fives).
+    Weights start from Kaiming's normal distribution (the authors' published code).
+    Raises ValueError for sizes below 1 and for other activations.
 
     >>> import torch
     >>> FCNet(2, 2, width=100, depth=6)(torch.randn(7, 2)).shape

@@ -1,0 +1,162 @@
+"""Table 3: which parts of a HanNet the checkerboard needs, the reflections, the absolute value, or both.
+
+Seven nets (section 4.2) under the protocol of Figure 1, each the best of ten learning rates: Householder layers of width 100
+and depth 20 with ABS (that is HanNet), ReLU, MaxMin and GroupSort; fully connected layers with ABS; and such layers kept near
+orthogonal by a penalty beta * sum_i ||W_i^T W_i - I||_F^2, with ABS and with ReLU.
+
+The paper names neither the size of the dense nets nor how they start nor beta: they have the size of Figure 1's FCNet (width
+100, depth 6) and start orthogonal as a HanNet's dense layers do (from Kaiming's distribution nets with ABS diverge at all ten
+rates); beta is the one of 0.0001, 0.001, 0.01, 0.1 that did best on a fifth of the training points
+(docs/log.md). Five seeds take about two hours on one thread.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from ..runs import Record, Run, Store
+from ..train import Recipe
+from . import Result, Status, Table, board, seeds_named
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Row(NamedTuple):
+    """A net of the table. beta: strength of the orthogonal penalty; paper: its test accuracy in %; cost: of a step."""
+
+    layers: str
+    activation: str
+    network: Mapping[str, Any]
+    beta: float
+    paper: float
+    cost: float
+
+
+def _net(layers: str, activation: str) -> dict[str, Any]:
+    return {"kind": "ablation", "width": 100, "depth": DEPTHS[layers], "layers": layers, "activation": activation}
+
+
+DEPTHS = {"householder": 20, "dense": 6}
+BETA = 1e-3
+ROWS = {
+    "a": Row("Householder", "ABS", {"kind": "HanNet", "width": 100, "depth": 20}, 0.0, 99.2, 1.0),
+    "b": Row("Householder", "ReLU", _net("householder", "relu"), 0.0, 66.2, 4.0),
+    "c": Row("Householder", "MaxMin", _net("householder", "maxmin"), 0.0, 77.6, 8.0),
+    "d": Row("Householder", "GroupSort(5)", _net("householder", "groupsort5"), 0.0, 81.4, 9.0),
+    "e": Row("dense", "ABS", _net("dense", "abs"), 0.0, 85.3, 4.5),
+    "f1": Row("dense, orthogonal", "ABS", _net("dense", "abs"), BETA, 86.7, 7.0),
+    "f2": Row("dense, orthogonal", "ReLU", _net("dense", "relu"), BETA, 75.5, 7.0),
+}
+SELECTIONS = ("paper", "held-out")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Table 3 for some seeds and rows. quick: few rates and iterations, to see it work; its numbers mean nothing."""
+
+    seeds: tuple[int, ...]
+    quick: bool = False
+    only: tuple[str, ...] = ()
+
+    stem: ClassVar[str] = "table3"
+    parts: ClassVar[tuple[str, ...]] = tuple(ROWS)
+    draws_models: ClassVar[bool] = False
+    trials: ClassVar[int] = 5
+
+    @property
+    def name(self) -> str:
+        """table3, with the rows if not all of them, and quick if it is."""
+        return "-".join([self.stem, *self.only, *(["quick"] if self.quick else [])])
+
+    def _rows(self) -> tuple[str, ...]:
+        return self.only or self.parts
+
+    def groups(self) -> list[list[Run]]:
+        """The rates of one net and seed are members of one training."""
+        return [self._at_rates(row, seed) for row in self._rows() for seed in self.seeds]
+
+    def _at_rates(self, row: str, seed: int) -> list[Run]:
+        return board.at_rates(ROWS[row].network, seed, self.quick, recipe=Recipe(orthogonal=ROWS[row].beta))
+
+    def _row(self, run: Run) -> str:
+        beta = run.config["recipe"].get("orthogonal", 0.0)
+        return next(name for name, row in ROWS.items() if (row.network, row.beta) == (run.config["network"], beta))
+
+    def cost(self, run: Run) -> float:
+        """Expected time of a run, in any unit."""
+        return ROWS[self._row(run)].cost
+
+    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+        """Train the runs of one group together."""
+        name = self._row(group[0])
+        label = f"({name}) {ROWS[name].layers}, {ROWS[name].activation}, seed {group[0].seed}"
+        return [replace(result, model=None) for result in board.fit(group, label, on_status)]
+
+    def table(self, records: Mapping[str, Record]) -> Table:
+        """One row per net, beside the paper's; accuracies in %, mean and standard deviation over seeds."""
+        columns = {
+            "row": ("row", ""),
+            "layers": ("layers", ""),
+            "activation": ("activation", ""),
+            "parameters": ("size", "{:,}"),
+            "paper_test": ("test %", "{:.1f}"),
+            "paper_std": ("std", "{:.1f}"),
+            "paper": ("paper %", "{:.1f}"),
+            "paper_train": ("train %", "{:.1f}"),
+            "held-out_test": ("held-out %", "{:.1f}"),
+            "held-out_std": ("std", "{:.1f}"),
+            "rates": ("rates", ""),
+        }
+        rows = []
+        for name in self._rows():
+            chosen = {selection: self._chosen(name, selection, records) for selection in SELECTIONS}
+            row = ROWS[name]
+            shown = {"row": f"({name})", "layers": row.layers, "activation": row.activation, "paper": row.paper}
+            shown["parameters"] = board.parameters(board.build(chosen["paper"][0].config, 0))
+            for selection, picked in chosen.items():
+                test = [100 * board.metric(record, "test_accuracy") for record in picked]
+                shown[f"{selection}_test"] = fmean(test)
+                shown[f"{selection}_std"] = stdev(test) if len(test) > 1 else None
+                shown[f"{selection}_train"] = fmean(100 * board.metric(record, "train_accuracy") for record in picked)
+            shown["rates"] = board.rates_of(chosen["paper"])
+            rows.append(shown)
+        notes = [
+            f"{seeds_named(self.seeds)}; 1,640 training points, 4,921 test points; size: number of parameters; std: over seeds",
+            f"test: the rate of {len(board.RATES)} with the best test accuracy, per seed, as in the paper; rates: those picked",
+            "held-out: the rate with the lowest training loss, per seed; the test points decide nothing",
+            f"orthogonal: with {BETA:g} * sum_i ||W_i^T W_i - I||^2 added to the loss",
+        ]
+        if self.quick:
+            notes.insert(0, board.quick_note())
+        return Table("Table 3: ablation on the checkerboard" + " (quick)" * self.quick, columns, rows, notes)
+
+    def _chosen(self, row: str, selection: str, records: Mapping[str, Record]) -> list[Record]:
+        tried = [self._at_rates(row, seed) for seed in self.seeds]
+        return [board.select(selection, [records[run.key] for run in runs]) for runs in tried]
+
+    def picture(self, store: Store) -> "Figure":
+        """A bar for each net and selection, every seed a dot, the paper's number a line."""
+        from matplotlib.figure import Figure
+
+        records = store.records()
+        figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+        axis = figure.subplots()
+        for offset, selection in zip((-0.2, 0.2), SELECTIONS, strict=True):
+            for place, name in enumerate(self._rows()):
+                test = [100 * board.metric(r, "test_accuracy") for r in self._chosen(name, selection, records)]
+                label = f"ours ({selection})" if place == 0 else None
+                colour = f"C{SELECTIONS.index(selection)}"
+                axis.bar(place + offset, fmean(test), 0.38, color=colour, alpha=0.6, label=label)
+                axis.scatter([place + offset] * len(test), test, s=8, color="black", zorder=3)
+        paper = [ROWS[name].paper for name in self._rows()]
+        places = range(len(paper))
+        axis.hlines(paper, [p - 0.45 for p in places], [p + 0.45 for p in places], color="C3", zorder=4, label="paper")
+        names = [
+            "\n".join((f"({name})", *ROWS[name].layers.split(" "), ROWS[name].activation)) for name in self._rows()
+        ]
+        axis.set(xticks=places, xticklabels=names, ylabel="test accuracy in %", ylim=(50, 101))
+        axis.legend(loc="upper right")
+        axis.set_title(board.quick_note() if self.quick else "Checkerboard: what a HanNet needs (dots: seeds)")
+        return figure
