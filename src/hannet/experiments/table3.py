@@ -39,7 +39,7 @@ def _net(layers: str, activation: str) -> dict[str, Any]:
 
 
 DEPTHS = {"householder": 20, "dense": 6}
-BETA = 1e-3
+BETA = 1e-4
 ROWS = {
     "a": Row("Householder", "ABS", {"kind": "HanNet", "width": 100, "depth": 20}, 0.0, 99.2, 1.0),
     "b": Row("Householder", "ReLU", _net("householder", "relu"), 0.0, 66.2, 4.0),
