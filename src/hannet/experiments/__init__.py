@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NAMES = (
     "figure1",
+    "figure3",
+    "table2",
     "recipe",
     "smallest",
     "figure6",
