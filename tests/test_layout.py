@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "hannet"
 # From the ground up: a file imports only from files before it. A folder's __init__ may be imported by its own files.
 ORDER = [
     "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.sorts", "kernels.cuda", "ops", "functional", "layers",
-    "models.hannet", "models.mixer", "models.mobilevit", "models", "certify", "surgery", "export",
+    "models.hannet", "models.baselines", "models.mixer", "models.mobilevit", "models", "certify", "surgery", "export",
     "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "optimizers", "steps",
     "members", "train", "runs", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.*", "report",
     "tables", "columns", "compare", "predictor", "fit", "cli",
@@ -21,6 +21,7 @@ SAME_DATA = {  # an experiment may take another's data and splits
     "experiments.smallest": {"experiments.figure1"},
     "experiments.figure6_full": {"experiments.figure6"},
     "experiments.table2": {"experiments.figure3"},
+    "experiments.checkerboard_baselines": {"experiments.figure1"},
     "experiments.tabular": {"experiments.table9"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -33,6 +33,7 @@ NAMES = (
     "figure6-full",
     "table3",
     "figure7",
+    "checkerboard-baselines",
     "table9",
     "tabular",
 )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .. import train as training
 from ..data.synthetic import SIDE, Square, checkerboard, sines
 from ..layers import Householder
+from ..models.baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
 from ..models.hannet import ACTIVATIONS, FCNet, HanNet
 from ..runs import Record, Run
 from ..train import Recipe
@@ -55,6 +56,10 @@ CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
     "HanNet": HanNet,
     "FCNet": FCNet,
     "ablation": ablation_net,
+    "frozen HanNet": frozen_hannet,
+    "orthogonal": OrthogonalNet,
+    "SIREN": Siren,
+    "Fourier features": FourierNet,
 }
 
 
