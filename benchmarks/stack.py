@@ -158,31 +158,6 @@ def step() -> dict[str, float]:
     return {f"eager over {name}": times["eager"] / t for name, t in times.items() if name != "eager"}
 
 
-def members() -> dict[str, float]:
-    """Ten learning rates as members of one stack against ten runs one after another; and their largest difference."""
-    x, y = torch.rand(1640, 2) * 2 - 1, torch.rand(1640, 2)
-    recipes = [Recipe(lr=rate, iterations=300) for rate in torch.linspace(0.001, 0.05, 10).tolist()]
-    together, apart = ([_seeded() for _ in recipes] for _ in range(2))
-
-    def one_by_one() -> None:
-        for net, recipe in zip(apart, recipes, strict=True):
-            train([net], [recipe], [0], x, y)
-
-    times = compare({"together": lambda: train(together, recipes, [0] * 10, x, y), "apart": one_by_one}, seconds=8)
-    fresh, alone = ([_seeded() for _ in recipes] for _ in range(2))
-    train(fresh, recipes, [0] * 10, x, y)
-    for net, recipe in zip(alone, recipes, strict=True):
-        train([net], [recipe], [0], x, y)
-    with torch.no_grad():
-        difference = max(float((a(x) - b(x)).abs().max()) for a, b in zip(fresh, alone, strict=True))
-    return {"apart over together": times["apart"] / times["together"], "largest difference": difference}
-
-
-def _seeded() -> hannet.HanNet:
-    torch.manual_seed(0)
-    return hannet.HanNet(2, 2)
-
-
 def memory() -> dict[str, float]:
     """Peak memory of a training step at depth 1000, width 256, batch 1024, less that of the idle process; in new processes."""
     peaks = {}
@@ -253,7 +228,7 @@ def _print(row: dict[str, float]) -> None:
         print(f"    {name}: {value:.3g}", flush=True)
 
 
-QUESTIONS = {q.__name__: q for q in (one_linear, step, members, memory, rebuild, alternate, sizes)}
+QUESTIONS = {q.__name__: q for q in (one_linear, step, memory, rebuild, alternate, sizes)}
 
 
 def main() -> None:

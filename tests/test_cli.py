@@ -5,27 +5,30 @@ import sys
 
 import pytest
 
-from hannet import cli
-from hannet.experiments import figure1
+from hannet import reproduction
+from hannet.agenda import Progress
+from hannet.console import describe
+from hannet.experiments import NAMES, Status, board, figure1
+from hannet.runs import Record, Run, Store
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(figure1, "QUICK_ITERATIONS", 10)
-    monkeypatch.setattr(figure1, "QUICK_RATES", (0.05,))
+    monkeypatch.setattr(board, "QUICK_ITERATIONS", 10)
+    monkeypatch.setattr(board, "QUICK_RATES", (0.05,))
 
 
 def test_help_has_an_example_for_each_command(hannet):
     code, out, _ = hannet("--help")
     assert code == 0
-    for command in ("reproduce", "info", "fit", "predict"):
+    for command in ("reproduce", "runs", "info", "fit", "predict"):
         assert command in out
         assert f"Example: hannet {command}" in hannet(command, "-h")[1]
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("1", (0,)), ("5", (0, 1, 2, 3, 4)), ("0,3", (0, 3)), ("7,", (7,))])
 def test_seeds(text, seeds):
-    assert cli.parse_seeds(text) == seeds
+    assert reproduction.parse_seeds(text) == seeds
 
 
 USAGE = {
@@ -37,6 +40,12 @@ USAGE = {
     "a fraction of seeds": (["reproduce", "figure1", "--seeds", "1.5"], "--seeds"),
     "an unknown experiment": (["reproduce", "figure99"], "not one of figure1"),
     "no experiment": (["reproduce"], "experiment"),
+    "a shard beyond the last": (["reproduce", "figure1", "--shard", "3/2"], "'3/2' is not a part such as 2/8"),
+    "a shard that is none": (["reproduce", "figure1", "--shard", "half"], "--shard"),
+    "shard 0": (["reproduce", "figure1", "--shard", "0/2"], "--shard"),
+    "a cluster nowhere": (["reproduce", "figure1", "--cluster", "nowhere"], "'nowhere' is neither an address such as"),
+    "jobs on a cluster": (["reproduce", "figure1", "--cluster", "tcp://a:1", "--jobs", "2"], "leave --jobs out"),
+    "records of nothing": (["runs", "nowhere"], "nowhere holds no records"),
     "an unknown command": (["reprodcue"], "reprodcue"),
     "an unknown option": (["info", "--yaml"], "--yaml"),
     "a file for a folder": (["reproduce", "figure1", "--out", __file__], "--out"),
@@ -69,6 +78,106 @@ def test_reproduce(hannet, tiny, tmp_path):
     assert len(summary["rows"]) == 8
     assert len(summary["files"]) == 4
     assert json.loads((tmp_path / "figure1-quick.json").read_text())["rows"] == summary["rows"]
+
+
+def test_a_shard_says_what_is_missing_and_the_last_one_shows_the_table(hannet, tiny, tmp_path):
+    arguments = ("reproduce", "figure1", "--quick", "--jobs", "1", "--out", str(tmp_path))
+    code, out, _ = hannet(*arguments, "--shard", "1/2")
+    assert code == 0
+    assert out.startswith("Part 1/2 is done: ")
+    assert "without --shard or --as-is shows the table" in out
+    counts = json.loads(hannet(*arguments, "--shard", "1/2", "--json")[1])
+    assert (counts["shard"], counts["new"], counts["there"] + counts["missing"]) == ("1/2", 0, 5)
+    assert counts["there"] * counts["missing"] > 0
+    code, out, _ = hannet(*arguments, "--shard", "2/2")
+    assert code == 0
+    assert f"{counts['missing']} of 5 runs were new" in out
+
+
+def test_a_net_that_fails_is_named_and_the_command_ends_in_one_sentence(hannet, tiny, tmp_path, monkeypatch):
+    def fails(*_):
+        raise ArithmeticError("no luck")
+
+    monkeypatch.setattr(figure1.Experiment, "compute", fails)
+    code, out, err = hannet("reproduce", "figure1", "--quick", "--jobs", "1", "--out", str(tmp_path))
+    assert (code, out) == (1, "")
+    assert err.count("\nfailed: ") + err.startswith("failed: ") == 5
+    assert "failed: checkerboard-quick FCNet 100 6, seed 0: ArithmeticError: no luck\n" in err
+    assert err.splitlines()[-1].startswith("hannet: 5 of 5 groups failed, the first: ")
+
+
+def test_the_experiments_are_listed(hannet):
+    code, out, _ = hannet("reproduce", "--list", "--json")
+    assert code == 0
+    assert list(json.loads(out)) == list(NAMES)
+    assert json.loads(out)["figure1"].startswith("Figure 1: on the checkerboard")
+    assert all(name in hannet("reproduce", "--list")[1] for name in NAMES)
+
+
+@pytest.fixture
+def records(tmp_path):
+    """A store of ten records."""
+    store = Store(tmp_path / "store")
+    runs = [Run("trial", {"network": {"width": 10 * width}}, seed) for width in range(5) for seed in range(2)]
+    store.append([Record.of(run, {"loss": 1 / (1 + place)}, 1.0) for place, run in enumerate(runs)])
+    return store.folder
+
+
+def test_runs_are_listed_filtered_and_sorted(hannet, records):
+    arguments = (
+        "runs",
+        str(records),
+        "--where",
+        "seed=1",
+        "--where",
+        "config.network.width>=20",
+        "--sort",
+        "metrics.loss",
+    )
+    code, out, _ = hannet(*arguments)
+    assert code == 0
+    assert "3 runs" in out
+    assert "hannet" not in out
+    found = json.loads(
+        hannet(*arguments, "--limit", "2", "--columns", "config.network.width, metrics.loss", "--json")[1]
+    )
+    assert found == [
+        {"config.network.width": 40, "metrics.loss": 0.1},
+        {"config.network.width": 30, "metrics.loss": 0.125},
+    ]
+
+
+def test_runs_are_written_as_csv(hannet, records, tmp_path):
+    printed = hannet("runs", str(records), "--csv", "-")[1]
+    code, out, _ = hannet("runs", str(records), "--csv", str(tmp_path / "runs.csv"))
+    assert (code, out) == (0, f"10 runs. Saved: {tmp_path / 'runs.csv'}\n")
+    assert (tmp_path / "runs.csv").read_text() == printed
+    assert len(printed.splitlines()) == 11
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--where", "sed=1"], ["--where", "seed~1"], ["--sort", "los"], ["--columns", "los"]]
+)
+def test_a_key_or_operator_that_is_not_there_is_one_sentence(hannet, records, wrong):
+    code, out, err = hannet("runs", str(records), *wrong)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert wrong[1].removesuffix("=1") in err
+
+
+def test_no_records_are_one_sentence(hannet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = hannet("runs")
+    assert (code, err) == (1, "hannet: there are no records in hannet-results; name the folders that have some\n")
+    Store(tmp_path / "empty")
+    assert hannet("runs", "empty")[::2] == (1, "hannet: empty: no run has ended there yet\n")
+
+
+def test_progress_in_words():
+    status = Status("HanNet, seed 0", 50, 200, 12.3, "test 99%")
+    started = Progress(1, 4, 0.1, None, status)
+    assert describe(started) == "HanNet, seed 0 [1/4] 50/200, 12 it/s, test 99%"
+    later = Progress(3, 4, 0.5, 83.0, Status("waiting", 0, 1, 0.0, "", ""), 7.25, ("one", "two"))
+    assert describe(later) == "waiting [3/4], 7.2 runs/min, 2 failed, 1:23 left"
 
 
 def test_a_full_disk_is_one_sentence_and_exit_code_1(hannet, tiny, tmp_path):
@@ -116,3 +225,21 @@ def test_without_matplotlib_too(hannet, tiny, tmp_path, monkeypatch):
     code, _, err = hannet("reproduce", "figure1", "--quick", "--out", str(tmp_path))
     assert code == 1
     assert "pip install 'hannet[all]'" in err
+
+
+def test_as_is_trains_nothing_and_shows_what_there_is(hannet, monkeypatch, tmp_path):
+    from hannet.experiments import board, figure6
+
+    monkeypatch.setattr(board, "QUICK_ITERATIONS", 5)
+    monkeypatch.setattr(figure6.Experiment, "widths", (20,))
+    monkeypatch.setattr(figure6.Experiment, "depths", (2, 4))
+    arguments = ["reproduce", "figure6", "--quick", "--out", str(tmp_path)]
+    code, out, _ = hannet(*arguments, "--as-is")
+    assert code == 0
+    assert out.startswith("0 runs of all parts are there, 15 are missing")
+    assert hannet(*arguments, "--shard", "1/2", "--jobs", "1")[0] == 0
+    code, out, _ = hannet(*arguments, "--as-is", "--json")
+    summary = json.loads(out)
+    assert 0 < sum(row["sizes"] for row in summary["rows"] if row["selection"] == "paper") < 5
+    assert len(summary["records"]) < 15
+    assert "runs are missing" in hannet(*arguments, "--as-is")[1]

@@ -13,15 +13,16 @@ ORDER = [
     "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.sorts", "kernels.cuda", "ops", "functional", "layers",
     "models.hannet", "models.baselines", "models.mixer", "models.mobilevit", "models", "certify", "surgery", "export",
     "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "optimizers", "steps",
-    "members", "train", "runs", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.*", "report",
-    "tables", "columns", "compare", "predictor", "fit", "cli",
+    "members", "train", "runs", "listing", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.*",
+    "agenda", "cluster", "sweep", "report",
+    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "cli",
 ]  # fmt: skip
 SAME_DATA = {  # an experiment may take another's data and splits
+    "experiments.checkerboard_baselines": {"experiments.figure1"},
     "experiments.recipe": {"experiments.figure1"},
     "experiments.smallest": {"experiments.figure1"},
     "experiments.figure6_full": {"experiments.figure6"},
     "experiments.table2": {"experiments.figure3"},
-    "experiments.checkerboard_baselines": {"experiments.figure1"},
     "experiments.tabular": {"experiments.table9"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

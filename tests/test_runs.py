@@ -154,6 +154,48 @@ def test_a_killed_writer_leaves_a_store_that_works(tmp_path):
     assert len(store.records()) == kept + 1
 
 
+def test_a_claim_is_for_all_of_its_runs_or_none(tmp_path):
+    store = Store(tmp_path)
+    with store.claim([run(0), run(1)]) as first, Store(tmp_path).claim([run(1), run(2)]) as second:
+        assert (first, second) == (True, False)
+        with store.claim([run(2)]) as third:
+            assert third
+    with store.claim(map(run, range(3))) as fourth:
+        assert fourth
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
+def test_a_fault_under_a_claim_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError), Store(tmp_path).claim([run()]):
+        raise FileNotFoundError("of the work")
+
+
+def claim_for_good(folder, holds) -> None:
+    with Store(folder).claim([run(0)]):
+        (folder / "models" / f".{run(0).key}.safetensors.123").write_bytes(b"half")
+        holds.set()
+        time.sleep(60)
+
+
+def test_the_claims_of_a_killed_process_end_with_it(tmp_path):
+    context = multiprocessing.get_context("fork")
+    holds = context.Event()
+    holder = context.Process(target=claim_for_good, args=(tmp_path, holds))
+    holder.start()
+    assert holds.wait(20)
+    store = Store(tmp_path)
+    store.tidy()
+    with store.claim([run(0)]) as mine:
+        assert not mine
+    assert len(list((tmp_path / "models").iterdir())) == len(list((tmp_path / "claims").iterdir())) == 1
+    holder.kill()
+    holder.join()
+    store.tidy()
+    assert [*(tmp_path / "models").iterdir(), *(tmp_path / "claims").iterdir()] == []
+    with store.claim([run(0)]) as mine:
+        assert mine
+
+
 def test_models_come_back_and_misfits_are_named(tmp_path):
     store = Store(tmp_path)
     model = nn.Linear(3, 2)

@@ -3,23 +3,19 @@
 import json
 import shlex
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 try:
     import typer
 except ImportError as missing:
     raise SystemExit("hannet: its commands need a few more packages: pip install 'hannet[experiments]'") from missing
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .console import console, display, stop
+from .reproduction import reproduce, runs
 
-    from .experiments import Experiment, Progress
+if TYPE_CHECKING:
     from .fit import Plan, Report
-    from .runs import Record, Store
 
 Task = Literal["regression", "classification"]
 
@@ -34,6 +30,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130."""
+    from .agenda import SweepError
     from .data import DataError
     from .runs import StoreError
     from .saved import ModelError
@@ -41,96 +38,17 @@ def main() -> None:
     try:
         sys.exit(app(prog_name="hannet", standalone_mode=False))
     except typer.TyperException as error:
-        _stop(error.format_message(), error.exit_code)
+        stop(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _stop("interrupted", 130)
-    except (DataError, ModelError, StoreError) as error:
-        _stop(str(error), 1)
+        stop("interrupted", 130)
+    except (DataError, ModelError, StoreError, SweepError) as error:
+        stop(str(error), 1)
     except ModuleNotFoundError as error:
-        _stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
+        stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    print(message if message.startswith("Usage") else f"hannet: {message}", file=sys.stderr)
-    sys.exit(code)
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`5` is seeds 0 to 4; `0,3` is these two."""
-    try:
-        seeds = tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        seeds = ()
-    if seeds and "," not in text:
-        seeds = tuple(range(seeds[0]))
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise typer.BadParameter(
-            f"{text!r} is neither a number of seeds such as 5 nor a list of them such as 0,3", param_hint="--seeds"
-        )
-    return seeds
-
-
-@app.command(epilog="Example: hannet reproduce figure1 --seeds 5")
-def reproduce(
-    experiment: Annotated[
-        str, typer.Argument(help="What to reproduce: figure1, recipe, smallest, figure6, table9 or tabular.")
-    ],
-    seeds: Annotated[
-        str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: 1; table9, tabular: 5]")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few iterations, to see it work; kept apart.")] = False,
-    only: Annotated[str, typer.Option(help="Parts of it, such as bikesharing,skillcraft of table9.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for results.  [default: hannet-results/EXPERIMENT]")] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes to train in.  [default: one a thread of PyTorch]")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")] = False,
-) -> None:
-    """Reproduce a figure or table of the paper: train what is missing, print ours beside theirs, save a picture."""
-    import torch
-
-    from . import experiments, report
-    from .runs import Store, StoreError
-
-    if experiment not in experiments.NAMES:
-        raise typer.BadParameter(
-            f"{experiment!r} is not one of {', '.join(experiments.NAMES)}", param_hint="experiment"
-        )
-    parts = [part.strip() for part in only.split(",") if part.strip()]
-    try:
-        plan = experiments.load(experiment, parse_seeds(seeds) if seeds is not None else None, quick, parts)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--only") from error
-    folder = out or Path("hannet-results", plan.name)
-    try:
-        store = Store(folder)
-    except StoreError as error:
-        raise typer.BadParameter(str(error), param_hint="--out") from error
-    records, new = _train(plan, store, jobs or torch.get_num_threads())
-    table = plan.table(records)
-    paths = report.save(folder / plan.name, table, records, plan.picture(store))
-    if as_json:
-        print(json.dumps(report.summary(table, records) | {"files": [str(path) for path in paths]}, allow_nan=False))
-        return
-    _console().print(report.on_terminal(table))
-    print(f"{new} of {len(records)} runs were new. Saved in {folder}: {', '.join(path.name for path in paths)}")
-
-
-def _train(plan: "Experiment", store: "Store", jobs: int) -> "tuple[dict[str, Record], int]":
-    """All records of the plan, and how many of them are new."""
-    from .experiments import perform
-
-    runs = {run.key: run for group in plan.groups() for run in group}
-    try:
-        with _display() as on_progress:
-            new = perform(plan, store, on_progress, jobs)
-    except KeyboardInterrupt:
-        kept = len(runs) - len(store.missing(runs.values()))
-        _stop(
-            f"interrupted; {kept} of {len(runs)} runs are kept in {store.folder}, the same command goes on from there",
-            130,
-        )
-    return {key: record for key, record in store.records().items() if key in runs}, new
+app.command(epilog="Example: hannet reproduce figure1 --seeds 5")(reproduce)
+app.command(epilog="Example: hannet runs results/figure1 --where seed=0 --sort -metrics.test_accuracy")(runs)
 
 
 @app.command(epilog="Example: hannet fit houses.csv --target price")
@@ -162,7 +80,7 @@ def fit(
     if as_json:
         print(json.dumps({**told.facts, "folder": str(folder)}, allow_nan=False))
         return
-    _console().print(report.on_terminal(told.results))
+    console().print(report.on_terminal(told.results))
     print(f"Saved in {folder}: the model, {', '.join(files)}")
     print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
 
@@ -183,12 +101,12 @@ def _learn(path: Path, plan: "Plan", folder: Path) -> "tuple[Report, list[str]]"
     from .tables import read
 
     try:
-        with _display() as on_progress:
+        with display() as on_progress:
             model, told = fit(read(path, header=plan.header), plan, on_progress)
         files = told.files()
         model.save(folder, files)
     except KeyboardInterrupt:
-        _stop("interrupted; nothing is saved", 130)
+        stop("interrupted; nothing is saved", 130)
     return told, list(files)
 
 
@@ -268,7 +186,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     table = Table("device", "dtype", "path", "why")
     for line in paths:
         table.add_row(*line)
-    _console().print(table)
+    console().print(table)
 
 
 data = typer.Typer(
@@ -299,7 +217,7 @@ def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     for fact in facts:
         size = f"{fact['rows']:,} x {len(fact['features'])}"
         table.add_row(fact["name"], size, *(fact[key] for key in ("task", "target", "terms", "where")))
-    _console().print(table)
+    console().print(table)
 
 
 @data.command("get", epilog="Example: hannet data get bikesharing parkinsons")
@@ -316,53 +234,3 @@ def get_data(
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(SETS)}, all", param_hint="names")
     paths = {name: str(find(SETS[name].file)) for name in wanted}
     print(json.dumps(paths) if as_json else "\n".join(paths.values()))
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
-
-
-@contextmanager
-def _display() -> "Iterator[Callable[[Progress], None]]":
-    """Progress on standard error: a live bar on a terminal, a line every ten seconds in a log."""
-    if not sys.stderr.isatty():
-        yield _Log()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-    from rich.progress import Progress as Bar
-    from rich.table import Column
-
-    text = TextColumn("{task.description}", markup=False, table_column=Column())  # wraps on a narrow terminal
-    columns = (BarColumn(16), TaskProgressColumn(table_column=Column(min_width=4, no_wrap=True)), text)
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=1.0)
-        yield lambda progress: bar.update(task, completed=progress.fraction, description=describe(progress))
-
-
-class _Log:
-    """Prints a progress when a group ends, and else every ten seconds."""
-
-    def __init__(self) -> None:
-        self.printed = time.monotonic()
-
-    def __call__(self, progress: "Progress") -> None:
-        if progress.status.step == progress.status.steps or time.monotonic() - self.printed > 10:
-            self.printed = time.monotonic()
-            print(f"{progress.fraction:4.0%} {describe(progress)}", file=sys.stderr, flush=True)
-
-
-def describe(progress: "Progress") -> str:
-    """One line: which network and seed, how far and how fast, accuracies, time left overall."""
-    status = progress.status
-    parts = [f"{status.label} [{progress.group}/{progress.groups}]"]
-    if status.unit:
-        parts[0] += f" {status.step:,}/{status.steps:,}"
-        parts.append(f"{status.rate:,.{0 if status.rate >= 10 else 1}f} {status.unit}/s")
-    if status.metrics:
-        parts.append(status.metrics)
-    if progress.left is not None:
-        parts.append(f"{int(progress.left) // 60}:{int(progress.left) % 60:02d} left")
-    return ", ".join(parts)

@@ -14,9 +14,10 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
 from . import compare, report
+from .agenda import Progress
 from .columns import Date, Encoder, finite, mixed
 from .estimators import HanClassifier, HanRegressor
-from .experiments import Progress, Status
+from .experiments import Status
 from .experiments import Table as Results
 from .predictor import Model, Target, labels
 from .runs import versions

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -94,7 +94,8 @@ class Store:
     """A folder of records: `records.jsonl`, one line a record, and `models/KEY.safetensors` beside it.
 
     Several processes may append at once. A line counts once its newline is written: what a killed process left behind
-    is skipped by readers and cut off by the next writer. Of two records of one run the later counts.
+    is skipped by readers and cut off by the next writer. Of two records of one run the later counts. Locks in `claims` keep
+    processes from doing the same work; the operating system releases those of a process that died.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -141,10 +142,37 @@ class Store:
                 file.truncate(whole)
                 raise
 
+    @contextmanager
+    def claim(self, runs: Iterable[Run]) -> Iterator[bool]:
+        """Keep other processes off these runs: all of them, or none if another process holds one; which, it gives."""
+        claims = self.folder / "claims"
+        with ExitStack() as held:
+            with _faults(claims):
+                claims.mkdir(exist_ok=True)
+                paths = sorted({claims / f"{run.key}.lock" for run in runs})
+                free = all(held.enter_context(_claimed(path)) for path in paths)
+            if not free:
+                held.close()
+            yield free
+
+    def tidy(self) -> None:
+        """Remove the claims and half-written weights that killed processes left behind."""
+        claims, models = self.folder / "claims", self.folder / "models"
+        keys = {path.stem for path in claims.glob("*.lock")} | {path.name.split(".")[1] for path in models.glob(".*")}
+        for key in keys:
+            with _faults(claims):
+                claims.mkdir(exist_ok=True)
+                with _claimed(claims / f"{key}.lock") as free:
+                    for aside in models.glob(f".{key}.*") if free else ():
+                        aside.unlink(missing_ok=True)
+
     def save_model(self, run: Run, model: nn.Module) -> None:
         """Keep the weights of a run's model: written aside, then renamed."""
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        write(self._model(run.key), save(weights))
+        self.save_weights(run.key, weights(model))
+
+    def save_weights(self, key: str, content: bytes) -> None:
+        """The same of weights that are a safetensors file already."""
+        write(self._model(key), content)
 
     def load_model(self, key: str, model: nn.Module) -> nn.Module:
         """Fill model with the weights kept under key, and return it. Raises StoreError if they are missing or misfit."""
@@ -157,6 +185,27 @@ class Store:
 
     def _model(self, key: str) -> Path:
         return self.folder / "models" / f"{key}.safetensors"
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[bool]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with suppress(OSError):
+            path.unlink()  # while it is locked: whoever opened this file before sees that it is gone, and opens another
+        lock.release()
+
+
+def weights(model: nn.Module) -> bytes:
+    """A model's weights as a safetensors file."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
 
 
 def write(path: Path, content: bytes) -> None:

@@ -6,11 +6,12 @@ import sys
 import pytest
 import torch
 
-from hannet.experiments import board, load, perform
+from hannet.experiments import board, load
 from hannet.experiments.board import RATES, accuracy
 from hannet.experiments.figure1 import NETWORKS, RECIPES, Experiment
 from hannet.report import markdown, save
 from hannet.runs import Record, Run, Store
+from hannet.sweep import perform
 from hannet.train import Recipe
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hannet.data.regression import SETS, Regression
-from hannet.experiments import load, perform, table9
+from hannet.experiments import load, table9
 from hannet.experiments.table9 import (
     BY_SUBJECT,
     FRACTIONS,
@@ -23,6 +23,7 @@ from hannet.experiments.table9 import (
 )
 from hannet.report import markdown, save
 from hannet.runs import Store
+from hannet.sweep import perform
 
 
 def silent(_) -> None:

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from hannet.data.regression import SETS, Regression
-from hannet.experiments import load, perform, table9, tabular
+from hannet.experiments import load, table9, tabular
 from hannet.experiments.table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE
 from hannet.experiments.tabular import METHODS
 from hannet.report import markdown, save
 from hannet.runs import Store
+from hannet.sweep import perform
 
 
 def silent(_) -> None:
