@@ -90,7 +90,8 @@ def trial(
     first = start(store, jobs)
     others = [start(store)] if victim == "one of two side by side" else []
     time.sleep(chance.uniform(0, SPAWNED if jobs > 1 else seconds * (1 + len(others) / 2)))
-    workers = psutil.Process(first.pid).children(recursive=True) if first.is_alive() else []
+    helpers = psutil.Process(first.pid).children(recursive=True) if first.is_alive() else []
+    workers = [helper for helper in helpers if works(helper)]
     if victim == "a worker of two" and workers:
         kill(chance.choice(workers))  # the sweep replaces it and ends well
         others.append(first)
@@ -98,13 +99,21 @@ def trial(
         first.kill()
         first.join()
     kept = len(contents(store))
-    _, orphans = psutil.wait_procs(workers, timeout=60)
+    _, orphans = psutil.wait_procs(helpers, timeout=60)
     for process in others:
         process.join()
     resumed = start(store)
     resumed.join()
     codes = [process.exitcode for process in (*others, resumed)]
     return kept, not orphans and not any(codes) and contents(store) == expected
+
+
+def works(process: psutil.Process) -> bool:
+    """Whether it is a worker, not the tracker that multiprocessing starts beside it."""
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill(process: psutil.Process) -> None:

@@ -72,6 +72,8 @@ def test_sorted_by_value_and_what_lacks_it_comes_last(rows, key, expected):
     [
         ("widht=3", r"no record has 'widht'; there is config\.network\.width"),
         ("metrics.los>3", r"no record has 'metrics\.los'; there is metrics\.loss"),
+        ("seed==0", "'==' is no operator"),
+        ("seed=>0", "'=>' is no operator"),
         ("seed", "'seed' is not a condition such as seed=0; operators: = != <= >= < >"),
         ("=3", "not a condition"),
         ("seed>many", "compares with 'many', which is not a number"),

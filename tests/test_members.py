@@ -25,6 +25,7 @@ NETWORKS = {
     "single layers": lambda: nn.Sequential(nn.Linear(3, 8), HanLayer(8), HanLayer(8, reflections=2), nn.Linear(8, 2)),
     "groups of three": lambda: nn.Sequential(nn.Linear(3, 9), GroupSort(3), Householder(9, bias=True), nn.Linear(9, 2)),
     "FCNet with GroupSort": lambda: FCNet(3, 2, width=10, depth=3, activation="groupsort5"),
+    "large groups": lambda: nn.Sequential(nn.Linear(3, 300), GroupSort(300), nn.Linear(300, 2)),
     "other modules": lambda: nn.Sequential(nn.Linear(3, 8), GroupSort(2), nn.Softplus(), nn.Linear(8, 2)),
     "with buffers": lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8).eval(), nn.Linear(8, 2)),
     "one module twice": lambda: nn.Sequential(*[nn.Linear(3, 3), Abs()] * 2, nn.Linear(3, 2)),

@@ -210,3 +210,12 @@ def test_models_come_back_and_misfits_are_named(tmp_path):
     (tmp_path / "models" / f"{run().key}.safetensors").write_bytes(b"torn")
     with pytest.raises(StoreError, match="damaged"):
         store.load_model(run().key, nn.Linear(3, 2))
+
+
+def test_a_store_that_is_only_read_changes_nothing(tmp_path):
+    assert Store(tmp_path / "none", write=False).records() == {}
+    assert list(tmp_path.iterdir()) == []
+    Store(tmp_path / "store").append([record(0)])
+    before = sorted(tmp_path.rglob("*"))
+    assert list(Store(tmp_path / "store", write=False).records()) == [run(0).key]
+    assert sorted(tmp_path.rglob("*")) == before

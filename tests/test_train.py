@@ -210,6 +210,8 @@ def test_arguments_that_do_not_fit_together_are_named(arguments, sentence):
         ({"loss": "hinge"}, "loss must be one of mse, cross_entropy, got 'hinge'"),
         ({"momentum": 1.0}, "lr must be above 0, momentum"),
         ({"lr": math.nan}, "lr must be above 0"),
+        ({"orthogonal": -1.0}, "must be at least 0"),
+        ({"weight_decay": math.nan}, "must be at least 0"),
     ],
 )
 def test_a_bad_recipe_is_named(arguments, sentence):
@@ -255,6 +257,27 @@ def test_the_orthogonal_penalty_is_that_of_autograd():
     train([network], [Recipe(lr=0.01, orthogonal=0.3, iterations=1, batch=len(X))], [0], x, y)
     for p, q in zip(network.parameters(), expected, strict=True):
         assert_close(p, q)
+
+
+def test_the_orthogonal_penalty_leaves_other_weights_alone():
+    embedded = nn.ModuleDict({"table": nn.Embedding(4, 2), "out": nn.Linear(2, 2)})
+    network = Shifted(embedded)
+    plain = copy.deepcopy(network)
+    train([network], recipes(0.01, orthogonal=0.5, iterations=1), [0], X, Y)
+    train([plain], recipes(0.01, iterations=1), [0], X, Y)
+    assert torch.equal(network.parts["table"].weight, plain.parts["table"].weight)
+    assert not torch.equal(network.parts["out"].weight, plain.parts["out"].weight)
+
+
+class Shifted(nn.Module):
+    """A net whose weight of two dimensions is no Linear's, with a gradient that is one row expanded."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, x):
+        return self.parts["out"](x + self.parts["table"].weight.sum(0))
 
 
 def test_the_orthogonal_penalty_makes_orthogonal():

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +39,7 @@ def distribute(agenda: Agenda, experiment: Experiment, store: Store, address: st
     A group whose worker dies is computed by another. Raises SweepError if the scheduler cannot be reached or goes away, or if
     a worker has another version of hannet.
     """
+    _raise_file_limit()
     with _connected(address) as client, _Fleet(client, agenda, experiment, store) as fleet:
         try:
             while agenda.open:
@@ -52,6 +53,17 @@ def distribute(agenda: Agenda, experiment: Experiment, store: Store, address: st
             raise SweepError(
                 f"the Dask scheduler at {address} went away; what is done is kept in {store.folder}"
             ) from error
+
+
+def _raise_file_limit() -> None:
+    """Every run under way has a lock, which is an open file: the usual 1,024 serve about fifty workers."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager
@@ -70,6 +82,8 @@ def _connected(address: str) -> Iterator[Client]:
             found = client.run(versions)
         except ModuleNotFoundError as error:
             raise SweepError(f"the workers of {address} lack the package {error.name}") from error
+        except OSError as error:
+            raise SweepError(f"the cluster at {address} went away ({in_words(error)})") from error
         for worker, theirs in found.items():
             _require_our_version(theirs["hannet"], f"worker {worker}")
         yield client

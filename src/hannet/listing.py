@@ -90,6 +90,8 @@ def _condition(text: str, known: Sequence[str]) -> Callable[[Row], bool]:
     if not found:
         raise ValueError(f"{text!r} is not a condition such as seed=0; operators: = != {' '.join(_ORDERS)}")
     key, sign, given = found.groups()
+    if given.startswith(("=", "<", ">")):
+        raise ValueError(f"{sign + given[0]!r} is no operator; there are = != {' '.join(_ORDERS)}")
     require(known, [key])
     if sign in ("=", "!="):
         return lambda row: _same(row.get(key), given) == (sign == "=")

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .runs import Run, Store
 
 
+MOST_SEEDS = 10_000
+LARGEST_SEED = 2**31
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """`5` is seeds 0 to 4; `0,3` is these two."""
     try:
@@ -22,8 +26,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         seeds = ()
     if seeds and "," not in text:
-        seeds = tuple(range(seeds[0]))
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        seeds = tuple(range(min(seeds[0], MOST_SEEDS + 1)))
+    if len(seeds) > MOST_SEEDS:
+        raise typer.BadParameter(f"{text!r} are more than {MOST_SEEDS:,} seeds", param_hint="--seeds")
+    if not seeds or min(seeds) < 0 or max(seeds) >= LARGEST_SEED or len(set(seeds)) < len(seeds):
         raise typer.BadParameter(
             f"{text!r} is neither a number of seeds such as 5 nor a list of them such as 0,3", param_hint="--seeds"
         )
@@ -77,6 +83,10 @@ def reproduce(
 
     from . import report
 
+    if shard is not None and as_is:
+        raise typer.BadParameter(
+            "nothing is trained, so there are no parts of it: leave --shard out", param_hint="--as-is"
+        )
     if list_all:
         return _list(as_json=as_json)
     plan = _plan(experiment, seeds, quick=quick, only=only)
@@ -84,7 +94,7 @@ def reproduce(
         jobs or torch.get_num_threads(), parse_shard(shard) if shard is not None else (1, 1), _scheduler(cluster, jobs)
     )
     folder = out or Path("hannet-results", plan.name)
-    store = _store(folder, "--out")
+    store = _store(folder, "--out", write=not as_is)
     runs = {run.key: run for group in plan.groups() for run in group}
     new = 0 if as_is else _train(plan, store, means, runs)
     missing = len(store.missing(runs.values(), models=plan.draws_models))
@@ -144,11 +154,11 @@ def _scheduler(address: str | None, jobs: int | None) -> str | None:
     return address
 
 
-def _store(folder: Path, option: str) -> "Store":
+def _store(folder: Path, option: str, *, write: bool) -> "Store":
     from .runs import Store, StoreError
 
     try:
-        return Store(folder)
+        return Store(folder, write=write)
     except StoreError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
 
@@ -161,7 +171,7 @@ def _train(plan: "Experiment", store: "Store", means: Means, runs: "Mapping[str,
         with display() as on_progress:
             return perform(plan, store, on_progress, means.jobs, shard=means.shard, cluster=means.cluster)
     except KeyboardInterrupt:
-        kept = len(runs) - len(store.missing(runs.values()))
+        kept = len(runs) - len(store.missing(runs.values(), models=plan.draws_models))
         stop(
             f"interrupted; {kept} of {len(runs)} runs are kept in {store.folder}, the same command goes on from there",
             130,
@@ -230,7 +240,7 @@ def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     for folder in found:
         if not (folder / "records.jsonl").is_file():
             raise typer.BadParameter(f"{folder} holds no records", param_hint="folders")
-    rows = [listing.flat(record) for folder in found for record in Store(folder).records().values()]
+    rows = [listing.flat(record) for folder in found for record in Store(folder, write=False).records().values()]
     if not rows:
         stop(f"{', '.join(map(str, found))}: no run has ended there yet", 1)
     return rows

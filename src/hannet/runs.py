@@ -98,9 +98,12 @@ class Store:
     processes from doing the same work; the operating system releases those of a process that died.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, write: bool = True) -> None:
+        """write: make the folder ready for records; else it is only read, and may be missing."""
         self.folder = folder
         self.path = folder / "records.jsonl"
+        if not write:
+            return
         with _faults(folder):
             (folder / "models").mkdir(parents=True, exist_ok=True)
             self.path.touch()
@@ -113,7 +116,7 @@ class Store:
     def records(self) -> dict[str, Record]:
         """All records by the key of their run. Raises StoreError if a whole line is not a record."""
         with _faults(self.path):
-            *lines, _ = self.path.read_bytes().split(b"\n")
+            *lines, _ = self.path.read_bytes().split(b"\n") if self.path.exists() else [b""]
         found = {}
         for number, line in enumerate(lines, 1):
             try:
@@ -225,6 +228,8 @@ def _faults(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror or error}") from error
+    except NotImplementedError as error:  # filelock's word for it
+        raise StoreError(f"{path}: this file system has no locks, which a store needs") from error
 
 
 def device() -> str:

@@ -25,6 +25,7 @@ class Step(Protocol):
         """The gradient of its input from that of its output; those of its parameters go into `gradients`."""
 
 
+LARGEST_GROUP = 32  # the network that sorts does group² / 2 exchanges; torch.sort serves the larger ones
 _KNOWN = (HanNet, FCNet, nn.Sequential, nn.Linear, HanStack, HanLayer, Householder, Abs, nn.ReLU, MaxMin, GroupSort)
 
 
@@ -60,8 +61,10 @@ def _step_of(module: nn.Module, name: str, parameters: Named) -> list[Step] | No
             return [_Abs()]
         case nn.ReLU():
             return [_ReLU()]
-        case MaxMin() | GroupSort() if all(map(_compiled, parameters.values())):
-            return [_Sort(2, descending=True) if isinstance(module, MaxMin) else _Sort(module.group, descending=False)]
+        case MaxMin() if all(map(_compiled, parameters.values())):
+            return [_Sort(2, descending=True)]
+        case GroupSort() if module.group <= LARGEST_GROUP and all(map(_compiled, parameters.values())):
+            return [_Sort(module.group, descending=False)]
     return None
 
 

@@ -92,7 +92,7 @@ def _in_processes(agenda: Agenda, experiment: Experiment, store: Store, jobs: in
     stillborn = 0
     try:
         while agenda.open:
-            team += [_Worker(experiment, store, threads) for _ in range(jobs - len(team))]
+            _complete(team, jobs, experiment, store, threads)
             for worker in team:
                 if worker.idle and (work := agenda.take()):
                     worker.give(*work)
@@ -106,6 +106,14 @@ def _in_processes(agenda: Agenda, experiment: Experiment, store: Store, jobs: in
     finally:
         for worker in team:
             worker.stop()
+
+
+def _complete(team: "list[_Worker]", jobs: int, experiment: Experiment, store: Store, threads: int) -> None:
+    try:
+        while len(team) < jobs:
+            team.append(_Worker(experiment, store, threads))
+    except OSError as error:
+        raise SweepError(f"no more than {len(team)} of {jobs} processes can be started ({error.strerror})") from error
 
 
 class _Worker:

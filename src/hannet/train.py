@@ -26,7 +26,7 @@ class Recipe:
     warmup: the share of all iterations over which the rate rises linearly from 0.
     lasso: strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few units
     that look at the input.
-    orthogonal: strength of orthogonal * sum_i ||W_i^T W_i - I||_F^2 over the weights of all Linear layers.
+    orthogonal: strength of orthogonal * sum_i ||W_i^T W_i - I||_F^2 over the weights of all nn.Linear.
     """
 
     lr: float = 0.05
@@ -52,6 +52,8 @@ class Recipe:
             raise ValueError(f"schedule must be steps, cosine or constant, got {self.schedule!r}")
         if not (self.lr > 0 and 0 <= self.momentum < 1 and 0 <= self.warmup < 1):
             raise ValueError(f"lr must be above 0, momentum and warmup at least 0 and below 1, got {self}")
+        if not (self.weight_decay >= 0 and self.lasso >= 0 and self.orthogonal >= 0):
+            raise ValueError(f"weight_decay, lasso and orthogonal must be at least 0, got {self}")
         if self.batch < 1 or self.iterations < 1:
             raise ValueError(f"batch and iterations must be at least 1, got {self.batch} and {self.iterations}")
 
@@ -169,6 +171,8 @@ class _Training:
         self.trained = [name for name, parameter in networks[0].named_parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(self._trained(), recipes)
         self.orthogonal = torch.tensor([recipe.orthogonal for recipe in recipes])
+        linear = (f"{name}.weight".lstrip(".") for name, m in networks[0].named_modules() if isinstance(m, nn.Linear))
+        self.dense = [name for name in linear if name in self.trained]
         self.loss = losses.LOSSES[recipe.loss]
         self.sum = torch.zeros(len(networks), dtype=torch.float64)
         self.start = time.perf_counter()
@@ -210,7 +214,10 @@ class _Training:
             first = next(iter(members.parameters))
             _add_lasso(gradients[first], members.parameters[first], recipe.lasso)
         if self.orthogonal.any():
-            _add_orthogonal(gradients, self._trained(), self.orthogonal[members.alive])
+            for name in self.dense:
+                gradients[name] = gradients[name] + _orthogonal_slope(
+                    members.parameters[name], self.orthogonal[members.alive]
+                )
         self.optimizer.step(gradients, recipe.rate(step - 1))
         if summed:
             self.sum += members.spread(self.loss.value(outputs, *targets))
@@ -243,17 +250,13 @@ def _optimizer(parameters: dict[str, Tensor], recipes: Sequence[Recipe]) -> Opti
     return Adam(parameters, lr, decay, decoupled=recipes[0].optimizer == "adamw")
 
 
-@torch.no_grad()
-def _add_orthogonal(gradients: dict[str, Tensor], parameters: dict[str, Tensor], strengths: Tensor) -> None:
-    """Adds 4 strength (W W^T - I) W, of the smaller of the two Gram matrices: the other gives the same."""
-    for name, weight in parameters.items():
-        if weight.dim() != 3 or not name.endswith("weight"):
-            continue
-        tall = weight.shape[1] > weight.shape[2]
-        gram = weight.mT @ weight if tall else weight @ weight.mT
-        gram.diagonal(dim1=1, dim2=2).sub_(1)
-        gram *= 4 * strengths[:, None, None]
-        gradients[name] += weight @ gram if tall else gram @ weight
+def _orthogonal_slope(weight: Tensor, strengths: Tensor) -> Tensor:
+    """4 strength (W W^T - I) W, by the smaller of the two Gram matrices: the other gives the same."""
+    tall = weight.shape[1] > weight.shape[2]
+    gram = weight.mT @ weight if tall else weight @ weight.mT
+    gram.diagonal(dim1=1, dim2=2).sub_(1)
+    gram *= 4 * strengths[:, None, None]
+    return weight @ gram if tall else gram @ weight
 
 
 @torch.no_grad()

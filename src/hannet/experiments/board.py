@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -192,6 +193,22 @@ def metric(record: Record, name: str) -> float:
 def worst_if_nan(loss: float) -> float:
     """For picking the lowest loss."""
     return math.inf if math.isnan(loss) else loss
+
+
+def finite(value: float) -> float | None:
+    """For a table: None instead of what a diverged net gives."""
+    return value if math.isfinite(value) else None
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Over seeds; None where one diverged, or where there is but one to have a deviation."""
+    whole = math.isfinite(sum(values))
+    return finite(fmean(values)), stdev(values) if whole and len(values) > 1 else None
+
+
+def count_rates(quick: bool) -> int:
+    """How many learning rates a net is tried at."""
+    return len(QUICK_RATES if quick else RATES)
 
 
 def rates_of(records: Sequence[Record]) -> str:

@@ -4,14 +4,14 @@ Not in the paper. Are the reflections learnt at all, or do random ones do (u fro
 orthogonal matrix? And what do SIREN, random Fourier features, nearest neighbours, kernel ridge regression and boosted trees
 reach? Each method is given at the size of HanNet 100x20, where it has a size, and at the best of a small grid. Each
 candidate is fitted twice: on four fifths of the training points, for the other fifth to choose among them, and on all of
-them, for the numbers. About 35 minutes for three seeds on one core; where figure1 and figure7 have the same runs, their
-records serve.
+them, for the numbers. About an hour for three seeds on one core; with the same --out as figure1 and figure7, the runs that
+these share are not trained again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -211,12 +211,12 @@ class Experiment:
         self, target: str, grids: Sequence[Nets | Estimators], records: Mapping[str, Record]
     ) -> dict[str, Any]:
         validated, best = (self._chosen(target, grids, records, name) for name in ("validation", "paper"))
-        test = [_score(record) for record in validated]
+        mean, std = board.mean_and_std([_score(record) for record in validated])
         return {
             f"{target}_size": max(map(_size, validated)),
-            target: fmean(test),
-            f"{target}_std": stdev(test) if len(test) > 1 else None,
-            f"{target}_paper": fmean(map(_score, best)),
+            target: mean,
+            f"{target}_std": std,
+            f"{target}_paper": board.finite(fmean(map(_score, best))),
             f"{target}_picked": [_options(record) for record in validated],
         }
 

@@ -12,7 +12,10 @@ _BLOCK = 256  # groups sorted side by side: they stay in the first-level cache
 
 @njit(nogil=True, cache=True)
 def sort_groups(x, group, descending, y, places):
-    """y: x, flat, sorted in groups of `group`; places: where in its group each of y's values came from."""
+    """y: x, flat, sorted in groups of `group` (256 at most); places: where in its group each of y's values came from.
+
+    Beside a NaN, which no comparison moves, the others of its group may end in any order.
+    """
     values, origins = np.empty((group, _BLOCK), x.dtype), np.empty((group, _BLOCK), x.dtype)
     groups = x.size // group
     for start in range(0, groups, _BLOCK):
