@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .runs import Record
+from .train import Recipe
 
 Row = dict[str, Any]
 
@@ -26,9 +27,12 @@ _NEVER = ("key", "seconds", "device", "versions.", "commit", "when")
 
 
 def flat(record: Record) -> Row:
-    """A record under keys such as config.network.width; a list as JSON, curves left out."""
+    """A record under keys such as config.network.width; a list as JSON, curves left out, a recipe with its defaults."""
     row: Row = {}
-    _flatten({name: value for name, value in asdict(record).items() if name != "curves"}, "", row)
+    values = {name: value for name, value in asdict(record).items() if name != "curves"}
+    if "recipe" in record.config:
+        values["config"] = values["config"] | {"recipe": asdict(Recipe()) | record.config["recipe"]}
+    _flatten(values, "", row)
     return row
 
 
@@ -81,7 +85,7 @@ def require(known: Sequence[str], wanted: Iterable[str]) -> None:
     for key in wanted:
         if key not in known:
             ends = {name if "." in key else name.rsplit(".", 1)[-1]: name for name in known}
-            near = [ends[end] for end in difflib.get_close_matches(key, ends, 3, 0.5)]
+            near = [ends[end] for end in difflib.get_close_matches(key, ends, 3, 0.6)]
             raise ValueError(f"no record has {key!r}; there is {', '.join(near or known)}")
 
 

@@ -214,7 +214,8 @@ def runs(
     known = listing.columns(rows)
     try:
         listing.require(known, chosen)
-        rows = listing.select(rows, where or [], sort)[:limit]
+        matching = listing.select(rows, where or [], sort)
+        rows = matching[:limit]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if csv:
@@ -227,7 +228,7 @@ def runs(
     elif as_json:
         print(json.dumps([{key: row[key] for key in chosen or row if key in row} for row in rows], allow_nan=False))
     else:
-        _show(rows, chosen or listing.telling(rows))
+        _show(rows, chosen or listing.telling(matching), len(matching))
 
 
 def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -240,23 +241,32 @@ def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     for folder in found:
         if not (folder / "records.jsonl").is_file():
             raise typer.BadParameter(f"{folder} holds no records", param_hint="folders")
-    rows = [listing.flat(record) for folder in found for record in Store(folder, write=False).records().values()]
+    rows = [
+        {"folder": str(folder)} | listing.flat(record)
+        for folder in found
+        for record in Store(folder, write=False).records().values()
+    ]
     if not rows:
         stop(f"{', '.join(map(str, found))}: no run has ended there yet", 1)
     return rows
 
 
-def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], matching: int) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(*(column.replace(".", "\n") for column in columns))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace(".", ".\n").replace("_", "_\n"), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console().print(table)
-    print(f"{len(rows)} run{'s' * (len(rows) != 1)}")
+    print(f"{len(rows)} of {matching} runs" if len(rows) < matching else f"{matching} run{'s' * (matching != 1)}")
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e12 else f"{value:.4g}"
+    return str(value)

@@ -214,12 +214,14 @@ def weights(model: nn.Module) -> bytes:
 def write(path: Path, content: bytes) -> None:
     """Write a file aside, then rename it, so that path is never half written. Raises StoreError."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with _faults(path):
+    try:
         try:
             aside.write_bytes(content)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
 
 
 @contextmanager
