@@ -170,8 +170,8 @@ def _serve(link: Connection, experiment: Experiment, store: Store, threads: int)
     """The life of a worker process."""
     threading.Thread(target=_follow_the_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    link.send(None)
     with suppress(EOFError, BrokenPipeError):  # the parent is gone, and so will this process be in a moment
+        link.send(None)
         while True:
             group = link.recv()
             try:
