@@ -98,7 +98,7 @@ def reproduce(
     runs = {run.key: run for group in plan.groups() for run in group}
     new = 0 if as_is else _train(plan, store, means, runs)
     missing = len(store.missing(runs.values(), models=plan.draws_models))
-    if missing and not (as_is and getattr(plan, "partial", False) and missing < len(runs)):
+    if missing and not (as_is and plan.partial and missing < len(runs)):
         return _unfinished(means.shard, {"new": new, "there": len(runs) - missing, "missing": missing}, as_json=as_json)
     records = {key: record for key, record in store.records().items() if key in runs}
     table = plan.table(records)

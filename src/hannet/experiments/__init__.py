@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from torch import nn
 
@@ -64,10 +64,19 @@ class Result:
 
 
 class Experiment(Protocol):
-    """What `hannet reproduce` asks of an experiment. It may also have `parts`, for --only, and be `partial`, for --as-is."""
+    """What `hannet reproduce` asks of an experiment."""
 
-    name: str
-    draws_models: bool  # whether its picture needs the weights of its runs
+    @property
+    def name(self) -> str:
+        """Of its files."""
+
+    @property
+    def draws_models(self) -> bool:
+        """Whether its picture needs the weights of its runs."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether its table and picture can leave out what is missing."""
 
     def groups(self) -> list[list[Run]]:
         """The runs, in the groups that train together; a run may stand in several groups."""
@@ -83,6 +92,34 @@ class Experiment(Protocol):
 
     def picture(self, store: Store) -> "Figure":
         """The picture, from the store's records and models."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every experiment here has: seeds, and perhaps some of its parts only.
+
+    quick: a few iterations, to see it work; its numbers mean nothing.
+    """
+
+    seeds: tuple[int, ...]
+    quick: bool = False
+    only: tuple[str, ...] = ()
+
+    stem: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]] = ()
+    draws_models: ClassVar[bool] = False
+    partial: ClassVar[bool] = False
+    trials: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """The stem, with the parts if not all of them, and quick if it is."""
+        return "-".join([self.stem, *self.only, *(["quick"] if self.quick else [])])
+
+    @property
+    def chosen_parts(self) -> tuple[str, ...]:
+        """Those asked for, else all."""
+        return self.only or self.parts
 
 
 def seeds_named(seeds: Sequence[int]) -> str:
@@ -101,7 +138,7 @@ def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str
     only: the parts of it to run, for experiments that have parts. Raises ValueError if there are no such parts.
     """
     kind = _module(name).Experiment
-    known = getattr(kind, "parts", ())
+    known = kind.parts
     if wrong := [part for part in only if part not in known]:
         raise ValueError(f"{wrong[0]!r} is not a part of {name}, which has {', '.join(known) or 'no parts'}")
     chosen = [tuple(part for part in known if part in only)] if only else []

@@ -21,7 +21,7 @@ from .. import train as training
 from ..data.synthetic import SIDE, Square
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Result, Status, Table, board, figure1, seeds_named
+from . import Frame, Result, Status, Table, board, figure1, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,20 +130,12 @@ COST = {  # milliseconds of a step, a member, on one core
 }
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Frame):
     """The baselines for some seeds. quick: few candidates and iterations, to see it work; its numbers mean nothing."""
 
-    seeds: tuple[int, ...]
-    quick: bool = False
-
+    stem: ClassVar[str] = "checkerboard-baselines"
     draws_models: ClassVar[bool] = True
     trials: ClassVar[int] = 3
-
-    @property
-    def name(self) -> str:
-        """checkerboard-baselines, with -quick if it is."""
-        return "checkerboard-baselines" + "-quick" * self.quick
 
     def groups(self) -> list[list[Run]]:
         """Candidates of one size train together, all seeds; those that choose apart, for they see fewer points."""

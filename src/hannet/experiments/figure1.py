@@ -7,7 +7,6 @@ points decide nothing), and `one recipe` for all seeds. One seed takes about fou
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +14,7 @@ from .. import train as training
 from ..data.synthetic import checkerboard
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Result, Status, Table, board, seeds_named
+from . import Frame, Result, Status, Table, board, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,12 +31,8 @@ PAPER = {"HanNet": 99.2, "HanNet, dense ends": 99.2, "FCNet": 85.3}  # test accu
 COST = {"HanNet": 1.0, "HanNet, dense ends": 2.2, "FCNet": 3.8}  # time of a step, relative
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Frame):
     """Figure 1 for some seeds. quick: few rates and iterations, to see the command work; its numbers mean nothing."""
-
-    seeds: tuple[int, ...]
-    quick: bool = False
 
     title: ClassVar[str] = "Figure 1: checkerboard, 12 x 12 squares"
     stem: ClassVar[str] = "figure1"
@@ -47,12 +42,6 @@ class Experiment:
     paper: ClassVar[Mapping[str, float]] = PAPER
     drawn: ClassVar[tuple[str, str]] = ("HanNet", "FCNet")
     draws_models: ClassVar[bool] = True
-    trials: ClassVar[int] = 1
-
-    @property
-    def name(self) -> str:
-        """figure1, or figure1-quick."""
-        return f"{self.stem}-quick" if self.quick else self.stem
 
     def groups(self) -> list[list[Run]]:
         """The rates of one network and seed are members of one training; so are the seeds of one recipe."""

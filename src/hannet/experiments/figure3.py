@@ -14,7 +14,7 @@ One core takes about half an hour a seed; `--only adam` (without weight decay) 9
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby, product
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from .. import train as training
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Result, Status, Table, board, seeds_named
+from . import Frame, Result, Status, Table, board, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,24 +59,13 @@ class Cell(NamedTuple):
     inputs: int = 2
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Frame):
     """Figure 3 for some seeds and recipes. quick: few rates, widths and iterations; its numbers mean nothing."""
-
-    seeds: tuple[int, ...]
-    quick: bool = False
-    only: tuple[str, ...] = ()
 
     stem: ClassVar[str] = "figure3"
     parts: ClassVar[tuple[str, ...]] = tuple(PARTS)
     along: ClassVar[str] = "width"  # what the picture has on its axis, a field of Cell
-    draws_models: ClassVar[bool] = False
     trials: ClassVar[int] = 3
-
-    @property
-    def name(self) -> str:
-        """figure3, with the recipes if not all of them, and quick if it is."""
-        return "-".join([self.stem, *self.only, *(["quick"] if self.quick else [])])
 
     @property
     def _widths(self) -> tuple[int, ...]:
@@ -102,7 +91,7 @@ class Experiment:
 
     def _grid(self) -> list[tuple[str, float, float]]:
         rates = QUICK_RATES if self.quick else RATES
-        return [(*PARTS[part], lr) for part in self.only or self.parts for lr in rates]
+        return [(*PARTS[part], lr) for part in self.chosen_parts for lr in rates]
 
     def cost(self, run: Run) -> float:
         """Expected time of a run, in any unit."""
@@ -158,7 +147,7 @@ class Experiment:
 
     def notes(self) -> list[str]:
         """What stands below the table: seeds and selections."""
-        recipes = f"{len(self._grid())} recipes ({', '.join(self.only or self.parts)})"
+        recipes = f"{len(self._grid())} recipes ({', '.join(self.chosen_parts)})"
         quick = f"QUICK: {QUICK_ITERATIONS} iterations, few recipes: only shows that it works"
         return [quick] * self.quick + [
             f"{seeds_named(self.seeds)}; drawn from it: target, {POINTS['train']:,} and {POINTS['test']:,} points, start",

@@ -7,7 +7,7 @@ and FCNets more than an hour; records are kept as they come, so the command may 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..runs import Record, Run, Store
-from . import Result, Status, Table, board, seeds_named
+from . import Frame, Result, Status, Table, board, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,29 +32,14 @@ PAPER = {"hannet": "over 99", "dense-ends": "over 99", "fcnet": "about 85"}  # t
 MAPS = (("paper", "train"), ("paper", "test"), ("held-out", "test"))
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Frame):
     """Figure 6 for some seeds and families. quick: few rates and iterations, to see it work; its numbers mean nothing."""
-
-    seeds: tuple[int, ...]
-    quick: bool = False
-    only: tuple[str, ...] = ()
 
     stem: ClassVar[str] = "figure6"
     parts: ClassVar[tuple[str, ...]] = tuple(FAMILIES)
-    draws_models: ClassVar[bool] = False
     partial: ClassVar[bool] = True  # its table and picture leave out what is missing
-    trials: ClassVar[int] = 1
     widths: ClassVar[Sequence[int]] = (20, 40, 60, 80, 100)
     depths: ClassVar[Sequence[int]] = (2, 4, 8, 12, 16, 20, 25, 30)
-
-    @property
-    def name(self) -> str:
-        """figure6, with the families if not all of them, and quick if it is."""
-        return "-".join([self.stem, *self.only, *(["quick"] if self.quick else [])])
-
-    def _families(self) -> tuple[str, ...]:
-        return self.only or self.parts
 
     def _sizes(self, family: str) -> list[tuple[int, int]]:
         least = SHALLOWEST.get(family, 2)
@@ -68,7 +53,7 @@ class Experiment:
         """The rates of one network and seed are members of one training."""
         return [
             self._at_rates(family, size, seed)
-            for family in self._families()
+            for family in self.chosen_parts
             for size in self._sizes(family)
             for seed in self.seeds
         ]
@@ -102,7 +87,7 @@ class Experiment:
             "train": ("train %", "{:.1f}"),
             "paper": ("paper %", ""),
         }
-        cases = product(self._families(), ("paper", "held-out"))
+        cases = product(self.chosen_parts, ("paper", "held-out"))
         rows = [
             self._row(family, selection, cells)
             for family, selection in cases
@@ -153,7 +138,7 @@ class Experiment:
         """Heat maps, width over depth: a column a family; train and test as the paper selects, and test held out."""
         from matplotlib.figure import Figure
 
-        records, families = store.records(), self._families()
+        records, families = store.records(), self.chosen_parts
         figure = Figure(figsize=(1 + 4.6 * len(families), 8.4), layout="constrained")
         axes = figure.subplots(len(MAPS), len(families), sharex=True, sharey=True, squeeze=False)
         for line, (selection, name) in zip(axes, MAPS, strict=True):

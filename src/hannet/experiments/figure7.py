@@ -6,7 +6,6 @@ MSE on the points that no training sees, for HanNet also with dense ends. About 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from .. import train as training
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Result, Status, Table, board, seeds_named
+from . import Frame, Result, Status, Table, board, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,20 +32,11 @@ HEIGHTS: dict[str, Any] = {"cmap": "viridis", "vmin": -2, "vmax": 2}
 ERRORS: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": 1}
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Frame):
     """Figure 7 for some seeds. quick: few rates and iterations, to see it work; its numbers mean nothing."""
 
-    seeds: tuple[int, ...]
-    quick: bool = False
-
+    stem: ClassVar[str] = "figure7"
     draws_models: ClassVar[bool] = True
-    trials: ClassVar[int] = 1
-
-    @property
-    def name(self) -> str:
-        """figure7, or figure7-quick."""
-        return "figure7" + "-quick" * self.quick
 
     def _at_rates(self, label: str, seed: int) -> list[Run]:
         return board.at_rates(NETWORKS[label], seed, self.quick, recipe=PROTOCOL, data=board.SINES)

@@ -11,13 +11,13 @@ with two others, all of them close to a constant (docs/log.md). Five seeds take 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Result, Status, Table, board, seeds_named
+from . import Frame, Result, Status, Table, board, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,30 +52,16 @@ ROWS = {
 SELECTIONS = ("paper", "held-out")
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Frame):
     """Table 3 for some seeds and rows. quick: few rates and iterations, to see it work; its numbers mean nothing."""
-
-    seeds: tuple[int, ...]
-    quick: bool = False
-    only: tuple[str, ...] = ()
 
     stem: ClassVar[str] = "table3"
     parts: ClassVar[tuple[str, ...]] = tuple(ROWS)
-    draws_models: ClassVar[bool] = False
     trials: ClassVar[int] = 5
-
-    @property
-    def name(self) -> str:
-        """table3, with the rows if not all of them, and quick if it is."""
-        return "-".join([self.stem, *self.only, *(["quick"] if self.quick else [])])
-
-    def _rows(self) -> tuple[str, ...]:
-        return self.only or self.parts
 
     def groups(self) -> list[list[Run]]:
         """The rates of one net and seed are members of one training."""
-        return [self._at_rates(row, seed) for row in self._rows() for seed in self.seeds]
+        return [self._at_rates(row, seed) for row in self.chosen_parts for seed in self.seeds]
 
     def _at_rates(self, row: str, seed: int) -> list[Run]:
         return board.at_rates(ROWS[row].network, seed, self.quick, recipe=Recipe(orthogonal=ROWS[row].beta))
@@ -110,7 +96,7 @@ class Experiment:
             "rates": ("rates", ""),
         }
         rows = []
-        for name in self._rows():
+        for name in self.chosen_parts:
             chosen = {selection: self._chosen(name, selection, records) for selection in SELECTIONS}
             row = ROWS[name]
             shown = {"row": f"({name})", "layers": row.layers, "activation": row.activation, "paper": row.paper}
@@ -144,17 +130,17 @@ class Experiment:
         figure = Figure(figsize=(8.5, 4.2), layout="constrained")
         axis = figure.subplots()
         for offset, selection in zip((-0.2, 0.2), SELECTIONS, strict=True):
-            for place, name in enumerate(self._rows()):
+            for place, name in enumerate(self.chosen_parts):
                 test = [100 * board.metric(r, "test_accuracy") for r in self._chosen(name, selection, records)]
                 label = f"ours ({selection})" if place == 0 else None
                 colour = f"C{SELECTIONS.index(selection)}"
                 axis.bar(place + offset, fmean(test), 0.38, color=colour, alpha=0.6, label=label)
                 axis.scatter([place + offset] * len(test), test, s=8, color="black", zorder=3)
-        paper = [ROWS[name].paper for name in self._rows()]
+        paper = [ROWS[name].paper for name in self.chosen_parts]
         places = range(len(paper))
         axis.hlines(paper, [p - 0.45 for p in places], [p + 0.45 for p in places], color="C3", zorder=4, label="paper")
         names = [
-            "\n".join((f"({name})", *ROWS[name].layers.split(" "), ROWS[name].activation)) for name in self._rows()
+            "\n".join((f"({name})", *ROWS[name].layers.split(" "), ROWS[name].activation)) for name in self.chosen_parts
         ]
         axis.set(xticks=places, xticklabels=names, ylabel="test accuracy in %", ylim=(50, 101))
         axis.legend(loc="upper right")

@@ -13,7 +13,7 @@ All of it takes about an hour on two cores.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -26,7 +26,7 @@ from ..data.regression import Regression, regression, standardise
 from ..models.hannet import FCNet, HanNet
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Result, Status, Table, seeds_named
+from . import Frame, Result, Status, Table, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,27 +82,15 @@ def split_by_group(groups: Tensor, fraction: float, seed: int) -> Split:
     return Split(*(torch.isin(groups, names[part]).nonzero().flatten() for part in split(len(names), fraction, seed)))
 
 
-@dataclass(frozen=True)
-class Cells:
+class Cells(Frame):
     """Some seeds and sets, at both shares of training rows. quick: a few epochs, to see it work; its numbers mean nothing."""
 
-    seeds: tuple[int, ...]
-    quick: bool = False
-    only: tuple[str, ...] = ()
-
-    stem: ClassVar[str]
     parts: ClassVar[tuple[str, ...]] = (*PAPER_RMSE, BY_SUBJECT)
-    draws_models: ClassVar[bool] = False
     trials: ClassVar[int] = 5
-
-    @property
-    def name(self) -> str:
-        """The stem, with the parts if not all of them, and quick if it is."""
-        return "-".join([self.stem, *self.only, *(["quick"] if self.quick else [])])
 
     def cells(self, kinds: Iterable[str]) -> list[tuple[str, float, str]]:
         """Every set, share of training rows and kind, in the order of the table."""
-        return list(product(self.only or self.parts, FRACTIONS, kinds))
+        return list(product(self.chosen_parts, FRACTIONS, kinds))
 
 
 class Experiment(Cells):
@@ -179,7 +167,7 @@ class Experiment(Cells):
             "held-out: at the epoch with the best validation error; the test rows decide nothing",
             f"{EPOCHS} epochs of Adam, rate {RECIPE.lr:g}, batch {RECIPE.batch}; size: number of parameters",
         ]
-        if BY_SUBJECT in (self.only or self.parts):
+        if BY_SUBJECT in self.chosen_parts:
             notes.append(
                 f"{BY_SUBJECT}: not in the paper; no patient on both sides of a split, patient's number left out"
             )
@@ -208,7 +196,7 @@ class Experiment(Cells):
         from matplotlib.figure import Figure
 
         records = store.records()
-        parts = self.only or self.parts
+        parts = self.chosen_parts
         figure = Figure(figsize=(3.6 * len(parts), 6.4), layout="constrained")
         axes = figure.subplots(len(FRACTIONS), len(parts), sharex=True, squeeze=False)
         for fraction, line in zip(FRACTIONS, axes, strict=True):

@@ -179,7 +179,7 @@ class Experiment(Cells):
             "every method saw the training rows only; the paper's HanNet was taken at its best epoch on the test rows",
             "size: number of parameters, of trees their nodes; CPU s: processor seconds of one fit, mean over seeds",
         ]
-        if BY_SUBJECT in (self.only or self.parts):
+        if BY_SUBJECT in self.chosen_parts:
             notes.append(f"{BY_SUBJECT}: no patient on both sides of a split, patient's number left out")
         if self.quick:
             notes.insert(0, "QUICK: a few epochs: only shows that it works")
@@ -206,7 +206,7 @@ class Experiment(Cells):
         from matplotlib.figure import Figure
 
         rows = self.table(store.records()).rows
-        parts = self.only or self.parts
+        parts = self.chosen_parts
         figure = Figure(figsize=(2.6 * len(parts), 3.6), layout="constrained")
         for axis, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
             for number, method in enumerate(METHODS):
