@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hannet.data.regression import SETS, Regression
-from hannet.experiments import load, table9
+from hannet.experiments import load, mean_and_std, table9
 from hannet.experiments.table9 import (
     BY_SUBJECT,
     FRACTIONS,
@@ -17,7 +17,6 @@ from hannet.experiments.table9 import (
     PAPER_RMSE,
     Experiment,
     build,
-    mean_and_std,
     split,
     split_by_group,
 )
@@ -137,7 +136,7 @@ def test_a_diverged_network_counts_as_missing_not_as_zero(small):
 def test_mean_and_std():
     assert mean_and_std([1.0, 3.0]) == pytest.approx((2.0, 2**0.5))
     assert mean_and_std([1.0]) == (1.0, None)
-    assert mean_and_std([1.0, None]) == (None, None)
+    assert mean_and_std([1.0, None]) == mean_and_std([1.0, float("inf")]) == (None, None)
 
 
 def test_unknown_parts_are_named():

@@ -3,9 +3,11 @@
 A file defines `Experiment(seeds, quick)`; `hannet reproduce NAME` finds it by its name in NAMES.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from statistics import fmean, stdev
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
@@ -94,6 +96,9 @@ class Experiment(Protocol):
         """The picture, from the store's records and models."""
 
 
+QUICK = "QUICK: a few iterations only, to see that it works; the numbers mean nothing"
+
+
 @dataclass(frozen=True)
 class Frame:
     """What every experiment here has: seeds, and perhaps some of its parts only.
@@ -121,10 +126,34 @@ class Frame:
         """Those asked for, else all."""
         return self.only or self.parts
 
+    def framed(
+        self,
+        title: str,
+        columns: Mapping[str, tuple[str, str]],
+        rows: Sequence[Mapping[str, Any]],
+        notes: Sequence[str],
+    ) -> Table:
+        """A table, which says so if it is of a quick run."""
+        return Table(title + " (quick)" * self.quick, columns, rows, [QUICK] * self.quick + [*notes])
+
+    def marked(self, figure: "Figure") -> "Figure":
+        """The picture, which says so if it is of a quick run."""
+        if self.quick:
+            figure.suptitle(QUICK)
+        return figure
+
 
 def seeds_named(seeds: Sequence[int]) -> str:
     """The seeds in words: "seed 0", "seeds 0, 1"."""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Over seeds; None where a value is missing or not finite, or where there is but one to have a deviation."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known or len(known) < len(values):
+        return None, None
+    return fmean(known), stdev(known) if len(known) > 1 else None
 
 
 def about(name: str) -> str:

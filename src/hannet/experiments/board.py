@@ -6,11 +6,10 @@ The protocol (section 4): MSE, SGD with momentum 0.9, batch 100, 40,000 iteratio
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -99,11 +98,6 @@ def square(data: Mapping[str, Any]) -> Square:
     return whole if seed is None else whole.validation(seed)
 
 
-def quick_note() -> str:
-    """What to say above the numbers of a quick run."""
-    return f"QUICK: {QUICK_ITERATIONS} iterations, {len(QUICK_RATES)} rates: only shows that it works"
-
-
 def fit(group: Sequence[Run], label: str, on_status: Callable[[Status], None]) -> list[Result]:
     """Train the runs of one group together; a run with restarts is the one of its starts with the lowest training loss."""
     board = square(group[0].config["data"])
@@ -165,6 +159,11 @@ def select(selection: str, tried: Sequence[Record]) -> Record:
     return min(tried, key=lambda record: metric(record, name))
 
 
+def chosen(selection: str, tried: Iterable[Sequence[Run]], records: Mapping[str, Record]) -> list[Record]:
+    """The selected record of each seed. tried: the runs of every seed."""
+    return [select(selection, [records[run.key] for run in runs]) for runs in tried]
+
+
 def mse(outputs: Tensor, y: Tensor) -> Tensor:
     """Mean squared error.  outputs: (members, n, outputs), y: (n, outputs) -> (members,)."""
     return (outputs - y).square().mean((1, 2))
@@ -200,15 +199,12 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Over seeds; None where one diverged, or where there is but one to have a deviation."""
-    whole = math.isfinite(sum(values))
-    return finite(fmean(values)), stdev(values) if whole and len(values) > 1 else None
-
-
-def count_rates(quick: bool) -> int:
-    """How many learning rates a net is tried at."""
-    return len(QUICK_RATES if quick else RATES)
+def selection_notes(quick: bool) -> list[str]:
+    """What the two selections are, for below a table."""
+    return [
+        f"paper: the rate of {len(QUICK_RATES if quick else RATES)} that is best on the test points, per seed, as in the paper",
+        "held-out: the rate with the lowest training loss, per seed; the test points decide nothing",
+    ]
 
 
 def rates_of(records: Sequence[Record]) -> str:

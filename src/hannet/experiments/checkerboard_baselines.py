@@ -21,7 +21,7 @@ from .. import train as training
 from ..data.synthetic import SIDE, Square
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Frame, Result, Status, Table, board, figure1, seeds_named
+from . import Frame, Result, Status, Table, board, figure1, mean_and_std, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,7 +131,7 @@ COST = {  # milliseconds of a step, a member, on one core
 
 
 class Experiment(Frame):
-    """The baselines for some seeds. quick: few candidates and iterations, to see it work; its numbers mean nothing."""
+    """The baselines for some seeds."""
 
     stem: ClassVar[str] = "checkerboard-baselines"
     draws_models: ClassVar[bool] = True
@@ -194,16 +194,13 @@ class Experiment(Frame):
             "size: how many numbers are learnt, or stored (the last three; of trees at most); the largest of those picked",
             *_tried(),
         ]
-        if self.quick:
-            notes.insert(0, _quick_note())
-        title = "Baselines: checkerboard and sum of sines" + " (quick)" * self.quick
-        return Table(title, columns, rows, notes)
+        return self.framed("Baselines: checkerboard and sum of sines", columns, rows, notes)
 
     def _columns(
         self, target: str, grids: Sequence[Nets | Estimators], records: Mapping[str, Record]
     ) -> dict[str, Any]:
         validated, best = (self._chosen(target, grids, records, name) for name in ("validation", "paper"))
-        mean, std = board.mean_and_std([_score(record) for record in validated])
+        mean, std = mean_and_std([_score(record) for record in validated])
         return {
             f"{target}_size": max(map(_size, validated)),
             target: mean,
@@ -248,9 +245,7 @@ class Experiment(Frame):
                 axis.set_title(f"{label}\ntest {score}\n{_size(record):,} numbers", fontsize=9)
             for axis in line:
                 axis.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-        if self.quick:
-            figure.suptitle(_quick_note())
-        return figure
+        return self.marked(figure)
 
 
 def _methods(target: str) -> dict[tuple[str, str], Sequence[Nets | Estimators]]:
@@ -280,10 +275,6 @@ def _tried() -> list[str]:
         "SIREN (omega 5 to 30) and Fourier features: 10,000 iterations of Adam, the larger 5,000",
         "the last three regress the label, or value, with scikit-learn, and have no seed; the JSON file lists what was picked",
     ]
-
-
-def _quick_note() -> str:
-    return f"QUICK: {board.QUICK_ITERATIONS} iterations, few candidates: only shows that it works"
 
 
 def _score(record: Record) -> float:

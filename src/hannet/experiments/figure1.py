@@ -7,14 +7,14 @@ points decide nothing), and `one recipe` for all seeds. One seed takes about fou
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import train as training
 from ..data.synthetic import checkerboard
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Frame, Result, Status, Table, board, seeds_named
+from . import Frame, Result, Status, Table, board, mean_and_std, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ COST = {"HanNet": 1.0, "HanNet, dense ends": 2.2, "FCNet": 3.8}  # time of a ste
 
 
 class Experiment(Frame):
-    """Figure 1 for some seeds. quick: few rates and iterations, to see the command work; its numbers mean nothing."""
+    """Figure 1 for some seeds."""
 
     title: ClassVar[str] = "Figure 1: checkerboard, 12 x 12 squares"
     stem: ClassVar[str] = "figure1"
@@ -97,36 +97,31 @@ class Experiment(Frame):
             "size: number of parameters; std, lowest, highest: over seeds; rates: the learning rates picked",
         ]
         if self.rates:
-            rates = len(board.QUICK_RATES if self.quick else self.rates)
-            notes += [
-                f"paper: the rate of {rates} with the best test accuracy, per seed, as in the paper",
-                "held-out: the rate with the lowest training loss, per seed; the test points decide nothing",
-            ]
+            notes += board.selection_notes(self.quick)
         if self.recipes:
             notes.append(
                 f"one recipe: the same for every seed; of {RESTARTS} starts the one with the lowest training loss"
             )
-        if self.quick:
-            notes.insert(0, board.quick_note())
-        return Table(self.title + " (quick)" * self.quick, columns, rows, notes)
+        return self.framed(self.title, columns, rows, notes)
 
     def _selections(self, label: str, records: Mapping[str, Record]) -> dict[str, list[Record]]:
         chosen: dict[str, list[Record]] = {}
         if self.rates:
-            tried = [[records[run.key] for run in self._at_rates(label, seed)] for seed in self.seeds]
-            chosen |= {name: [board.select(name, seed) for seed in tried] for name in ("paper", "held-out")}
+            tried = [self._at_rates(label, seed) for seed in self.seeds]
+            chosen |= {name: board.chosen(name, tried, records) for name in ("paper", "held-out")}
         if label in self.recipes:
             chosen["one recipe"] = [records[self._with_recipe(label, seed).key] for seed in self.seeds]
         return chosen
 
     def _row(self, label: str, selection: str, chosen: Sequence[Record]) -> dict[str, Any]:
         test = [100 * board.metric(record, "test_accuracy") for record in chosen]
+        mean, std = mean_and_std(test)
         return {
             "network": label,
             "parameters": board.parameters(board.build(chosen[0].config, chosen[0].seed)),
             "selection": selection,
-            "test": fmean(test),
-            "std": stdev(test) if len(test) > 1 else None,
+            "test": mean,
+            "std": std,
             "lowest": min(test),
             "highest": max(test),
             "train": fmean(100 * board.metric(record, "train_accuracy") for record in chosen),
@@ -163,6 +158,4 @@ class Experiment(Frame):
             axis.set(xlabel="$x_1$", xlim=(-1.02, 1.02), ylim=(-1.02, 1.02), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
         axes[0].set_ylabel("$x_2$")
         figure.colorbar(surface, ax=axes, label="mean of the two outputs", extend="both", shrink=0.8)
-        if self.quick:
-            figure.suptitle(f"QUICK: {board.QUICK_ITERATIONS} iterations only")
-        return figure
+        return self.marked(figure)

@@ -60,7 +60,7 @@ class Cell(NamedTuple):
 
 
 class Experiment(Frame):
-    """Figure 3 for some seeds and recipes. quick: few rates, widths and iterations; its numbers mean nothing."""
+    """Figure 3 for some seeds and recipes."""
 
     stem: ClassVar[str] = "figure3"
     parts: ClassVar[tuple[str, ...]] = tuple(PARTS)
@@ -143,13 +143,12 @@ class Experiment(Frame):
                 row[f"width_{width}"] = 1000 * rmse.mean
             rows.append(row)
         notes = [*self.notes(), "RMSE x 1000 on the test points, by width d; mean over the seeds"]
-        return Table("Figure 3: FC-1 and Han-3 approximate each other" + " (quick)" * self.quick, columns, rows, notes)
+        return self.framed("Figure 3: FC-1 and Han-3 approximate each other", columns, rows, notes)
 
     def notes(self) -> list[str]:
         """What stands below the table: seeds and selections."""
         recipes = f"{len(self._grid())} recipes ({', '.join(self.chosen_parts)})"
-        quick = f"QUICK: {QUICK_ITERATIONS} iterations, few recipes: only shows that it works"
-        return [quick] * self.quick + [
+        return [
             f"{seeds_named(self.seeds)}; drawn from it: target, {POINTS['train']:,} and {POINTS['test']:,} points, start",
             f"paper: of {recipes} the one with the lowest test RMSE, per seed",
             "held-out: the one with the lowest training loss; the test points decide nothing",
@@ -164,9 +163,7 @@ class Experiment(Frame):
         parts = figure.add_gridspec(2, 1, height_ratios=(1, 1.45))
         self.draw_errors(figure.add_subfigure(parts[0]), records)
         self._draw_landscapes(figure.add_subfigure(parts[1]), records)
-        if self.quick:
-            figure.suptitle(self.notes()[0])
-        return figure
+        return self.marked(figure)
 
     def draw_errors(self, figure: "Figure | SubFigure", records: Mapping[str, Record]) -> "Sequence[Axes]":
         """A panel a target: test RMSE of both nets, mean of the seeds under both selections; the paper's with its range."""

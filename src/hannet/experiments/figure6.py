@@ -2,8 +2,9 @@
 
 The paper shows heat maps of train and test accuracy for more than 200 pairs, widths 20 to 100 and depths 2 to 30, each the
 best of ten learning rates. Here the grid has every second width and eight depths (figure6-full has all 261 pairs), and a
-third family: HanNets with dense ends, which the authors' script trains. On two cores HanNets take about a quarter of an hour
-and FCNets more than an hour; records are kept as they come, so the command may be interrupted, or shared out.
+third family: HanNets with dense ends, which the authors' script trains. On one quiet core HanNets
+take about 20 minutes and FCNets more than two hours; records are kept as they come, so the command may be interrupted, or
+shared out (docs/sweeps.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ MAPS = (("paper", "train"), ("paper", "test"), ("held-out", "test"))
 
 
 class Experiment(Frame):
-    """Figure 6 for some seeds and families. quick: few rates and iterations, to see it work; its numbers mean nothing."""
+    """Figure 6 for some seeds and families."""
 
     stem: ClassVar[str] = "figure6"
     parts: ClassVar[tuple[str, ...]] = tuple(FAMILIES)
@@ -97,12 +98,9 @@ class Experiment(Frame):
         notes = [
             f"{seeds_named(self.seeds)}; widths {widths}; depths {depths} (dense ends: from {SHALLOWEST['dense-ends']})",
             "test, median, lowest, highest, over 99%: over the sizes, each the mean of its seeds",
-            f"paper: the rate of {board.count_rates(self.quick)} with the best test accuracy, as in the paper",
-            "held-out: the rate with the lowest training loss; the test points decide nothing",
+            *board.selection_notes(self.quick),
         ]
-        if self.quick:
-            notes.insert(0, board.quick_note())
-        return Table("Figure 6: checkerboard over widths and depths" + " (quick)" * self.quick, columns, rows, notes)
+        return self.framed("Figure 6: checkerboard over widths and depths", columns, rows, notes)
 
     @staticmethod
     def _row(family: str, selection: str, cells: "Cells") -> dict[str, Any]:
@@ -127,7 +125,7 @@ class Experiment(Frame):
             runs = [self._at_rates(family, size, seed) for seed in self.seeds]
             if not all(run.key in records for tried in runs for run in tried):
                 continue
-            chosen = [board.select(selection, [records[run.key] for run in tried]) for tried in runs]
+            chosen = board.chosen(selection, runs, records)
             train, test = (
                 [100 * board.metric(r, name) for r in chosen] for name in ("train_accuracy", "test_accuracy")
             )
@@ -155,9 +153,7 @@ class Experiment(Frame):
         for axis in axes[:, 0]:
             axis.set(ylabel="width", yticks=range(len(self.widths)), yticklabels=self.widths)
         figure.colorbar(shown, ax=axes, label="accuracy in %", extend="min", shrink=0.8)
-        if self.quick:
-            figure.suptitle(board.quick_note())
-        return figure
+        return self.marked(figure)
 
 
 class Accuracies(NamedTuple):

@@ -1,4 +1,4 @@
-"""Figure 6 on all 261 pairs of width and depth, as in the paper: about 30 hours on two cores, so share it out.
+"""Figure 6 on all 261 pairs of width and depth, as in the paper: an estimated 20 hours on one core, so share it out.
 
 `hannet reproduce figure6-full --shard 3/16` is one of 16 tasks of a job array on a shared file system, and `--cluster ADDRESS` gives the
 work to a Dask cluster.

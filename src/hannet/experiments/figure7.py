@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import train as training
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Frame, Result, Status, Table, board, seeds_named
+from . import Frame, Result, Status, Table, board, mean_and_std, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ ERRORS: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": 1}
 
 
 class Experiment(Frame):
-    """Figure 7 for some seeds. quick: few rates and iterations, to see it work; its numbers mean nothing."""
+    """Figure 7 for some seeds."""
 
     stem: ClassVar[str] = "figure7"
     draws_models: ClassVar[bool] = True
@@ -67,21 +67,17 @@ class Experiment(Frame):
         }
         rows = [self._row(label, selection, records) for label in NETWORKS for selection in SELECTIONS]
         variance = board.square(board.SINES).y_test.var(correction=0).item()
-        rates = len(board.QUICK_RATES if self.quick else board.RATES)
         notes = [
             f"{seeds_named(self.seeds)}; 1,640 training points, 4,921 test points; a constant has test MSE {variance:.2f}",
             "size: number of parameters; std: over seeds; rates: the learning rates picked",
             "FCNet / it: how many times larger FCNet's test MSE is; –: diverged at every rate",
-            f"paper: the rate of {rates} with the lowest test MSE, per seed; the paper itself shows surfaces, no number",
-            "held-out: the rate with the lowest training loss, per seed; the test points decide nothing",
+            *board.selection_notes(self.quick),
+            "the paper itself shows surfaces, no number",
         ]
-        if self.quick:
-            notes.insert(0, board.quick_note())
-        return Table("Figure 7: sum of two products of sines" + " (quick)" * self.quick, columns, rows, notes)
+        return self.framed("Figure 7: sum of two products of sines", columns, rows, notes)
 
     def _selected(self, label: str, selection: str, records: Mapping[str, Record]) -> list[Record]:
-        tried = [[records[run.key] for run in self._at_rates(label, seed)] for seed in self.seeds]
-        return [board.select(selection, seed) for seed in tried]
+        return board.chosen(selection, (self._at_rates(label, seed) for seed in self.seeds), records)
 
     def _row(self, label: str, selection: str, records: Mapping[str, Record]) -> dict[str, Any]:
         chosen = self._selected(label, selection, records)
@@ -93,8 +89,7 @@ class Experiment(Frame):
                 ("test_mse", self._selected("FCNet", selection, records)),
             )
         )
-        rates = sorted({Recipe(**record.config["recipe"]).lr for record in chosen})
-        mean, std = board.mean_and_std(test)
+        mean, std = mean_and_std(test)
         return {
             "network": label,
             "parameters": board.parameters(board.build(chosen[0].config, chosen[0].seed)),
@@ -103,7 +98,7 @@ class Experiment(Frame):
             "std": std,
             "train": board.finite(fmean(train)),
             "ratio": board.finite(fmean(fcnet) / fmean(test)),
-            "rates": ", ".join(f"{rate:g}" for rate in rates),
+            "rates": board.rates_of(chosen),
         }
 
     def picture(self, store: Store) -> "Figure":
@@ -129,9 +124,7 @@ class Experiment(Frame):
             errors = _draw(below, f"absolute error\ntest MSE {test:.1e}", (surface - square.target).abs(), ERRORS)
         figure.colorbar(heights, ax=axes[0], label="value", extend="both", shrink=0.8)
         figure.colorbar(errors, ax=axes[1], label="absolute error", extend="max", shrink=0.8)
-        if self.quick:
-            figure.suptitle(board.quick_note())
-        return figure
+        return self.marked(figure)
 
 
 def _label(run: Run) -> str:

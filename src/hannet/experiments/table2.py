@@ -61,8 +61,7 @@ class Experiment(figure3.Experiment):
             f"width {WIDTH}; as many outputs as inputs; RMSE x 1000 on the test points, mean and std over seeds",
             "% of target: RMSE, best on test, by the standard deviation of the target",
         ]
-        title = "Table 2: FC-1 and Han-3 approximate each other" + " (quick)" * self.quick
-        return Table(title, columns, rows, notes)
+        return self.framed("Table 2: FC-1 and Han-3 approximate each other", columns, rows, notes)
 
     def picture(self, store: Store) -> "Figure":
         """RMSE over the number of inputs, ours and the paper's; one panel a target."""
@@ -73,6 +72,4 @@ class Experiment(figure3.Experiment):
             for trained, colour in COLOURS.items():
                 axis.plot(INPUTS, PAPER[target, trained], "x", color=colour, label=f"{trained}, the paper's")
             axis.legend(fontsize=8)
-        if self.quick:
-            figure.suptitle(self.notes()[0])
-        return figure
+        return self.marked(figure)

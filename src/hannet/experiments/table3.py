@@ -7,17 +7,17 @@ orthogonal by a penalty beta * sum_i ||W_i^T W_i - I||_F^2, with ABS and with Re
 The paper names neither the size of the dense nets nor how they start nor beta: they have the size of Figure 1's FCNet (width
 100, depth 6) and start orthogonal as a HanNet's dense layers do (from Kaiming's distribution nets with ABS diverge at all ten
 rates). Beta is 0.0001: of that, 0.001, 0.01 and 0.1 it did best with ABS on a fifth of the training points; with ReLU it tied
-with two others, all of them close to a constant (docs/log.md). Five seeds take more than three hours on one thread.
+with two others, all of them close to a constant (docs/log.md). Five seeds take hours on one thread.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Frame, Result, Status, Table, board, seeds_named
+from . import Frame, Result, Status, Table, board, mean_and_std, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ SELECTIONS = ("paper", "held-out")
 
 
 class Experiment(Frame):
-    """Table 3 for some seeds and rows. quick: few rates and iterations, to see it work; its numbers mean nothing."""
+    """Table 3 for some seeds and rows."""
 
     stem: ClassVar[str] = "table3"
     parts: ClassVar[tuple[str, ...]] = tuple(ROWS)
@@ -103,24 +103,20 @@ class Experiment(Frame):
             shown["parameters"] = board.parameters(board.build(chosen["paper"][0].config, 0))
             for selection, picked in chosen.items():
                 test = [100 * board.metric(record, "test_accuracy") for record in picked]
-                shown[f"{selection}_test"] = fmean(test)
-                shown[f"{selection}_std"] = stdev(test) if len(test) > 1 else None
+                shown[f"{selection}_test"], shown[f"{selection}_std"] = mean_and_std(test)
                 shown[f"{selection}_train"] = fmean(100 * board.metric(record, "train_accuracy") for record in picked)
             shown["rates"] = board.rates_of(chosen["paper"])
             rows.append(shown)
         notes = [
             f"{seeds_named(self.seeds)}; 1,640 training points, 4,921 test points; size: number of parameters; std: over seeds",
-            f"test: the rate of {board.count_rates(self.quick)} with the best test accuracy, per seed, as in the paper; rates: picked",
-            "held-out: the rate with the lowest training loss, per seed; the test points decide nothing",
+            "test, std, train, rates: under the selection paper",
+            *board.selection_notes(self.quick),
             f"orthogonal: with {BETA:g} * sum_i ||W_i^T W_i - I||^2 added to the loss",
         ]
-        if self.quick:
-            notes.insert(0, board.quick_note())
-        return Table("Table 3: ablation on the checkerboard" + " (quick)" * self.quick, columns, rows, notes)
+        return self.framed("Table 3: ablation on the checkerboard", columns, rows, notes)
 
     def _chosen(self, row: str, selection: str, records: Mapping[str, Record]) -> list[Record]:
-        tried = [self._at_rates(row, seed) for seed in self.seeds]
-        return [board.select(selection, [records[run.key] for run in runs]) for runs in tried]
+        return board.chosen(selection, (self._at_rates(row, seed) for seed in self.seeds), records)
 
     def picture(self, store: Store) -> "Figure":
         """A bar for each net and selection, every seed a dot, the paper's number a line."""
@@ -144,5 +140,5 @@ class Experiment(Frame):
         ]
         axis.set(xticks=places, xticklabels=names, ylabel="test accuracy in %", ylim=(50, 101))
         axis.legend(loc="upper right")
-        axis.set_title(board.quick_note() if self.quick else "Checkerboard: what a HanNet needs (dots: seeds)")
-        return figure
+        axis.set_title("Checkerboard: what a HanNet needs (dots: seeds)")
+        return self.marked(figure)

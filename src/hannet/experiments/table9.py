@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -26,7 +25,7 @@ from ..data.regression import Regression, regression, standardise
 from ..models.hannet import FCNet, HanNet
 from ..runs import Record, Run, Store
 from ..train import Recipe
-from . import Frame, Result, Status, Table, seeds_named
+from . import Frame, Result, Status, Table, mean_and_std, seeds_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +82,7 @@ def split_by_group(groups: Tensor, fraction: float, seed: int) -> Split:
 
 
 class Cells(Frame):
-    """Some seeds and sets, at both shares of training rows. quick: a few epochs, to see it work; its numbers mean nothing."""
+    """Some seeds and sets, at both shares of training rows."""
 
     parts: ClassVar[tuple[str, ...]] = (*PAPER_RMSE, BY_SUBJECT)
     trials: ClassVar[int] = 5
@@ -171,9 +170,7 @@ class Experiment(Cells):
             notes.append(
                 f"{BY_SUBJECT}: not in the paper; no patient on both sides of a split, patient's number left out"
             )
-        if self.quick:
-            notes.insert(0, f"QUICK: {QUICK_EPOCHS} epochs: only shows that it works")
-        return Table("Table 9: regression" + " (quick)" * self.quick, columns, rows, notes)
+        return self.framed("Table 9: regression", columns, rows, notes)
 
     def _row(self, part: str, fraction: float, label: str, records: Sequence[Record]) -> dict[str, Any]:
         column = list(NETWORKS).index(label) + len(NETWORKS) * FRACTIONS.index(fraction)
@@ -217,9 +214,7 @@ class Experiment(Cells):
             loc="outside lower center",
             ncols=min(6, max(1, 3 * len(parts) // 2)),
         )
-        if self.quick:
-            figure.suptitle(f"QUICK: {QUICK_EPOCHS} epochs only")
-        return figure
+        return self.marked(figure)
 
 
 def build(network: Mapping[str, Any], features: int, seed: int) -> nn.Module:
@@ -229,14 +224,6 @@ def build(network: Mapping[str, Any], features: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return constructor(features, 1, **options)
-
-
-def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Over seeds; None where a value is missing or there is but one."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None, None
-    return fmean(known), stdev(known) if len(known) > 1 else None
 
 
 def read(part: str) -> Regression:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..runs import Record, Run, Store
-from . import Result, Status, Table, seeds_named
-from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, Cells, mean_and_std, read, splits_of
+from . import Result, Status, Table, mean_and_std, seeds_named
+from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, Cells, read, splits_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -181,9 +181,7 @@ class Experiment(Cells):
         ]
         if BY_SUBJECT in self.chosen_parts:
             notes.append(f"{BY_SUBJECT}: no patient on both sides of a split, patient's number left out")
-        if self.quick:
-            notes.insert(0, "QUICK: a few epochs: only shows that it works")
-        return Table("HanRegressor beside other methods" + " (quick)" * self.quick, columns, rows, notes)
+        return self.framed("HanRegressor beside other methods", columns, rows, notes)
 
     @staticmethod
     def _row(part: str, fraction: float, method: str, records: Sequence[Record]) -> dict[str, Any]:
@@ -229,6 +227,4 @@ class Experiment(Cells):
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
         figure.legend(kept.values(), kept.keys(), loc="outside lower center", ncols=len(kept))
-        if self.quick:
-            figure.suptitle("QUICK: a few epochs only")
-        return figure
+        return self.marked(figure)
