@@ -18,7 +18,8 @@ from torch import nn
 import hannet
 from hannet import runs
 from hannet.data.regression import regression, standardise
-from hannet.train import Recipe, train
+from hannet.recipes import Recipe
+from hannet.train import train
 from stack import Apply, Eager, compare
 
 WIDTH, DEPTH, BATCH = 200, 20, 100

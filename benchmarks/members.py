@@ -16,7 +16,8 @@ import torch
 from hannet import runs
 from hannet.data.synthetic import checkerboard
 from hannet.experiments.board import build
-from hannet.train import Recipe, predict, train
+from hannet.recipes import Recipe
+from hannet.train import predict, train
 from stack import compare
 
 NETWORKS = {

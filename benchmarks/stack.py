@@ -20,7 +20,8 @@ from torch.nn.utils.parametrizations import orthogonal
 
 import hannet
 from hannet import runs
-from hannet.train import Recipe, train
+from hannet.recipes import Recipe
+from hannet.train import train
 
 SIZES = [(100, 100, 20), (100, 200, 20), (256, 784, 20), (4096, 512, 20), (1024, 512, 200)]
 COMPILED_LAYERS = 20  # torch.compile unrolls the layers: 200 of them keep it busy for many minutes

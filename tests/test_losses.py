@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from hannet.losses import LOSSES
+from hannet.losses import loss as loss_named
 
 TORCHS = {"mse": nn.functional.mse_loss, "cross_entropy": nn.functional.cross_entropy}
 MEMBERS, BATCH, OUT = 3, 5, 4
@@ -15,7 +15,7 @@ def case(request):
     outputs = 3 * torch.randn(MEMBERS, BATCH, OUT, dtype=torch.double)
     y = torch.randn(MEMBERS, BATCH, OUT, dtype=torch.double).softmax(2)
     y[:, 0] = nn.functional.one_hot(torch.arange(MEMBERS), OUT)
-    return LOSSES[request.param], TORCHS[request.param], outputs, y
+    return loss_named(request.param), TORCHS[request.param], outputs, y
 
 
 def test_each_members_value_is_torchs(case):
@@ -59,6 +59,6 @@ def test_weights_of_one_change_no_bit(case):
 
 def test_cross_entropy_of_large_outputs_stays_finite():
     outputs, y = torch.tensor([[[1e4, -1e4], [-1e4, 1e4]]]), torch.tensor([[[1.0, 0], [1, 0]]])
-    loss = LOSSES["cross_entropy"]
+    loss = loss_named("cross_entropy")
     assert_close(loss.value(outputs, y), torch.tensor([1e4]))
     assert_close(loss.slope(outputs, y), torch.tensor([[[0.0, 0], [-0.5, 0.5]]]))

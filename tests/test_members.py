@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack, Householder, MaxMin
-from hannet.losses import LOSSES
+from hannet.losses import loss as loss_of
 from hannet.members import Members
 
 NETWORKS = {
@@ -41,7 +41,7 @@ def doubling(network):
 
 def gradients_of(members, x, y):
     """What the members get wrong, and the gradients of its mean square."""
-    outputs, gradients = members.gradients(x, lambda outputs: LOSSES["mse"].slope(outputs, y))
+    outputs, gradients = members.gradients(x, lambda outputs: loss_of("mse").slope(outputs, y))
     return outputs - y, gradients
 
 
@@ -126,7 +126,7 @@ def test_half_precision_goes_through_autograd(dtype):
     x, y = torch.randn(2, 5, 6, dtype=dtype), torch.randn(2, 5, 6, dtype=dtype)
     _, gradients = gradients_of(Members(networks), x, y)
     outputs = networks[1](x[1])
-    slope = LOSSES["mse"].slope(outputs.detach()[None], y[1:])[0]
+    slope = loss_of("mse").slope(outputs.detach()[None], y[1:])[0]
     expected = torch.autograd.grad(outputs, list(networks[1].parameters()), slope)
     for gradient, (name, _) in zip(expected, networks[1].named_parameters(), strict=True):
         assert_close(gradients[name][1], gradient)

@@ -8,7 +8,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from hannet import FCNet, HanNet
-from hannet.train import Recipe, predict, train
+from hannet.recipes import Recipe
+from hannet.train import predict, train
 
 X = torch.linspace(-1, 1, 250)[:, None] * torch.tensor([1.0, -0.5])
 Y = torch.stack([X[:, 0].abs(), (3 * X[:, 1]).sin()], 1)

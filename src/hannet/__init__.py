@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from . import functional
-from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin
+from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
 from .models import FCNet, HanNet
 
 if TYPE_CHECKING:
@@ -11,7 +11,19 @@ if TYPE_CHECKING:
     from .estimators import HanRegressor as HanRegressor
 
 __version__ = "0.1.0"
-__all__ = ["Abs", "FCNet", "GroupSort", "HanLayer", "HanNet", "HanStack", "Householder", "MaxMin", "functional"]
+__all__ = [
+    "Abs",
+    "FCNet",
+    "GroupSort",
+    "HanLayer",
+    "HanNet",
+    "HanStack",
+    "Householder",
+    "MaxMin",
+    "Standardise",
+    "UnitLinear",
+    "functional",
+]
 _NEED_SKLEARN = ("HanClassifier", "HanRegressor")
 
 

@@ -18,13 +18,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from .losses import LOSSES
+from . import losses
 from .members import Members
 from .models.hannet import HanNet
+from .recipes import Recipe
 from .rows import Array, Features, Scaler, distinct, folds, mean_one, others
 from .runs import versions
 from .saved import ModelError, files, read_entries, read_weights, restoring, write_model
-from .train import Epoch, Recipe, train
+from .train import Epoch, train
 
 _PLAN: Mapping[str, Any] = {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.05}
 _ROWS_SEEN, _EPOCHS = 2_000_000, (60, 300)  # by default: so many rows in all, in no fewer and no more epochs
@@ -179,7 +180,7 @@ class _HanEstimator(BaseEstimator):
 
         def validate(epoch: Epoch) -> Tensor:
             outputs = torch.cat([epoch.predict(x[part]) for part in apart.split(_CHUNK // len(seeds) + 1, 1)], 1)
-            return LOSSES[self._loss].value(outputs, y[apart], weights[apart])
+            return losses.loss(self._loss).value(outputs, y[apart], weights[apart])
 
         def on_epoch(epoch: Epoch) -> None:
             watch.look(epoch)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from .recipes import Recipe
 from .runs import Record
-from .train import Recipe
 
 Row = dict[str, Any]
 

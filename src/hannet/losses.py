@@ -1,6 +1,6 @@
 """Losses of members: value and slope from outputs and targets (members, batch, out), and weights (members, batch)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -29,15 +29,63 @@ def _mse_slope(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Ten
     return _weighted((outputs - y).mul_(2 / outputs[0].numel()), weights)
 
 
-def _cross_entropy(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-    return _mean(-(y * outputs.log_softmax(2)).sum(2), weights)
+def _cross_entropy(temperature: float) -> Loss:
+    def value(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        return _mean(-temperature * (y * (outputs / temperature).log_softmax(2)).sum(2), weights)
+
+    def slope(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        return _weighted((outputs / temperature).softmax(2).sub_(y).div_(outputs.shape[1]), weights)
+
+    return Loss(value, slope)
 
 
-def _cross_entropy_slope(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-    return _weighted(outputs.softmax(2).sub_(y).div_(outputs.shape[1]), weights)
+def _multi_margin(margin: float) -> Loss:
+    """The mean over the classes of max(0, margin - (f_true - f_other)), whose own class counts 0."""
+
+    def short(outputs: Tensor, y: Tensor) -> Tensor:
+        return (margin - (outputs * y).sum(2, keepdim=True) + outputs).clamp_min(0) * (1 - y)
+
+    def value(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        return _mean(short(outputs, y).mean(2), weights)
+
+    def slope(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        falls = (short(outputs, y) > 0).to(outputs.dtype)
+        return _weighted(falls.sub_(y * falls.sum(2, keepdim=True)).div_(outputs[0].numel()), weights)
+
+    return Loss(value, slope)
 
 
-LOSSES: Mapping[str, Loss] = {
-    "mse": Loss(_mse, _mse_slope),
-    "cross_entropy": Loss(_cross_entropy, _cross_entropy_slope),
-}
+def _hkr(margin: float, alpha: float) -> Loss:
+    """alpha mean max(0, margin / 2 -+ f_c) - mean_c (E[f_c | class c] - E[f_c | another]) (Serrurier et al. 2021)."""
+
+    def shares(y: Tensor) -> Tensor:
+        ours = y.sum(1, keepdim=True)
+        return y / ours.clamp_min(1) - (1 - y) / (y.shape[1] - ours).clamp_min(1)
+
+    def value(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        hinge = (margin / 2 - (2 * y - 1) * outputs).clamp_min(0)
+        return _mean((alpha * hinge - y.shape[1] * shares(y) * outputs).mean(2), weights)
+
+    def slope(outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        sign = 2 * y - 1
+        hinge = -sign * (margin / 2 - sign * outputs > 0)
+        return _weighted((alpha * hinge / y.shape[1] - shares(y)).div_(y.shape[2]), weights)
+
+    return Loss(value, slope)
+
+
+NAMES = ("mse", "cross_entropy", "multi_margin", "hkr")
+
+
+def loss(name: str, temperature: float = 1.0, margin: float = 1.0, alpha: float = 10.0) -> Loss:
+    """The loss of a name in NAMES. Cross entropy takes outputs / temperature (and its value times it), the others margins."""
+    match name:
+        case "mse":
+            return Loss(_mse, _mse_slope)
+        case "cross_entropy":
+            return _cross_entropy(temperature)
+        case "multi_margin":
+            return _multi_margin(margin)
+        case "hkr":
+            return _hkr(margin, alpha)
+    raise ValueError(f"loss must be one of {', '.join(NAMES)}, got {name!r}")

@@ -29,6 +29,7 @@ class Members:
     def _set(self, parameters: Named) -> None:
         self.parameters = parameters
         self._steps = steps_of(self._skeleton, "", parameters)
+        self._to_input = steps_of(self._skeleton, "", parameters)
         if self._steps and isinstance(self._steps[0], Linear):
             self._steps[0].first = True
 
@@ -39,8 +40,13 @@ class Members:
             x = x.expand(len(self.alive), *x.shape)
         elif not self.complete:
             x = x[self.alive]
+        return self.spread(self.outputs(x))
+
+    @torch.no_grad()
+    def outputs(self, x: Tensor) -> Tensor:
+        """What the living members make of x.  x: (members, n, in) -> (members, n, out)."""
         steps = steps_of(self._skeleton, "", self.parameters)
-        return self.spread(self._mapped(self.parameters, x) if steps is None else _forward(steps, x))
+        return self._mapped(self.parameters, x) if steps is None else _forward(steps, x)
 
     def spread(self, values: Tensor) -> Tensor:
         """One value a network, from one a living member: NaN for the retired."""
@@ -80,6 +86,18 @@ class Members:
             for step in reversed(self._steps):
                 gradient = step.backward(gradient, gradients)
             return outputs, gradients
+
+    def input_gradient(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+        """The gradient by x of a loss whose slope at the outputs is `slope`.  x: (members, batch, in) -> the same."""
+        if self._to_input is None:
+            leaf = x.detach().requires_grad_()
+            outputs = self._mapped(self.parameters, leaf)
+            return torch.autograd.grad(outputs, leaf, slope(outputs.detach()))[0]
+        with torch.no_grad():
+            gradient = slope(_forward(self._to_input, x))
+            for step in reversed(self._to_input):
+                gradient = step.backward(gradient, {})
+            return gradient
 
     def _mapped(self, parameters: Named, x: Tensor) -> Tensor:
         def single(parameters: Named, buffers: Named, x: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ With small networks autograd and fresh memory take as long as the arithmetic.
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import ops
-from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin
+from . import ops, reference
+from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, UnitLinear
 from .models.hannet import FCNet, HanNet
 
 Named = dict[str, Tensor]
@@ -26,7 +27,9 @@ class Step(Protocol):
 
 
 LARGEST_GROUP = 32  # the network that sorts does group² / 2 exchanges; torch.sort serves the larger ones
-_KNOWN = (HanNet, FCNet, nn.Sequential, nn.Linear, HanStack, HanLayer, Householder, Abs, nn.ReLU, MaxMin, GroupSort)
+_REFLECTING = (HanStack, HanLayer, Householder)
+_LINEAR = (nn.Linear, UnitLinear)
+_KNOWN = (HanNet, FCNet, nn.Sequential, *_LINEAR, *_REFLECTING, nn.ZeroPad1d, Abs, nn.ReLU, MaxMin, GroupSort)
 
 
 def _hooked(module: nn.Module) -> bool:
@@ -53,7 +56,9 @@ def steps_of(module: nn.Module, name: str, parameters: Named) -> list[Step] | No
 def _step_of(module: nn.Module, name: str, parameters: Named) -> list[Step] | None:
     match module:
         case nn.Linear() if {f"{name}weight", f"{name}bias"} <= parameters.keys():
-            return [Linear(name, parameters)]
+            return [(_UnitLinear if isinstance(module, UnitLinear) else Linear)(name, parameters)]
+        case nn.ZeroPad1d() if min(module.padding) >= 0:
+            return [_Pad(*module.padding)]
         case HanStack() | HanLayer() | Householder() if {f"{name}u", f"{name}b"} <= parameters.keys():
             fold, reflections = not isinstance(module, Householder), getattr(module, "reflections", 1)
             return [_Stack(name, parameters, reflections, fold)] if _compiled(parameters[f"{name}u"]) else None
@@ -107,6 +112,39 @@ class Linear:
             return gradient
         self.grad_x = _like(self.grad_x, *self.x.shape, of=gradient)
         return torch.bmm(gradient, self.weight, out=self.grad_x)
+
+
+class _UnitLinear(Linear):
+    """x V^T + b, the rows of V those of the weight divided by their norms."""
+
+    def __init__(self, name: str, parameters: Named):
+        super().__init__(name, parameters)
+        self.rows = self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The module's output."""
+        self.weight = reference.unit(self.rows)
+        return super().forward(x)
+
+    def backward(self, gradient: Tensor, gradients: Named) -> Tensor:
+        """The gradient of its input."""
+        grad_x = super().backward(gradient, gradients)
+        along = gradients[f"{self.name}weight"]
+        across = along - (along * self.weight).sum(-1, keepdim=True) * self.weight
+        norms = self.rows.norm(dim=-1, keepdim=True)
+        gradients[f"{self.name}weight"] = across / torch.where(norms == 0, 1, norms)
+        return grad_x
+
+
+class _Pad:
+    def __init__(self, before: int, after: int):
+        self.before, self.after = before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (self.before, self.after))
+
+    def backward(self, gradient: Tensor, _: Named) -> Tensor:
+        return gradient[..., self.before : gradient.shape[-1] - self.after]
 
 
 class _Stack:

@@ -1,77 +1,17 @@
 """One training loop, for one network or for many of one shape side by side (members)."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import losses
+from .defences import Defence
 from .members import Members
 from .optimizers import SGD, Adam, Optimizer, Several
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    schedule: "steps" (the rate x factor at each milestone), "cosine" (to 0) or "constant".
-
-    optimizer: "sgd" (with momentum), "adam", or "adamw" (weight decay decoupled from the gradient).
-    loss: "mse", or "cross_entropy" of targets that are probabilities of classes.
-    warmup: the share of all iterations over which the rate rises linearly from 0.
-    lasso: strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few units
-    that look at the input.
-    orthogonal: strength of orthogonal * sum_i ||W_i^T W_i - I||_F^2 over the weights of all nn.Linear.
-    """
-
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: str = "steps"
-    milestones: tuple[float, ...] = (0.5, 0.7, 0.9)
-    factor: float = 0.2
-    warmup: float = 0.0
-    lasso: float = 0.0
-    orthogonal: float = 0.0
-    batch: int = 100
-    iterations: int = 40_000
-    optimizer: str = "sgd"
-    loss: str = "mse"
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in ("sgd", "adam", "adamw"):
-            raise ValueError(f"optimizer must be sgd, adam or adamw, got {self.optimizer!r}")
-        if self.loss not in losses.LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(losses.LOSSES)}, got {self.loss!r}")
-        if self.schedule not in ("steps", "cosine", "constant"):
-            raise ValueError(f"schedule must be steps, cosine or constant, got {self.schedule!r}")
-        if not (self.lr > 0 and 0 <= self.momentum < 1 and 0 <= self.warmup < 1):
-            raise ValueError(f"lr must be above 0, momentum and warmup at least 0 and below 1, got {self}")
-        if not (self.weight_decay >= 0 and self.lasso >= 0 and self.orthogonal >= 0):
-            raise ValueError(f"weight_decay, lasso and orthogonal must be at least 0, got {self}")
-        if self.batch < 1 or self.iterations < 1:
-            raise ValueError(f"batch and iterations must be at least 1, got {self.batch} and {self.iterations}")
-
-    def differences(self) -> dict[str, Any]:
-        """What differs from the default recipe, so that a record keeps its name when a recipe learns something new."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-
-    def rate(self, step: int) -> float:
-        """The learning rate at `step`, as a multiple of lr."""
-        done = step / self.iterations
-        if done < self.warmup:
-            return (step + 1) / (self.warmup * self.iterations)
-        if self.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
-        if self.schedule == "constant":
-            return 1.0
-        return self.factor ** sum(done >= milestone for milestone in self.milestones)
-
+from .recipes import Recipe
 
 _LOOK_EVERY = 100  # steps between two looks for members that diverged
 
@@ -173,7 +113,8 @@ class _Training:
         self.orthogonal = torch.tensor([recipe.orthogonal for recipe in recipes])
         linear = (f"{name}.weight".lstrip(".") for name, m in networks[0].named_modules() if isinstance(m, nn.Linear))
         self.dense = [name for name in linear if name in self.trained]
-        self.loss = losses.LOSSES[recipe.loss]
+        self.loss = recipe.loss_function()
+        self.defence = Defence(recipe, batches.seeds) if recipe.defence else None
         self.sum = torch.zeros(len(networks), dtype=torch.float64)
         self.start = time.perf_counter()
         x, y = batches.columns[:2]
@@ -209,7 +150,10 @@ class _Training:
         """One step. Returns how to get the living members' losses, and whether no member lives."""
         members, recipe = self.members, self.recipe
         x, *targets = batch if members.complete else [part[members.alive] for part in batch]
-        outputs, gradients = members.gradients(x, lambda outputs: self.loss.slope(outputs, *targets))
+        if self.defence is None:
+            outputs, gradients = members.gradients(x, lambda outputs: self.loss.slope(outputs, *targets))
+        else:
+            outputs, gradients = self.defence.gradients(members, self.loss, x, targets)
         if recipe.lasso:
             first = next(iter(members.parameters))
             _add_lasso(gradients[first], members.parameters[first], recipe.lasso)

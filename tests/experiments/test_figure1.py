@@ -9,10 +9,10 @@ import torch
 from hannet.experiments import board, load
 from hannet.experiments.board import RATES, accuracy
 from hannet.experiments.figure1 import NETWORKS, RECIPES, Experiment
+from hannet.recipes import Recipe
 from hannet.report import markdown, save
 from hannet.runs import Record, Run, Store
 from hannet.sweep import perform
-from hannet.train import Recipe
 
 
 @pytest.fixture

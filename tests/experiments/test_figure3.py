@@ -7,10 +7,10 @@ from torch import nn
 from hannet import FCNet, HanNet
 from hannet.experiments import figure3, load
 from hannet.experiments.figure3 import NETWORKS, PAIRS, PARTS, RATES, WIDTHS, Cell, Experiment, build, problem_of
+from hannet.recipes import Recipe
 from hannet.report import markdown, save
 from hannet.runs import Record, Run, Store
 from hannet.sweep import perform
-from hannet.train import Recipe
 
 
 def silent(_) -> None:

@@ -2,8 +2,8 @@ import pytest
 
 from hannet.experiments import board, load
 from hannet.experiments.figure6 import Experiment
+from hannet.recipes import Recipe
 from hannet.runs import Record, Store
-from hannet.train import Recipe
 
 
 def test_the_full_grid_is_the_papers():

@@ -3,10 +3,10 @@ import pytest
 from hannet.experiments import board, load
 from hannet.experiments.board import RATES
 from hannet.experiments.figure7 import NETWORKS, Experiment
+from hannet.recipes import Recipe
 from hannet.report import markdown, save
 from hannet.runs import Record, Run, Store
 from hannet.sweep import perform
-from hannet.train import Recipe
 
 
 def test_the_plan_is_the_papers():

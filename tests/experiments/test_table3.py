@@ -4,9 +4,10 @@ import torch
 from hannet.experiments import board, figure1, load, table3
 from hannet.experiments.board import RATES
 from hannet.experiments.table3 import ROWS, Experiment
+from hannet.recipes import Recipe
 from hannet.report import markdown
 from hannet.runs import Record, Store
-from hannet.train import Recipe, predict
+from hannet.train import predict
 
 
 def records_of(experiment, accuracy):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from hannet.models.baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
-from hannet.train import Recipe, predict, train
+from hannet.recipes import Recipe
+from hannet.train import predict, train
 
 NETS = [frozen_hannet, OrthogonalNet, Siren, FourierNet]
 

@@ -20,8 +20,8 @@ from ..data.synthetic import SIDE, Square, checkerboard, sines
 from ..layers import Householder
 from ..models.baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
 from ..models.hannet import ACTIVATIONS, FCNet, HanNet
+from ..recipes import Recipe
 from ..runs import Record, Run
-from ..train import Recipe
 from . import Result, Status
 
 RATES = (0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5)

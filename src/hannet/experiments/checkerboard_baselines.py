@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from .. import train as training
 from ..data.synthetic import SIDE, Square
+from ..recipes import Recipe
 from ..runs import Record, Run, Store
-from ..train import Recipe
 from . import Frame, Result, Status, Table, board, figure1, mean_and_std, seeds_named
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import train as training
+from ..recipes import Recipe
 from ..runs import Record, Run, Store
-from ..train import Recipe
 from . import Frame, Result, Status, Table, board, seeds_named
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from .. import train as training
+from ..recipes import Recipe
 from ..runs import Record, Run, Store
-from ..train import Recipe
 from . import Frame, Result, Status, Table, board, mean_and_std, seeds_named
 
 if TYPE_CHECKING:

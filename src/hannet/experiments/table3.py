@@ -15,8 +15,8 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from ..recipes import Recipe
 from ..runs import Record, Run, Store
-from ..train import Recipe
 from . import Frame, Result, Status, Table, board, mean_and_std, seeds_named
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from .. import train as training
 from ..data.regression import Regression, regression, standardise
 from ..models.hannet import FCNet, HanNet
+from ..recipes import Recipe
 from ..runs import Record, Run, Store
-from ..train import Recipe
 from . import Frame, Result, Status, Table, mean_and_std, seeds_named
 
 if TYPE_CHECKING:

@@ -1,13 +1,15 @@
 """HanNet, and the fully connected net that the paper compares it with."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from ..layers import Abs, GroupSort, HanStack, MaxMin, require_positive
+from ..layers import Abs, GroupSort, HanStack, MaxMin, UnitLinear, require_positive
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -17,42 +19,70 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def _orthogonal(in_features: int, out_features: int) -> nn.Linear:
-    linear = nn.Linear(in_features, out_features)
+class Saved(PyTorchModelHubMixin):
+    """save_pretrained and from_pretrained; `config.json` also names the class, so that `hannet.load` knows it."""
+
+    _hub_mixin_config: dict[str, object]
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        super()._save_pretrained(save_directory)
+        config = {"model": type(self).__name__, **self._hub_mixin_config}
+        Path(save_directory, "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _orthogonal(in_features: int, out_features: int, kind: type[nn.Linear] = nn.Linear) -> nn.Linear:
+    linear = kind(in_features, out_features)
     nn.init.orthogonal_(linear.weight)
     return linear
 
 
-class HanNet(nn.Module, PyTorchModelHubMixin):
+class HanNet(nn.Module, Saved):
     """Linear + ABS, depth - 1 Han-layers, Linear.  x: (..., in_features) -> (..., out_features).
 
     `dense_ends` makes the second and the last hidden layer Linear + ABS too, as the authors' checkerboard script does.
+    `lipschitz` makes it a network to certify (hannet.certify): the input is padded with zeros to `width`, all `depth` hidden
+    layers are Han-layers, and the rows of the last layer have norm 1, so that every output is 1-Lipschitz.
+    `reflections` is their number in each Han-layer.
     Linear weights start orthogonal, everything else as in nn.Linear and HanStack (the authors' published code).
-    Raises ValueError for sizes below 1, and for a depth below 2 (4 with dense ends).
+    Raises ValueError for sizes below 1, for a depth below 2 (4 with dense ends, 1 with lipschitz), and for a lipschitz
+    network that has dense ends or a width below in_features.
 
     >>> sum(p.numel() for p in HanNet(13, 1, width=200, depth=20).parameters())
     10601
     """
 
     def __init__(
-        self, in_features: int, out_features: int, width: int = 100, depth: int = 20, dense_ends: bool = False
+        self,
+        in_features: int,
+        out_features: int,
+        width: int = 100,
+        depth: int = 20,
+        dense_ends: bool = False,
+        lipschitz: bool = False,
+        reflections: int = 1,
     ):
-        require_positive(in_features=in_features, out_features=out_features, width=width, depth=depth)
-        dense = 3 if dense_ends else 1
+        require_positive(
+            in_features=in_features, out_features=out_features, width=width, depth=depth, reflections=reflections
+        )
+        dense = 0 if lipschitz else 3 if dense_ends else 1
+        if lipschitz and (dense_ends or width < in_features):
+            fault = "no dense_ends" if dense_ends else f"a width of at least in_features ({in_features}), got {width}"
+            raise ValueError(f"a lipschitz HanNet must have {fault}")
         if depth <= dense:
             raise ValueError(f"depth must be at least {dense + 1}{' with dense ends' * dense_ends}, got {depth}")
         super().__init__()
-        hidden: list[nn.Module] = [_orthogonal(in_features, width), Abs(), HanStack(width, depth - dense)]
+        first = [nn.ZeroPad1d((0, width - in_features))] if lipschitz else [_orthogonal(in_features, width), Abs()]
+        hidden: list[nn.Module] = [*first, HanStack(width, depth - dense, reflections=reflections)]
         if dense_ends:
             hidden[2:2] = [_orthogonal(width, width), Abs()]
             hidden += [_orthogonal(width, width), Abs()]
-        self.layers = nn.Sequential(*hidden, _orthogonal(width, out_features))
+        self.layers = nn.Sequential(*hidden, _orthogonal(width, out_features, UnitLinear if lipschitz else nn.Linear))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
 
-class FCNet(nn.Module, PyTorchModelHubMixin):
+class FCNet(nn.Module, Saved):
     """`depth` hidden layers Linear + activation, then Linear.  x: (..., in_features) -> (..., out_features).
 
     activation: "relu", "abs", "maxmin" (an even width) or "groupsort5" (a width of fives).
