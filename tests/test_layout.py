@@ -15,7 +15,7 @@ ORDER = [
     "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "optimizers", "steps",
     "members", "train", "runs", "listing", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.*",
     "agenda", "cluster", "sweep", "report",
-    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "cli",
+    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "datasets", "cli",
 ]  # fmt: skip
 SAME_DATA = {  # an experiment may take another's data and splits
     "experiments.checkerboard_baselines": {"experiments.figure1"},

@@ -12,6 +12,7 @@ except ImportError as missing:
     raise SystemExit("hannet: its commands need a few more packages: pip install 'hannet[experiments]'") from missing
 
 from .console import console, display, stop
+from .datasets import data
 from .reproduction import reproduce, runs
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def main() -> None:
 
 app.command(epilog="Example: hannet reproduce figure1 --seeds 5")(reproduce)
 app.command(epilog="Example: hannet runs results/figure1 --where seed=0 --sort -metrics.test_accuracy")(runs)
+app.add_typer(data, name="data", epilog="Example: hannet data list")
 
 
 @app.command(epilog="Example: hannet fit houses.csv --target price")
@@ -187,50 +189,3 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     for line in paths:
         table.add_row(*line)
     console().print(table)
-
-
-data = typer.Typer(
-    help="Data sets of the paper's experiments: what they are, and getting them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(data, name="data", epilog="Example: hannet data list")
-
-
-@data.command("list", epilog="Example: hannet data list --json")
-def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the data sets: rows x features, what is predicted, on what terms, and whether they are here."""
-    from rich.table import Table
-
-    from .data.fetch import where
-    from .data.regression import SETS
-
-    keys = ("name", "title", "origin", "terms", "rows", "features", "target", "task", "quirks")
-    facts = [
-        {key: getattr(source, key) for key in keys} | {"url": source.file.url, "where": where(source.file)}
-        for source in SETS.values()
-    ]
-    if as_json:
-        print(json.dumps(facts))
-        return
-    table = Table("name", "rows x features", "task", "target", "terms", "where")
-    for fact in facts:
-        size = f"{fact['rows']:,} x {len(fact['features'])}"
-        table.add_row(fact["name"], size, *(fact[key] for key in ("task", "target", "terms", "where")))
-    console().print(table)
-
-
-@data.command("get", epilog="Example: hannet data get bikesharing parkinsons")
-def get_data(
-    names: Annotated[list[str], typer.Argument(help="Names from `hannet data list`, or all.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object of names and paths.")] = False,
-) -> None:
-    """Download data sets that are not here yet, check them, and print their paths."""
-    from .data.fetch import find
-    from .data.regression import SETS
-
-    wanted = list(SETS) if names == ["all"] else list(dict.fromkeys(names))
-    if unknown := [name for name in wanted if name not in SETS]:
-        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(SETS)}, all", param_hint="names")
-    paths = {name: str(find(SETS[name].file)) for name in wanted}
-    print(json.dumps(paths) if as_json else "\n".join(paths.values()))

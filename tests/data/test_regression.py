@@ -79,8 +79,8 @@ def write(tmp_path, monkeypatch):
 
     def put(content):
         (tmp_path / "regression" / "parkinsons.csv").write_bytes(content)
-        file = replace(source.file, sha256=hashlib.sha256(content).hexdigest())
-        monkeypatch.setitem(module.SETS, "parkinsons", replace(source, file=file))
+        file = replace(source.files[0], sha256=hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(module.SETS, "parkinsons", replace(source, files=(file,)))
 
     return put
 

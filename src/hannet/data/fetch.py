@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +21,32 @@ class File:
     name: str
     url: str
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A data set: who published it and on what terms, its files, and what to know before believing a result."""
+
+    name: str
+    title: str
+    origin: str
+    files: tuple[File, ...]
+    terms: str
+    rows: int
+    target: str
+    task: str
+    quirks: str
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one row."""
+
+    @property
+    def where(self) -> str:
+        """Where its files are at present."""
+        places = sorted({where(file) for file in self.files})
+        return "partly here" if len(places) > 1 and "not here" in places else ", ".join(places)
 
 
 def find(file: File) -> Path:

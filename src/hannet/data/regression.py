@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import DataError
-from .fetch import File, find
+from .fetch import File, Source, find
 
 _URL = (
     "https://raw.githubusercontent.com/yyy32/HanNet/09f8dc0c8ecf2f72969198ce002ffaf852a773c6/"
@@ -17,20 +17,16 @@ _URL = (
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """A table: who published it and on what terms, what its columns are, and what to know before believing a result."""
+@dataclass(frozen=True, kw_only=True)
+class TableSource(Source):
+    """A table: its columns beside the last one, the target."""
 
-    name: str
-    title: str
-    origin: str
-    file: File
-    terms: str
-    rows: int
     features: tuple[str, ...]
-    target: str
-    task: str
-    quirks: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many features a row has."""
+        return (len(self.features),)
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Regression:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     groups: NDArray[np.int64] | None
-    source: Source
+    source: TableSource
 
 
 def _file(name: str, sha256: str) -> File:
@@ -48,11 +44,11 @@ def _file(name: str, sha256: str) -> File:
 
 
 _SOURCES = (
-    Source(
+    TableSource(
         name="bikesharing",
         title="Bike rentals by the hour in Washington, D.C., 2011 and 2012",
         origin="UCI repository, Bike Sharing (Fanaee-T and Gama 2013)",
-        file=_file("bikesharing", "282e3dbd3dd7d57d0d9ff4823bdb2cad8bc8b3e7a4de0221269e343b44183bd3"),
+        files=(_file("bikesharing", "282e3dbd3dd7d57d0d9ff4823bdb2cad8bc8b3e7a4de0221269e343b44183bd3"),),
         terms="CC BY 4.0",
         rows=17379,
         features=(
@@ -63,11 +59,11 @@ _SOURCES = (
         task="regression",
         quirks="Rentals are y * 183.66336 + 190.49046.",
     ),
-    Source(
+    TableSource(
         name="calhousing",
         title="House values in the districts of California, 1990",
         origin="StatLib (Pace and Barry 1997)",
-        file=_file("calhousing", "b2d229a00235fa044765d63f54b174b36ac0a0a743a1c101c9aabebb4cdb8855"),
+        files=(_file("calhousing", "b2d229a00235fa044765d63f54b174b36ac0a0a743a1c101c9aabebb4cdb8855"),),
         terms="none stated",
         rows=20640,
         features=("longitude", "latitude", "age", "rooms", "bedrooms", "population", "households", "income"),
@@ -75,11 +71,11 @@ _SOURCES = (
         task="regression",
         quirks="Dollars are y * 115597.48 + 206503.53, capped at 500001 in 965 rows.",
     ),
-    Source(
+    TableSource(
         name="elevators",
         title="Control of the elevators of an F16 aircraft",
         origin="L. Torgo's collection",
-        file=_file("elevators", "b0bb077a7b59214ad763e38ef2ba06209ebc5e8f91f3de2117ecbfc61f453bb5"),
+        files=(_file("elevators", "b0bb077a7b59214ad763e38ef2ba06209ebc5e8f91f3de2117ecbfc61f453bb5"),),
         terms="none stated",
         rows=16599,
         features=(
@@ -91,11 +87,11 @@ _SOURCES = (
         task="regression",
         quirks="Columns are centred but not scaled, some around 1e-8: standardise them with float64 statistics.",
     ),
-    Source(
+    TableSource(
         name="parkinsons",
         title="Voices of 42 people with Parkinson's disease",
         origin="UCI repository, Parkinsons Telemonitoring (Tsanas and Little 2009)",
-        file=_file("parkinsons", "30e8a60d30859fe6c82ea56f936f03620474053615c6e36998e57ec5b0ada213"),
+        files=(_file("parkinsons", "30e8a60d30859fe6c82ea56f936f03620474053615c6e36998e57ec5b0ada213"),),
         terms="CC BY 4.0",
         rows=5875,
         features=(
@@ -107,11 +103,11 @@ _SOURCES = (
         task="regression",
         quirks="The subject alone gives R-squared 0.93, so a random split of rows leaks identity: split by `groups` too.",
     ),
-    Source(
+    TableSource(
         name="skillcraft",
         title="StarCraft II players' games",
         origin="UCI repository, SkillCraft1 (Thompson et al. 2013)",
-        file=_file("skillcraft", "ff535833c293a56d0724c80dfb945a8ff1dd0341643cf50657c81f10b6d76ab1"),
+        files=(_file("skillcraft", "ff535833c293a56d0724c80dfb945a8ff1dd0341643cf50657c81f10b6d76ab1"),),
         terms="CC BY 4.0",
         rows=3338,
         features=(
@@ -141,7 +137,7 @@ def regression(name: str) -> Regression:
     if name not in SETS:
         raise ValueError(f"name must be one of {', '.join(SETS)}, got {name!r}")
     source = SETS[name]
-    table = _read(find(source.file), source.rows, len(source.features) + 1)
+    table = _read(find(source.files[0]), source.rows, len(source.features) + 1)
     x, y = table[:, :-1], table[:, -1]
     groups = x[:, source.features.index("subject")].astype(np.int64) if "subject" in source.features else None
     return Regression(x, y, groups, source)
