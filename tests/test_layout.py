@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "hannet"
 ORDER = [
     "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.sorts", "kernels.cuda", "ops", "functional", "layers",
     "models.hannet", "models.baselines", "models.mixer", "models.mobilevit", "models", "certify", "surgery", "export",
-    "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "optimizers", "steps",
-    "members", "train", "runs", "listing", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.*",
+    "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "recipes", "optimizers", "steps",
+    "members", "defences", "train", "runs", "listing", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.mnist", "experiments.*",
     "agenda", "cluster", "sweep", "report",
     "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "datasets", "cli",
 ]  # fmt: skip

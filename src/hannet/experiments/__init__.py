@@ -27,6 +27,7 @@ NAMES = (
     "figure6",
     "figure6-full",
     "figure7",
+    "figure8",
     "checkerboard-baselines",
     "table3",
     "table9",
