@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parents[1] / "src" / "hannet"
 # From the ground up: a file imports only from files before it. A folder's __init__ may be imported by its own files.
 ORDER = [
     "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.sorts", "kernels.cuda", "ops", "functional", "layers",
-    "models.hannet", "models.baselines", "models.mixer", "models.mobilevit", "models", "certify", "surgery", "export",
+    "models.hannet", "models.baselines", "models.mixer", "models.mobilevit", "models.load", "models", "certify", "surgery", "export",
     "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "recipes", "optimizers", "steps",
     "members", "defences", "train", "runs", "listing", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.mnist", "experiments.*",
     "agenda", "cluster", "sweep", "report",
-    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "datasets", "cli",
+    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "robustness", "datasets", "cli",
 ]  # fmt: skip
 SAME_DATA = {  # an experiment may take another's data and splits
     "experiments.checkerboard_baselines": {"experiments.figure1"},

@@ -14,6 +14,7 @@ except ImportError as missing:
 from .console import console, display, stop
 from .datasets import data
 from .reproduction import reproduce, runs
+from .robustness import attack
 
 if TYPE_CHECKING:
     from .fit import Plan, Report
@@ -33,6 +34,7 @@ def main() -> None:
     """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130."""
     from .agenda import SweepError
     from .data import DataError
+    from .models import ModelFolderError
     from .runs import StoreError
     from .saved import ModelError
 
@@ -42,7 +44,7 @@ def main() -> None:
         stop(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         stop("interrupted", 130)
-    except (DataError, ModelError, StoreError, SweepError) as error:
+    except (DataError, ModelError, ModelFolderError, StoreError, SweepError) as error:
         stop(str(error), 1)
     except ModuleNotFoundError as error:
         stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
@@ -50,6 +52,7 @@ def main() -> None:
 
 app.command(epilog="Example: hannet reproduce figure1 --seeds 5")(reproduce)
 app.command(epilog="Example: hannet runs results/figure1 --where seed=0 --sort -metrics.test_accuracy")(runs)
+app.command(epilog="Example: hannet attack my-model --attack pgd --norm l2 --eps 1")(attack)
 app.add_typer(data, name="data", epilog="Example: hannet data list")
 
 

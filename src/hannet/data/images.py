@@ -1,6 +1,7 @@
-"""Images in classes: MNIST."""
+"""Images in classes: MNIST, and a user's own from an .npz file."""
 
 import struct
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,3 +115,28 @@ def parse(content: bytes, shape: Sequence[int], name: str) -> Tensor:
     if len(unpacked) < size:
         raise DataError(f"{name}: holds {len(unpacked):,} bytes instead of {size:,}")
     return torch.frombuffer(bytearray(unpacked), dtype=torch.uint8, offset=len(start)).reshape(*shape)
+
+
+def stored(path: Path) -> tuple[Tensor, Tensor]:
+    """The arrays x and y of an .npz file.  x: (n, ...), float32 or float64, in [0, 1]; uint8 is divided by 255. y: (n,), int64.
+
+    Raises DataError for anything else.
+    """
+    faults = (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, zlib.error)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y = arrays["x"], arrays["y"]
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there") from error
+    except (*faults, zipfile.BadZipFile, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not an .npz file with the arrays x and y, or damaged") from error
+    if x.dtype not in (np.uint8, np.float32, np.float64) or x.ndim < 2 or not x.size:
+        raise DataError(f"{path}: x must be (n, ...), uint8, float32 or float64, got {x.shape}, {x.dtype}")
+    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+        raise DataError(f"{path}: y must be {len(x)} whole numbers, one for each x, got {y.shape}, {y.dtype}")
+    x = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x
+    if not bool(((x >= 0) & (x <= 1)).all()):  # not a number is neither
+        raise DataError(f"{path}: x must be uint8, or numbers from 0 to 1")
+    if int(y.min()) < 0 or int(y.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{path}: y must be classes from 0 on, got {y.min()} to {y.max()}")
+    return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64))

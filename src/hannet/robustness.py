@@ -1,0 +1,256 @@
+"""The command that attacks a network: `hannet attack`."""
+
+import io
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .console import display, stop
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
+
+    from .attacks import Adversaries, Attack
+
+Name = Literal["pgd", "cw", "fgsm"]
+Norm = Literal["l2", "linf"]
+
+CW_POINTS = 1000
+SHOWN = 8
+
+
+def attack(
+    model: Annotated[Path, typer.Argument(help="The folder that `save_pretrained` wrote.")],
+    name: Annotated[Name, typer.Option("--attack", help="How to attack.")] = "pgd",
+    norm: Annotated[Norm | None, typer.Option(help="How pgd and fgsm measure a perturbation.  [default: l2]")] = None,
+    eps: Annotated[
+        float | None, typer.Option(help="Its largest norm, pixels from 0 to 1.  [default: 1 in l2, 0.1 in linf]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of pgd and cw.  [default: 30 for pgd, 1000 for cw]")] = None,
+    c: Annotated[float | None, typer.Option("--c", help="The weight of success over norm in cw.  [default: 1]")] = None,
+    data: Annotated[
+        str, typer.Option(metavar="mnist|FILE.npz", help="MNIST's test images, or arrays x and y: uint8, or 0 to 1.")
+    ] = "mnist",
+    points: Annotated[
+        int | None, typer.Option(min=1, help="As many, chosen at random.  [default: all; 1000 for cw]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the attack's random starts.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Write what was found; pictures beside it as .png and .svg.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the files that --out names.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how far small changes of images fool a classifier: accuracy before and under attack.
+
+    pgd and fgsm look within a distance eps, cw for the nearest change. An attack that finds nothing proves nothing.
+    """
+    from . import models, report
+    from .runs import write
+
+    method = _method(name, norm, eps, steps, c)
+    if out:
+        _require_free(out, force=force)
+    net = models.load(model)
+    x, y, rows = _points(data, points or (CW_POINTS if name == "cw" else None), exactly=points is not None)
+    inputs = _fitting(net, x, y, model)
+    began = time.perf_counter()
+    found = _run(net, inputs, y, method, seed, batch=100 if name == "cw" else 500)
+    seconds = time.perf_counter() - began
+    facts = {"model": str(model), "data": data, "points": len(y), "attack": name, **_facts(found, method)}
+    facts |= {"seed": seed, "seconds": seconds}
+    print(json.dumps(facts, allow_nan=False) if as_json else _told(facts), flush=True)  # before the disk may be full
+    if not out:
+        return
+    write(out, _arrays(found, x, y, rows))
+    saved = [out]
+    if figure := _picture(net, found, x, y):
+        for form in ("png", "svg"):
+            write(out.with_suffix(f".{form}"), report.image(figure, form))
+            saved.append(out.with_suffix(f".{form}"))
+    if not as_json:
+        print(f"Saved: {', '.join(map(str, saved))}")
+
+
+def _method(name: Name, norm: Norm | None, eps: float | None, steps: int | None, c: float | None) -> "Attack":
+    from .attacks import CW, FGSM, PGD
+
+    foreign = {
+        "--norm": norm if name == "cw" else None,
+        "--eps": eps if name == "cw" else None,
+        "--steps": steps if name == "fgsm" else None,
+        "--c": c if name != "cw" else None,
+    }
+    for option, given in foreign.items():
+        if given is not None:
+            raise typer.BadParameter(f"{name} has no such setting: leave it out", param_hint=option)
+    norm = norm or "l2"
+    eps = eps if eps is not None else {"l2": 1.0, "linf": 0.1}[norm]
+    try:
+        if name == "cw":
+            return CW(c if c is not None else 1.0, steps or 1000)
+        return PGD(norm, eps, steps or 30) if name == "pgd" else FGSM(norm, eps)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--c" if name == "cw" else "--eps") from error
+
+
+def _require_free(out: Path, *, force: bool) -> None:
+    taken = [path for path in (out, out.with_suffix(".png"), out.with_suffix(".svg")) if path.exists()]
+    faults = {
+        f"{out} does not end in .npz": out.suffix != ".npz",
+        f"{out} would stand in a folder that does not exist": not out.parent.is_dir(),
+        f"{taken[0] if taken else out} is a folder": any(path.is_dir() for path in taken),
+        f"{taken[0] if taken else out} is there already: --force replaces it": bool(taken) and not force,
+    }
+    for fault, found in faults.items():
+        if found:
+            raise typer.BadParameter(fault, param_hint="--out")
+
+
+def _points(data: str, count: int | None, *, exactly: bool) -> "tuple[Tensor, Tensor, Tensor]":
+    """x, from 0 to 1, y, and which of all points they are."""
+    import torch
+
+    from .data import images
+
+    if data == "mnist":
+        digits = images.mnist("test")
+        x, y = digits.x.float() / 255, digits.y
+    elif data.endswith(".npz"):
+        x, y = images.stored(Path(data))
+    else:
+        raise typer.BadParameter(f"{data!r} is neither mnist nor the name of an .npz file", param_hint="--data")
+    if exactly and count and count > len(y):
+        raise typer.BadParameter(f"there are only {len(y):,}", param_hint="--points")
+    rows = torch.arange(len(y))
+    if count and count < len(y):
+        rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:count].sort().values
+    return x[rows], y[rows], rows
+
+
+def _fitting(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tensor":
+    """x as the network takes it: in its dtype, as images or as vectors."""
+    import torch
+
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
+    if dtype not in (torch.float32, torch.float64):
+        raise typer.BadParameter(f"{folder} computes in {dtype}, but attacks need float32 or float64")
+    for inputs in (x.to(dtype), x.to(dtype).flatten(1)):
+        try:
+            with torch.no_grad():
+                logits = net(inputs[:1])
+        except RuntimeError:
+            continue
+        if logits.ndim == 2 and int(y.max()) < logits.shape[1] >= 2:
+            return inputs
+    size = " x ".join(map(str, x.shape[1:]))
+    raise typer.BadParameter(
+        f"{folder} does not take x of {size}, as it is or as a vector of {x[0].numel():,}, to logits of "
+        f"{max(2, int(y.max()) + 1)} classes or more",
+        param_hint="--data",
+    )
+
+
+def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int, batch: int) -> "Adversaries":
+    from .agenda import Progress
+    from .attacks import attack
+    from .experiments import Status
+
+    began = time.perf_counter()
+    try:
+        with display() as show:
+
+            def on_progress(done: int, total: int) -> None:
+                rate = done / max(time.perf_counter() - began, 1e-9)
+                status = Status(type(method).__name__, done, total, rate, "", "points")
+                show(Progress(1, 1, done / total, (total - done) / rate, status))
+
+            return attack(net, x, y, method, batch=batch, seed=seed, on_progress=on_progress)
+    except KeyboardInterrupt:
+        stop("interrupted; nothing is saved", 130)
+
+
+def _facts(found: "Adversaries", method: "Attack") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    settings = {key: value for key, value in asdict(method).items() if value is not None}
+    accuracies = {"clean_accuracy": found.clean_accuracy, "accuracy": found.accuracy}
+    return {"norm": method.norm, "settings": settings} | accuracies | {"median_norm": found.median_norm}
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{key} {value}" for key, value in facts["settings"].items())
+    median = "none was found" if facts["median_norm"] is None else f"{facts['median_norm']:.4g} in {facts['norm']}"
+    return (
+        f"{facts['attack']} ({settings}) on {facts['points']:,} points of {facts['data']}, {facts['seconds']:.1f} s\n"
+        f"clean accuracy         {facts['clean_accuracy']:7.2%}\n"
+        f"accuracy under attack  {facts['accuracy']:7.2%}\n"
+        f"median perturbation    {median}"
+    )
+
+
+def _arrays(found: "Adversaries", x: "Tensor", y: "Tensor", rows: "Tensor") -> bytes:
+    """An .npz file that --data takes again: x after the attack, y; original x, success, norms, rows of the data."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    arrays = {"x": found.x.reshape(x.shape), "y": y, "original": x, "rows": rows}
+    arrays |= {"success": found.success, "norms": found.norms}
+    np.savez_compressed(buffer, allow_pickle=False, **{name: array.numpy() for name, array in arrays.items()})
+    return buffer.getvalue()
+
+
+def _pixels(x: "Tensor") -> "Tensor | None":
+    """One point as matplotlib shows it, (h, w) or (h, w, 3); None if it is no image."""
+    if x.ndim == 1 and (side := math.isqrt(len(x))) ** 2 == len(x):
+        return x.reshape(side, side)
+    if x.ndim == 3 and x.shape[0] in (1, 3):
+        return x[0] if x.shape[0] == 1 else x.permute(1, 2, 0)
+    return x if x.ndim == 2 else None
+
+
+def _picture(net: "nn.Module", found: "Adversaries", x: "Tensor", y: "Tensor") -> "Figure | None":
+    """Original, attacked and difference of a few points, from small to large perturbations; None if there is nothing to show."""
+    import torch
+    from matplotlib.figure import Figure
+
+    turned = (found.success & (found.norms > 0)).nonzero()[:, 0]
+    if not len(turned) or _pixels(x[0]) is None:
+        return None
+    turned = turned[found.norms[turned].argsort()]
+    shown = turned[torch.linspace(0, len(turned) - 1, min(SHOWN, len(turned))).round().long()]
+    with torch.no_grad():
+        taken = net(found.x[shown]).argmax(1)
+    after = found.x.reshape(x.shape)[shown].to(x.dtype)
+    figure = Figure(figsize=(1.3 * len(shown) + 1.2, 4.6), layout="constrained")
+    axes = figure.subplots(3, len(shown), squeeze=False)
+    change = after - x[shown]
+    parts: Sequence[tuple[str, Tensor]] = (("original", x[shown]), ("attacked", after), ("change", change))
+    for line, (label, images) in zip(axes, parts, strict=True):
+        line[0].set_ylabel(label)
+        for axis, image in zip(line, images, strict=True):
+            _draw(axis, image, float(change.abs().max()) if label == "change" else None)
+    for place, row in enumerate(shown.tolist()):
+        axes[0, place].set_title(f"{int(y[row])}", fontsize=10)
+        axes[1, place].set_title(f"taken for {int(taken[place])}", fontsize=10)
+        axes[2, place].set_title(f"norm {found.norms[row]:.3g}", fontsize=10)
+    return figure
+
+
+def _draw(axis: Any, image: "Tensor", largest: float | None) -> None:
+    """largest: of a change in any picture; None for an image with pixels from 0 to 1."""
+    pixels = _pixels(image)
+    assert pixels is not None
+    if largest is None:
+        axis.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=1)
+    elif pixels.ndim == 3:
+        axis.imshow((0.5 + pixels / (2 * largest)).numpy())
+    else:
+        axis.imshow(pixels.numpy(), cmap="RdBu", vmin=-largest, vmax=largest)
+    axis.set(xticks=[], yticks=[])
