@@ -35,6 +35,7 @@ WIDE = (-10.0, 11.0)
 METHODS = {
     "pgd l2": PGD("l2", 0.3),
     "pgd linf": PGD("linf", 0.1),
+    "pgd margin": PGD("l2", 0.3, loss="margin"),
     "fgsm l2": FGSM("l2", 0.3),
     "fgsm linf": FGSM("linf", 0.1),
     "cw": CW(5, 200, 0.02),
@@ -191,7 +192,7 @@ class Breaks(nn.Linear):
         return super().forward(x) + (0.6 - x[:, :1]).sqrt() * 0
 
 
-@pytest.mark.parametrize("name", ["pgd l2", "pgd linf", "cw"])
+@pytest.mark.parametrize("name", ["pgd l2", "pgd linf", "pgd margin", "cw"])
 def test_logits_that_are_not_finite_count_as_broken(name):
     model = Breaks(2, 2)
     with torch.no_grad():
@@ -264,8 +265,24 @@ def test_sizes_that_are_none_are_refused(eps):
 def test_unknown_norms_and_no_steps_are_refused():
     with pytest.raises(ValueError, match='norm must be "l2" or "linf", got \'l1\''):
         PGD("l1")
+    with pytest.raises(ValueError, match="loss must be"):
+        PGD(loss="hinge")
     with pytest.raises(ValueError, match="steps must be"):
         PGD(steps=0)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_margin_is_not_fooled_by_large_logits_and_the_cross_entropy_is(norm):
+    model, x = HanNet(6, 3, 16, 4), torch.rand(100, 6)
+    y = model(x).argmax(1)
+    eps = 0.2 if norm == "l2" else 0.1
+    plain = attack(model, x, y, PGD(norm, eps, loss="margin"))
+    with torch.no_grad():
+        model.layers[-1].weight.mul_(1e4)
+        model.layers[-1].bias.mul_(1e4)
+    assert 0.2 < plain.accuracy < 0.8
+    assert attack(model, x, y, PGD(norm, eps, loss="margin")).accuracy == pytest.approx(plain.accuracy, abs=0.02)
+    assert attack(model, x, y, PGD(norm, eps)).accuracy > plain.accuracy + 0.05
 
 
 def test_search_breaks_a_linear_classifier_just_above_each_point_s_own_distance_and_never_below(linear):

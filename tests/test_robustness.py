@@ -46,8 +46,12 @@ def test_help_has_an_example(hannet):
 @pytest.mark.parametrize(
     ("arguments", "norm", "settings"),
     [
-        ([], "l2", {"norm": "l2", "eps": 1.0, "steps": 30}),
-        (["--norm", "linf", "--steps", "5"], "linf", {"norm": "linf", "eps": 0.1, "steps": 5}),
+        ([], "l2", {"norm": "l2", "eps": 1.0, "steps": 30, "loss": "cross-entropy"}),
+        (
+            ["--norm", "linf", "--steps", "5", "--loss", "margin"],
+            "linf",
+            {"norm": "linf", "eps": 0.1, "steps": 5, "loss": "margin"},
+        ),
         (["--attack", "fgsm", "--eps", "0.3"], "l2", {"norm": "l2", "eps": 0.3}),
         (["--attack", "cw", "--c", "3", "--steps", "50"], "l2", {"c": 3.0, "steps": 50, "lr": 0.01}),
     ],
@@ -69,7 +73,7 @@ def test_attack_in_words_with_files(hannet, model, data, tmp_path):
     arguments = ("attack", model, "--data", data, "--points", "20", "--out", str(out_file))
     code, out, _ = hannet(*arguments)
     assert code == 0
-    assert "pgd (norm l2, eps 1.0, steps 30) on 20 points" in out
+    assert "pgd (norm l2, eps 1.0, steps 30, loss cross-entropy) on 20 points" in out
     assert "accuracy under attack" in out
     for suffix in (".npz", ".png", ".svg"):
         assert str(out_file.with_suffix(suffix)) in out
@@ -135,6 +139,7 @@ USAGE = {
     "cw with a norm": (["--attack", "cw", "--norm", "l2"], "cw has no such setting"),
     "fgsm with steps": (["--attack", "fgsm", "--steps", "1"], "fgsm has no such setting"),
     "pgd with c": (["--c", "1"], "pgd has no such setting"),
+    "fgsm with a loss": (["--attack", "fgsm", "--loss", "margin"], "fgsm has no such setting"),
     "eps 0": (["--eps", "0"], "eps must be above 0"),
     "eps that is no number": (["--eps", "nan"], "eps must be above 0"),
     "a negative c": (["--attack", "cw", "--c", "-1"], "c must be above 0"),

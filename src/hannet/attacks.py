@@ -10,24 +10,29 @@ import torch
 from torch import Tensor, nn
 
 Norm = Literal["l2", "linf"]
+Loss = Literal["cross-entropy", "margin"]
 OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class PGD:
-    """Projected gradient ascent of the cross entropy from a random point of the ball (Madry et al., 2018).
+    """Projected gradient ascent of a loss from a random point of the ball (Madry et al., 2018).
 
     norm: of the ball, whose radius is eps. rel_stepsize: over eps; None for 2.5/steps, which reaches the edge from anywhere.
-    Where a margin of logits exceeds about 27, float32 rounds the gradient away and PGD is weak: `search` is not.
+    loss: the cross entropy, as in the paper, whose gradient vanishes where logits are far apart: a net that merely
+    multiplies its logits by 30 looks robust. "margin" is max_{j != y} z_j - z_y, which no such factor hides.
     """
 
     norm: Norm = "l2"
     eps: float = 1.0
     steps: int = 30
     rel_stepsize: float | None = None
+    loss: Loss = "cross-entropy"
 
     def __post_init__(self) -> None:
         _require_norm(self.norm)
+        if self.loss not in ("cross-entropy", "margin"):
+            raise ValueError(f'loss must be "cross-entropy" or "margin", got {self.loss!r}')
         _require_positive(eps=self.eps, steps=self.steps, rel_stepsize=self.rel_stepsize or 1.0)
 
     def perturb(self, model: Any, x: Tensor, y: Tensor, start: Tensor) -> Tensor:
@@ -36,7 +41,10 @@ class PGD:
 
         kinds = {"l2": foolbox.attacks.L2PGD, "linf": foolbox.attacks.LinfPGD}
         options = {"steps": self.steps, "rel_stepsize": self.rel_stepsize or 2.5 / self.steps}
-        return _ascend(kinds[self.norm](**options), model, x, y, self.eps, start)
+        kind = kinds[self.norm](**options)
+        if self.loss == "margin":
+            kind.get_loss_fn = _margin
+        return _ascend(kind, model, x, y, self.eps, start)
 
 
 @dataclass(frozen=True)
@@ -318,6 +326,17 @@ def _ascend(kind: Any, model: Any, x: Tensor, y: Tensor, eps: float, start: Tens
     kind.normalize = normalize
     kind.get_random_start = lambda x0, epsilon: x0 + epsilon * eagerpy.astensor(start)
     return kind.run(model, x, y, epsilon=eps)
+
+
+def _margin(model: Any, y: Any) -> Callable[[Any], Any]:
+    """foolbox's way to say: of a batch x, the sum of max_{j != y} z_j - z_y."""
+
+    def loss(x: Any) -> Any:
+        logits = model(x).raw
+        own = y.raw[:, None]
+        return type(x)((logits.scatter(1, own, -math.inf).amax(1) - logits.gather(1, own)[:, 0]).sum())
+
+    return loss
 
 
 def _ball(x: Tensor, norm: Norm, seed: int) -> Tensor:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Name = Literal["pgd", "cw", "fgsm"]
 Norm = Literal["l2", "linf"]
+Loss = Literal["cross-entropy", "margin"]
 
 CW_POINTS = 1000
 SHOWN = 8
@@ -31,6 +32,9 @@ def attack(
     norm: Annotated[Norm | None, typer.Option(help="How pgd and fgsm measure a perturbation.  [default: l2]")] = None,
     eps: Annotated[
         float | None, typer.Option(help="Its largest norm, pixels from 0 to 1.  [default: 1 in l2, 0.1 in linf]")
+    ] = None,
+    loss: Annotated[
+        Loss | None, typer.Option(help="What pgd climbs; large logits cannot hide a margin.  [default: cross-entropy]")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of pgd and cw.  [default: 30 for pgd, 1000 for cw]")] = None,
     c: Annotated[float | None, typer.Option("--c", help="The weight of success over norm in cw.  [default: 1]")] = None,
@@ -54,7 +58,7 @@ def attack(
     from . import models, report
     from .runs import write
 
-    method = _method(name, norm, eps, steps, c)
+    method = _method(name, norm, eps, steps, c, loss)
     if out:
         _require_free(out, force=force)
     net = models.load(model)
@@ -78,7 +82,9 @@ def attack(
         print(f"Saved: {', '.join(map(str, saved))}")
 
 
-def _method(name: Name, norm: Norm | None, eps: float | None, steps: int | None, c: float | None) -> "Attack":
+def _method(
+    name: Name, norm: Norm | None, eps: float | None, steps: int | None, c: float | None, loss: Loss | None
+) -> "Attack":
     from .attacks import CW, FGSM, PGD
 
     foreign = {
@@ -86,6 +92,7 @@ def _method(name: Name, norm: Norm | None, eps: float | None, steps: int | None,
         "--eps": eps if name == "cw" else None,
         "--steps": steps if name == "fgsm" else None,
         "--c": c if name != "cw" else None,
+        "--loss": loss if name != "pgd" else None,
     }
     for option, given in foreign.items():
         if given is not None:
@@ -95,7 +102,7 @@ def _method(name: Name, norm: Norm | None, eps: float | None, steps: int | None,
     try:
         if name == "cw":
             return CW(c if c is not None else 1.0, steps or 1000)
-        return PGD(norm, eps, steps or 30) if name == "pgd" else FGSM(norm, eps)
+        return PGD(norm, eps, steps or 30, loss=loss or "cross-entropy") if name == "pgd" else FGSM(norm, eps)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--c" if name == "cw" else "--eps") from error
 
@@ -233,7 +240,7 @@ def _picture(net: "nn.Module", found: "Adversaries", x: "Tensor", y: "Tensor") -
     change = after - x[shown]
     parts: Sequence[tuple[str, Tensor]] = (("original", x[shown]), ("attacked", after), ("change", change))
     for line, (label, images) in zip(axes, parts, strict=True):
-        line[0].set_ylabel(label)
+        line[0].set_ylabel("change\nred: less, blue: more" if label == "change" and x.shape[1] != 3 else label)
         for axis, image in zip(line, images, strict=True):
             _draw(axis, image, float(change.abs().max()) if label == "change" else None)
     for place, row in enumerate(shown.tolist()):
