@@ -30,6 +30,7 @@ NAMES = (
     "figure8",
     "checkerboard-baselines",
     "table3",
+    "table6",
     "table9",
     "tabular",
 )
