@@ -33,6 +33,7 @@ NAMES = (
     "table6",
     "table9",
     "tabular",
+    "certified",
 )
 
 
