@@ -13,8 +13,8 @@ ORDER = [
     "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.sorts", "kernels.cuda", "ops", "functional", "layers",
     "models.hannet", "models.baselines", "models.mixer", "models.mobilevit", "models.load", "models", "certify", "surgery", "export",
     "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "recipes", "optimizers", "steps",
-    "members", "defences", "train", "runs", "listing", "rows", "saved", "estimators", "experiments", "experiments.board", "experiments.mnist", "experiments.*",
-    "agenda", "cluster", "sweep", "report",
+    "members", "defences", "train", "runs", "listing", "rows", "saved", "estimators", "experiments",
+    "experiments.board", "experiments.mnist", "experiments.*", "agenda", "cluster", "sweep", "report",
     "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "robustness", "datasets", "cli",
 ]  # fmt: skip
 SAME_DATA = {  # an experiment may take another's data and splits

@@ -8,10 +8,12 @@ computed in float64 and rounded up.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -21,8 +23,8 @@ from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Sta
 from .models.hannet import FCNet, HanNet
 
 _SAFE = 1 + 1e-9  # more than the roundings of a million float64 operations on positive numbers can take away
+_TINY = sys.float_info.min  # more than underflow can
 _SQUARINGS = 30  # of a Gram matrix: the bound is then above the norm by a factor of less than rank ** 2**-31
-_CHAINS = (nn.Sequential, HanNet, FCNet)
 _EXACT = (
     Abs,
     nn.ReLU,
@@ -33,6 +35,9 @@ _EXACT = (
     nn.ZeroPad1d,
     nn.Dropout,
 )  # 1-Lipschitz, no rounding
+_REFLECTING = (HanLayer, HanStack, Householder)
+_LINEAR = (nn.Linear, UnitLinear)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 
@@ -70,10 +75,10 @@ def _then(f: _Map, g: _Map) -> _Map:
         g.lipschitz * f.at_zero + g.at_zero,
         g.relative * slope + g.lipschitz * f.relative,
         g.relative * offset + g.absolute + g.lipschitz * f.absolute,
-        max(f.peak, g.peak * slope),
-        max(f.peak_at_zero, g.peak * offset + g.peak_at_zero),
-    )
-    return _Map(*(_SAFE * value for value in composed))
+        max(g.peak * slope, f.peak),
+        max(g.peak * offset + g.peak_at_zero, f.peak_at_zero),
+    )  # max keeps a first number that is none: 0 * inf, where nothing is known
+    return _Map(*(math.inf if math.isnan(value) else _SAFE * value + _TINY for value in composed))
 
 
 def lipschitz_bound(model: nn.Module) -> float:
@@ -88,7 +93,7 @@ def lipschitz_bound(model: nn.Module) -> float:
     >>> 1 <= lipschitz_bound(HanNet(2, 3, width=8, depth=50)) < 1.001  # an isometry, 49 Han-layers, orthonormal rows
     True
     """
-    return math.prod(_SAFE * _map(name, module, _floats(torch.float64)).lipschitz for name, module in _leaves(model))
+    return reduce(_then, (_map(leaf, _floats(torch.float64)) for _, leaf in _leaves(model)), _Map()).lipschitz
 
 
 @torch.no_grad()
@@ -108,32 +113,23 @@ def certified_radius(model: nn.Module, x: Tensor, *, batch: int = 4096) -> Tenso
     >>> certified_radius(net, torch.tensor([[3.0, 1.0]], dtype=torch.float64)).round(decimals=6)  # 2 / sqrt(2)
     tensor([1.4142], dtype=torch.float64)
     """
-    leaves = list(_leaves(model))
+    leaves = [leaf for _, leaf in _leaves(model)]
     _require_plain_arithmetic(model, x)
     logits = torch.cat([_run(model, part) for part in x.split(batch)]).double()
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise CertificateError(f"the model must give (n, classes) with two classes or more, got {tuple(logits.shape)}")
     shapes = _shapes(model, leaves, x[:1])
-    maps = [_map(*leaf, _floats(x.dtype, shape)) for leaf, shape in zip(leaves, shapes, strict=True)]
-    body, whole = reduce(_then, maps[:-1], _Map()), reduce(_then, maps, _Map())
-    winner = logits.argmax(1)
-    last = leaves[-1][1]
-    if isinstance(last, nn.Linear):
-        rows = _weight(last)
-        apart = (rows[:, None] - rows).norm(dim=2) + 2 * _row_error(last, _floats(torch.float64))
-        slope = body.lipschitz * apart[winner]
-    else:
-        slope = logits.new_full(logits.shape, math.sqrt(2) * whole.lipschitz)
-    margin = logits.gather(1, winner[:, None]) - logits
-    norm = _SAFE * x.double().flatten(1).norm(dim=1, keepdim=True)
+    maps = [_map(leaf, _floats(x.dtype, shape)) for leaf, shape in zip(leaves, shapes, strict=True)]
+    whole, winner = reduce(_then, maps, _Map()), logits.argmax(1, keepdim=True)
+    margin = logits.gather(1, winner) - logits
+    norm = _norms(x.flatten(1))[:, None]
     lost = _SAFE * 2 * math.sqrt(2) * (whole.relative * norm + whole.absolute)
-    radii = (margin - lost) / (_SAFE * (slope + math.sqrt(2) * whole.relative))
-    radius = radii.nan_to_num(0.0, math.inf, 0.0).scatter(1, winner[:, None], math.inf).amin(1).clamp_min(0) / _SAFE
-    room = (torch.finfo(x.dtype).max / 4 - whole.peak_at_zero) / whole.peak - norm[
-        :, 0
-    ]  # farther out numbers may overflow
-    radius = torch.minimum(radius, room.clamp_min(0))
-    return torch.where(logits.isfinite().all(1), radius, 0.0)
+    slope = _slopes(leaves[-1], maps, logits.shape[1]).to(x.device)[winner[:, 0]]
+    radii = (margin - lost) / (_SAFE * (slope + math.sqrt(2) * whole.relative)) / _SAFE
+    radius = radii.nan_to_num(0.0, math.inf, 0.0).scatter(1, winner, math.inf).amin(1)
+    room = (torch.finfo(x.dtype).max / 4 - whole.peak_at_zero) / whole.peak - norm[:, 0]  # beyond, numbers may overflow
+    radius = radius.minimum(room).nan_to_num(0.0).clamp_min(0)
+    return radius.where(logits.isfinite().all(1), 0.0)
 
 
 def certified_accuracy(model: nn.Module, x: Tensor, y: Tensor, radii: Sequence[float]) -> list[float]:
@@ -168,7 +164,7 @@ def spectral_bound(weight: Tensor) -> float:
     lost, exponents = [], []
     for _ in range(_SQUARINGS):
         exponent = math.frexp(matrix.abs().max().item())[1]
-        matrix = torch.ldexp(matrix, torch.tensor(-exponent))  # exact, and no square overflows
+        matrix = torch.from_numpy(np.ldexp(matrix.numpy(), -exponent))  # no square overflows
         square = matrix.square().sum().item()
         inner = matrix.shape[0]
         lost.append(
@@ -178,19 +174,30 @@ def spectral_bound(weight: Tensor) -> float:
         matrix = matrix.mT @ matrix
     bound = _SAFE * matrix.norm().item()
     for more, exponent in zip(reversed(lost), reversed(exponents), strict=True):
-        bound = math.ldexp(math.sqrt(bound + more) * (1 + 2**-50), exponent)
-    return _SAFE * bound
+        bound = _scaled(math.sqrt(bound + more) * (1 + 2**-50), exponent)
+    return _SAFE * bound + _TINY
+
+
+def _scaled(value: float, exponent: int) -> float:
+    """value 2^exponent; infinite where it is too large for a float64, which math.ldexp takes for an error."""
+    return math.ldexp(value, exponent) if math.frexp(value)[1] + exponent <= sys.float_info.max_exp else math.inf
 
 
 def _leaves(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The modules that compute, first to last, by name."""
     called = f"{name or 'the model'} ({type(model).__name__})"
-    if model._forward_hooks or model._forward_pre_hooks or "forward" in vars(model):
+    hooks = model._forward_hooks or model._forward_pre_hooks or nn.modules.module._has_any_global_hook()
+    if hooks or "forward" in vars(model):
         raise CertificateError(f"{called} has hooks or a forward of its own, whose Lipschitz bound is not known")
-    if type(model) not in _CHAINS:
+    if type(model) in (HanNet, FCNet):
+        children: Mapping[str, Any] = {"layers": model.layers}
+    elif type(model) is nn.Sequential and len(model):
+        children = model._modules
+    else:
+        _require_known(called, model)
         yield called, model
         return
-    for key, child in (model.layers if isinstance(model, HanNet | FCNet) else model)._modules.items():
+    for key, child in children.items():
         if child is not None:
             yield from _leaves(child, f"{name}.{key}".lstrip("."))
 
@@ -201,31 +208,37 @@ def _floats(dtype: torch.dtype, shape: tuple[int, ...] | None = None) -> _Floats
 
 
 def _require_plain_arithmetic(model: nn.Module, x: Tensor) -> None:
-    if x.dim() < 2 or not len(x):
+    if x.dim() < 2 or not x.numel():
         raise CertificateError(f"x must be (n, ...) with at least one row, got {tuple(x.shape)}")
-    dtypes = {x.dtype} | {p.dtype for p in model.parameters()}
+    dtypes = {x.dtype} | {tensor.dtype for tensor in model.state_dict().values()} - {torch.int64}
     if len(dtypes) > 1 or x.dtype not in (torch.float32, torch.float64):
         raise CertificateError(f"x and the model must both be float32 or float64, got {', '.join(map(str, dtypes))}")
-    if x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+    try:
+        whole = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # PyTorch's word for a precision that was set for one device alone
+        whole = False
+    if x.dtype == torch.float32 and not whole:
         raise CertificateError(
             "torch.set_float32_matmul_precision must be 'highest': a product in less has no bound here"
         )
+    if not x.new_tensor(torch.finfo(x.dtype).tiny) / 2:
+        raise CertificateError("torch.set_flush_denormal must be off: numbers that vanish have no bound here")
 
 
 def _run(model: nn.Module, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
-        out: Tensor = model(x)
+        out: Tensor = model(x.clone())  # a ReLU in place may come first
     return out
 
 
-def _shapes(model: nn.Module, leaves: Sequence[tuple[str, nn.Module]], x: Tensor) -> list[tuple[int, ...]]:
+def _shapes(model: nn.Module, leaves: Sequence[nn.Module], x: Tensor) -> list[tuple[int, ...]]:
     """The shape of a row as it enters each leaf."""
     seen: list[tuple[int, ...]] = []
 
     def note(_: nn.Module, inputs: tuple[Tensor]) -> None:
         seen.append(tuple(inputs[0].shape[1:]))
 
-    hooks = [module.register_forward_pre_hook(note) for module in {id(leaf): leaf for _, leaf in leaves}.values()]
+    hooks = [module.register_forward_pre_hook(note) for module in set(leaves)]
     try:
         _run(model, x)
     finally:
@@ -234,36 +247,68 @@ def _shapes(model: nn.Module, leaves: Sequence[tuple[str, nn.Module]], x: Tensor
     return seen
 
 
-def _map(name: str, module: Any, floats: _Floats) -> _Map:
-    """What is known of one module. Raises CertificateError, naming it, if nothing is."""
-    parametrized = is_parametrized(module)
-    kind = type(module).__mro__[1] if parametrized else type(module)
-    if module.training and (parametrized or isinstance(module, nn.Dropout | nn.modules.batchnorm._BatchNorm)):
+def _kind(module: nn.Module) -> Any:
+    return type(module).__mro__[1] if is_parametrized(module) else type(module)
+
+
+def _require_known(name: str, module: Any) -> None:
+    parametrized, kind = is_parametrized(module), _kind(module)
+    known = kind in (*_REFLECTING, *_LINEAR, *_NORMS, *_POOLS, *_EXACT, Standardise)
+    known = known and kind.forward is type(module).forward
+    if not known or getattr(module, "start_dim", 1) != 1 or getattr(module, "running_var", module) is None:
+        raise CertificateError(f"{name} has no Lipschitz bound that is known here")
+    trains = any(part.training for part in module.modules())
+    if trains and (parametrized or isinstance(module, nn.Dropout | nn.modules.batchnorm._BatchNorm)):
         raise CertificateError(f"{name} acts differently in training: call model.eval() first")
-    if not all(tensor.isfinite().all() for tensor in module.state_dict().values()):
+    made = [getattr(module, key) for key in module.parametrizations] if parametrized else []
+    if not all(tensor.isfinite().all() for tensor in [*module.state_dict().values(), *made]):
         raise CertificateError(f"{name} holds numbers that are not finite")
-    if kind in (HanLayer, HanStack, Householder):
-        return _reflecting(name, module, floats)
-    if kind in (nn.Linear, UnitLinear):
+    if kind in _NORMS and not ((module.running_var >= 0) & (module.running_var + module.eps > 1e-30)).all():
+        raise CertificateError(f"{name} has a variance that is negative or vanishes")
+    if kind in _POOLS and (module.ceil_mode or not module.count_include_pad or getattr(module, "divisor_override", 0)):
+        raise CertificateError(
+            f"{name} divides by what depends on the place (ceil_mode, count_include_pad, divisor_override)"
+        )
+
+
+def _map(module: Any, floats: _Floats) -> _Map:
+    """What is known of one module, as it is in eval mode."""
+    kind = _kind(module)
+    if kind in _REFLECTING:
+        return _reflecting(module, floats)
+    if kind in _LINEAR:
         return _linear(module, floats)
-    if kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) and getattr(module, "running_var", None) is not None:
+    if kind in _NORMS:
         scale = (module.running_var.double() + module.eps).rsqrt() * _or(module.weight, 1.0)
-        return _scaling(scale, module.running_mean.double() * scale, _or(module.bias, 0.0), floats)
+        return _scaling(scale, module.running_mean.double(), _or(module.bias, 0.0), floats)
     if kind is Standardise:
-        return _scaling(1 / module.std.double(), module.mean.double() / module.std.double(), torch.zeros(()), floats)
-    if kind in _POOLS:
-        return _pool(name, module, floats)
-    if kind in _EXACT and not (isinstance(module, nn.Flatten) and module.start_dim != 1):
-        return _Map()
-    raise CertificateError(f"{name} has no Lipschitz bound that is known here")
+        return _scaling(1 / module.std.double(), module.mean.double(), 0.0, floats)
+    return _pool(module, floats) if kind in _POOLS else _Map()
+
+
+def _slopes(last: nn.Module, maps: Sequence[_Map], classes: int) -> Tensor:
+    """By how much the difference of two logits may change, for a change of x of norm 1.  -> (classes, classes)."""
+    if not isinstance(last, nn.Linear):
+        return torch.tensor(math.sqrt(2) * reduce(_then, maps, _Map()).lipschitz).double().expand(classes, classes)
+    rows = _weight(last)
+    apart = torch.stack([_norms(row - rows) for row in rows]) + 2 * _row_error(last, _floats(torch.float64))
+    return reduce(_then, maps[:-1], _Map()).lipschitz * apart
 
 
 def _or(tensor: Any, value: float) -> Any:
-    return value if tensor is None else tensor.double()
+    return value if tensor is None else tensor.detach().double()
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Upper bounds of norms along the last dimension, in float64; no square overflows or vanishes."""
+    rows = rows.detach().double()
+    largest = rows.abs().amax(-1, keepdim=True)
+    scaled = rows / largest.where(largest > 0, 1.0)
+    return _SAFE * largest[..., 0] * scaled.norm(dim=-1) + _TINY
 
 
 def _norm(tensor: Tensor | None) -> float:
-    return 0.0 if tensor is None else _SAFE * tensor.detach().double().norm().item()
+    return 0.0 if tensor is None else _norms(tensor.flatten()).item()
 
 
 def _positions(floats: _Floats, values: int) -> float:
@@ -271,24 +316,20 @@ def _positions(floats: _Floats, values: int) -> float:
     return math.sqrt(max(1, math.prod(floats.shape) // values)) if floats.shape else 1.0
 
 
-def _reflecting(name: str, module: Any, floats: _Floats) -> _Map:
+def _reflecting(module: Any, floats: _Floats) -> _Map:
     """One reflection after the other, each |x - 2 (v.x) v + b|: v is off by `unit`, v.x by gamma, and six roundings remain."""
-    width = module.features
-    u = module.u.detach().double().reshape(-1, width)
-    largest = u.abs().amax(1)
-    if ((largest > 0) & (largest < floats.tiny)).any():
-        raise CertificateError(f"{name} has a u so small that its direction is lost")
-    reflections = getattr(module, "reflections", 1)
-    b = u.new_zeros(0) if module.b is None else module.b.detach().double().reshape(-1, width)
-    biases = [_SAFE * _positions(floats, width) * bias.norm().item() for bias in b] or [0.0] * (len(u) // reflections)
-    unit = _unit_error(width, floats)
-    turned = 1.1 * (2 * floats.gamma(width) + 4 * unit + 10 * floats.roundoff)
-    underflow = 4 * width * _positions(floats, width) * floats.tiny
+    width = module.u.shape[-1]
+    layers = module.u.numel() // width
+    biases = [0.0] * layers if module.b is None else [_norm(b) for b in module.b.reshape(-1, width)]
+    positions = _positions(floats, width)
+    turned = 1.1 * (2 * floats.gamma(width) + 4 * _unit_error(width, floats) + 10 * floats.roundoff)
+    underflow = 4 * width * positions * floats.tiny
     turn = _Map(relative=turned, absolute=underflow, peak=4.0)
     result = _Map()
     for bias in biases:
-        shifted = turn._replace(at_zero=bias, absolute=underflow + 2 * floats.roundoff * bias, peak_at_zero=bias)
-        result = reduce(_then, [turn] * (reflections - 1) + [shifted], result)
+        added = positions * bias
+        shifted = turn._replace(at_zero=added, absolute=underflow + 3 * floats.roundoff * added, peak_at_zero=added)
+        result = reduce(_then, [turn] * (layers // len(biases) - 1) + [shifted], result)
     return result
 
 
@@ -300,45 +341,49 @@ def _weight(module: Any) -> Tensor:
 
 def _unit_error(width: int, floats: _Floats) -> float:
     """How far a computed u / ||u|| may be from the one meant: half the error of a sum of squares, and a few roundings."""
-    return (width / 2 + 8) * floats.roundoff
+    return 0.51 * floats.gamma(width + 16)
 
 
 def _row_error(module: Any, floats: _Floats) -> float:
-    return _unit_error(module.in_features, floats) if isinstance(module, UnitLinear) else 0.0
+    return _unit_error(module.weight.shape[1], floats) if isinstance(module, UnitLinear) else 0.0
 
 
 def _linear(module: Any, floats: _Floats) -> _Map:
-    weight, positions = _weight(module), _positions(floats, module.in_features)
-    off = math.sqrt(module.out_features) * _row_error(module, floats)
-    size, bias, gamma = _norm(weight) + off, positions * _norm(module.bias), floats.gamma(module.in_features + 2)
+    weight = _weight(module)
+    norm = spectral_bound(weight)
+    out, into = weight.shape
+    positions, gamma = _positions(floats, into), floats.gamma(into + 2)
+    off = math.sqrt(out) * _row_error(module, floats)
+    size, bias = _norm(weight) + off, positions * _norm(module.bias)
     return _Map(
-        spectral_bound(weight) + math.sqrt(module.out_features) * _row_error(module, _floats(torch.float64)),
+        norm + math.sqrt(out) * _row_error(module, _floats(torch.float64)),
         bias,
         gamma * size + off,
-        gamma * bias + positions * module.in_features * module.out_features * floats.tiny,
+        gamma * bias + positions * into * out * floats.tiny,
         max(1.0, size),
         bias,
     )
 
 
-def _scaling(scale: Any, shift: Any, more: Any, floats: _Floats) -> _Map:
-    """scale x - shift + more, computed in any order of its few operations."""
-    largest, positions = _SAFE * scale.abs().max().item(), _positions(floats, scale.numel())
-    added = _SAFE * positions * math.sqrt(scale.numel()) * float(torch.as_tensor(abs(shift) + abs(more)).max())
-    absolute = 16 * floats.roundoff * added + 4 * positions * scale.numel() * floats.tiny
-    return _Map(largest, added, 16 * floats.roundoff * largest, absolute, max(1.0, largest) * 2, 2 * added)
-
-
-def _pool(name: str, module: Any, floats: _Floats) -> _Map:
-    """Means over windows of n values, of which every value is in at most m: sqrt(m / n)."""
-    if module.ceil_mode or getattr(module, "divisor_override", None) or not module.count_include_pad:
-        raise CertificateError(
-            f"{name} divides by what depends on the place (ceil_mode, count_include_pad, divisor_override)"
-        )
-    dims = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}[type(module)]
-    sizes, steps = (
-        value if isinstance(value, tuple) else (value,) * dims for value in (module.kernel_size, module.stride)
+def _scaling(scale: Tensor, mean: Tensor, more: Any, floats: _Floats) -> _Map:
+    """scale (x - mean) + more, also as scale x + (more - scale mean), with a scale that was computed and may have vanished."""
+    largest, center = (_SAFE * value.abs().max().item() for value in (scale, mean))
+    shift = _SAFE * (scale.abs() * mean.abs() + abs(more)).max().item()
+    values = math.sqrt(scale.numel()) * _positions(floats, scale.numel())
+    return _Map(
+        largest,
+        values * shift,
+        16 * (floats.roundoff * largest + floats.tiny),
+        16 * values * (floats.roundoff * shift + floats.tiny * (1 + center)),
+        2 * max(1.0, largest),
+        2 * values * (center + shift),
     )
+
+
+def _pool(module: Any, floats: _Floats) -> _Map:
+    """Means over windows of n values, of which every value is in at most m: sqrt(m / n)."""
+    dims = _POOLS.index(type(module)) + 1
+    sizes, steps = (np.broadcast_to(value, dims).tolist() for value in (module.kernel_size, module.stride))
     n, m = math.prod(sizes), math.prod(-(-size // step) for size, step in zip(sizes, steps, strict=True))
     stretch = math.sqrt(m / n)
     inputs = math.prod(floats.shape or ())

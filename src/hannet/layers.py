@@ -192,7 +192,7 @@ class UnitLinear(nn.Linear):
 class Standardise(nn.Module):
     """(x - mean) / std by constants, for each channel or for all alike.  x: (n, channels, ...), or any shape for scalars.
 
-    Raises ValueError for values that are not finite, or a std that is not above 0.
+    Raises ValueError for values that are not finite, a std that is not above 0, and an x of another number of channels.
 
     >>> Standardise([1.0, 2.0], [0.5, 0.5])(torch.tensor([[2.0, 2.0]]))
     tensor([[2., 0.]])
@@ -218,7 +218,11 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         def fit(value: Tensor) -> Tensor:
-            return value if value.dim() == 0 else value.view(-1, *[1] * (x.dim() - 2))
+            if value.dim() == 0:
+                return value
+            if x.dim() < 2 or x.shape[1] != len(value):  # broadcasting would make copies of a single channel
+                raise ValueError(f"x must be (n, {len(value)}, ...), got {tuple(x.shape)}")
+            return value.view(-1, *[1] * (x.dim() - 2))
 
         return (x - fit(self.mean)) / fit(self.std)
 

@@ -1,0 +1,602 @@
+"""What certify.py claims, against arithmetic of 2,000 bits, against searches for what it rules out, and against odd modules."""
+
+import copy
+import math
+from functools import reduce
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack, Householder, MaxMin, certify
+from hannet.attacks import search
+from hannet.certify import CertificateError, certified_accuracy, certified_radius, lipschitz_bound, spectral_bound
+from hannet.layers import Standardise, UnitLinear
+
+pytest.importorskip("foolbox")
+DTYPES = (torch.float32, torch.float64)
+often = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@pytest.fixture(autouse=True)
+def digits():
+    with mpmath.workprec(2000):
+        yield
+
+
+def big(tensor):
+    """A tensor's exact values as an array of mpmath's numbers."""
+    values = np.array(tensor.detach().double().numpy(), dtype=object)
+    return np.vectorize(mpmath.mpf, otypes=[object])(values) if values.size else values
+
+
+def norm(x):
+    return mpmath.sqrt(sum(value * value for value in np.ravel(x)))
+
+
+def largest_singular_value(weight):
+    """By the characteristic polynomial's largest root: power iteration of the Gram matrix, doubled 40 times."""
+    gram = big(weight)
+    gram = gram.T @ gram
+    scale = sum(gram.diagonal())
+    if scale == 0:
+        return mpmath.mpf(0)
+    matrix, logs = gram / scale, mpmath.log(scale)
+    for step in range(40):
+        matrix = matrix @ matrix
+        trace = sum(matrix.diagonal())
+        matrix, logs = matrix / trace, logs + mpmath.log(trace) / mpmath.mpf(2) ** (step + 1)
+    return mpmath.exp(logs / 2)  # (trace of G^(2^40))^(2^-41): above the norm by a factor of at most n^(2^-41)
+
+
+def reflected(module, x):
+    width = module.u.shape[-1]
+    u = big(module.u).reshape(-1, width)
+    b = [0] * len(u) if module.b is None else big(module.b).reshape(-1, width)
+    turns = len(u) // len(b)
+    for index, v in enumerate(u):
+        if v.any():
+            x = x - 2 * np.expand_dims(x @ v, -1) / (v @ v) * v
+        if (index + 1) % turns == 0:
+            x = x + b[index // turns]
+            x = x if isinstance(module, Householder) else np.abs(x)
+    return x
+
+
+def linear(module, x):
+    weight = big(module.weight)
+    if isinstance(module, UnitLinear):
+        weight = np.stack([row / norm(row) if row.any() else row for row in weight])
+    return x @ weight.T + (0 if module.bias is None else big(module.bias))
+
+
+def normalised(module, x):
+    shape = (-1, *[1] * (x.ndim - 1))
+    if isinstance(module, Standardise):
+        return (x - big(module.mean).reshape(shape)) / big(module.std).reshape(shape)
+    root = np.vectorize(mpmath.sqrt, otypes=[object])(big(module.running_var) + mpmath.mpf(module.eps))
+    scale = (1 / root) * (1 if module.weight is None else big(module.weight))
+    shift = 0 if module.bias is None else big(module.bias).reshape(shape)
+    return (x - big(module.running_mean).reshape(shape)) * scale.reshape(shape) + shift
+
+
+def pooled(module, x):
+    (size,), (step,), (pad,) = module.kernel_size, module.stride, module.padding
+    padded = np.pad(x, ((0, 0), (pad, pad)), constant_values=mpmath.mpf(0))
+    starts = range(0, padded.shape[1] - size + 1, step)
+    return np.stack([padded[:, start : start + size].sum(1) / size for start in starts], 1)
+
+
+EXACT = {
+    nn.Sequential: lambda module, x: reduce(lambda y, part: exact(part, y), module, x),
+    **dict.fromkeys((HanLayer, HanStack, Householder), reflected),
+    **dict.fromkeys((nn.Linear, UnitLinear), linear),
+    **dict.fromkeys((nn.BatchNorm1d, Standardise), normalised),
+    Abs: lambda _, x: np.abs(x),
+    nn.ReLU: lambda _, x: np.maximum(x, 0),
+    MaxMin: lambda _, x: np.sort(x.reshape(*x.shape[:-1], -1, 2))[..., ::-1].reshape(x.shape),
+    GroupSort: lambda module, x: np.sort(x.reshape(*x.shape[:-1], -1, module.group)).reshape(x.shape),
+    nn.AvgPool1d: pooled,
+    nn.Identity: lambda _, x: x,
+}
+
+
+def exact(module, x):
+    """What a module means, of one row."""
+    return EXACT[type(module)](module, x)
+
+
+VECTORS = {  # of width 6 to width 6
+    "HanLayer": lambda: HanLayer(6),
+    "reflections": lambda: HanLayer(6, reflections=3),
+    "HanStack": lambda: HanStack(6, 3, reflections=2),
+    "no bias": lambda: HanStack(6, 2, bias=False),
+    "Householder": lambda: Householder(6, bias=True),
+    "Linear": lambda: nn.Linear(6, 6),
+    "Linear without bias": lambda: nn.Linear(6, 6, bias=False),
+    "UnitLinear": lambda: UnitLinear(6, 6),
+    "BatchNorm": lambda: nn.BatchNorm1d(6).eval(),
+    "plain BatchNorm": lambda: nn.BatchNorm1d(6, affine=False).eval(),
+    "Standardise": lambda: Standardise([0.1] * 6, [0.5] * 6),
+    "Abs": Abs,
+    "ReLU": nn.ReLU,
+    "MaxMin": MaxMin,
+    "GroupSort": lambda: GroupSort(3),
+    "Identity": nn.Identity,
+}
+IMAGES = {  # of (4, 6) to (4, 6)
+    "pool": lambda: nn.AvgPool1d(3, 1, 1),
+    "Standardise": lambda: Standardise([0.1, -0.2, 3.0, 0.0], [0.5, 0.25, 2.0, 1.0]),
+    "Standardise alike": lambda: Standardise(0.1307, 0.3081),
+    "BatchNorm": lambda: nn.BatchNorm1d(4).eval(),
+    "Linear": lambda: nn.Linear(6, 6),
+    "HanStack": lambda: HanStack(6, 2),
+    "MaxMin": MaxMin,
+    "UnitLinear": lambda: UnitLinear(6, 6),
+}
+
+
+@st.composite
+def networks(draw, kinds):
+    """A chain of modules whose parameters have wild scales, and are zero or repeat each other here and there."""
+    seed, dtype = draw(st.integers(0, 2**32)), draw(st.sampled_from(DTYPES))
+    names = draw(st.lists(st.sampled_from(sorted(kinds)), min_size=1, max_size=4))
+    widest = 2 if draw(st.booleans()) else 8 if dtype == torch.float32 else 60
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = nn.Sequential(*(kinds[name]() for name in names))
+        for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+            if not tensor.is_floating_point():
+                continue
+            scale = 10 ** ((2 * torch.rand(tensor.shape[:1] or (1,)).double() - 1) * widest)
+            value = torch.randn(tensor.shape).double() * scale.reshape(tensor.shape[:1] + (1,) * (tensor.dim() - 1))
+            value = value.abs() + 1e-8 if name.endswith(("running_var", "std")) else value
+            if torch.rand(()) < 0.2 and not name.endswith(("running_var", "std")):
+                value.copy_(value[:1].clone() if tensor.dim() > 1 and torch.rand(()) < 0.5 else 0 * value)
+            tensor.data = value.to(dtype) if dtype == torch.float64 else value.clamp(-1e30, 1e30).float()
+        size = 10 ** (draw(st.floats(-1, 1)) * widest)
+        x = torch.randn(2, *((4, 6) if kinds is IMAGES else (6,))).double().mul(size).to(dtype)
+    return net, x
+
+
+def claims(net, x):
+    leaves = [leaf for _, leaf in certify._leaves(net)]
+    shapes = certify._shapes(net, leaves, x[:1])
+    maps = (certify._map(leaf, certify._floats(x.dtype, shape)) for leaf, shape in zip(leaves, shapes, strict=True))
+    return reduce(certify._then, maps, certify._Map())
+
+
+@pytest.mark.parametrize("kinds", [VECTORS, IMAGES], ids=["vectors", "images"])
+def test_rounding_stays_within_what_is_claimed(kinds):
+    checked = []
+
+    @given(networks(kinds))
+    @often
+    def check(case):
+        net, x = case
+        claim = claims(net, x)
+        with torch.no_grad():
+            computed = net(x)
+        finite = computed.isfinite().all() and math.isfinite(sum(claim))
+        checked.append(bool(finite))
+        if not finite:
+            return
+        meant = [exact(net, big(row)) for row in x]
+        for row, y, there in zip(x, computed, meant, strict=True):
+            room = claim.peak * norm(big(row)) + claim.peak_at_zero
+            if room < torch.finfo(x.dtype).max / 4:
+                assert norm(big(y) - there) <= claim.relative * norm(big(row)) + claim.absolute
+                assert max(map(abs, np.ravel(big(y)))) <= room
+        assert norm(exact(net, big(torch.zeros_like(x[0])))) <= claim.at_zero
+        assert norm(meant[0] - meant[1]) <= claim.lipschitz * norm(big(x[0]) - big(x[1]))
+
+    check()
+    assert sum(checked) > len(checked) / 2
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32), st.sampled_from([0, -320, -200, 5, 200, 307]))
+@often
+def test_spectral_bound_is_one_and_a_close_one(rows, columns, seed, exponent):
+    generator = torch.Generator().manual_seed(seed)
+    rank = torch.randint(1, 6, (), generator=generator)
+    weight = (
+        torch.randn(rows, rank, generator=generator).double() @ torch.randn(rank, columns, generator=generator).double()
+    )
+    weight = weight / weight.abs().max() * 10.0 ** (exponent / 2) * 10.0 ** (exponent / 2)
+    norm, bound = largest_singular_value(weight), spectral_bound(weight)
+    assert bound >= norm / 2 ** (1 / 2**38)
+    assert bound <= norm * (1 + 1e-7) + 1e-307
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"),
+    [
+        (torch.zeros(3, 2), 0.0),
+        (torch.empty(0, 3), 0.0),
+        (torch.eye(4), 1.0),
+        (torch.ones(1, 9), 3.0),
+        (torch.ones(9, 1), 3.0),
+        (torch.tensor([[1e-200, 0.0], [0.0, 1e-202]], dtype=torch.double), 1e-200),
+        (1e308 * torch.ones(2, 2).double(), math.inf),
+        (torch.diag(torch.tensor([1e300, 1e-300], dtype=torch.double)), 1e300),
+        (nn.init.orthogonal_(torch.empty(40, 20)), 1.0),
+    ],
+)
+def test_spectral_bounds_that_are_known(weight, expected):
+    bound = spectral_bound(weight)
+    assert bound == pytest.approx(expected, rel=1e-6)
+    assert bound >= expected * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("weight", [torch.tensor([[math.nan]]), torch.tensor([[math.inf, 1.0]]), torch.ones(3)])
+def test_what_is_no_finite_matrix_has_no_norm(weight):
+    with pytest.raises(CertificateError, match="weight must be a finite matrix"):
+        spectral_bound(weight)
+
+
+POOLS = [
+    (nn.AvgPool1d(3, 1, 1), (2, 7)),
+    (nn.AvgPool1d(4, 3), (2, 10)),
+    (nn.AvgPool2d(2), (1, 4, 4)),
+    (nn.AvgPool2d((2, 3), (1, 2), (1, 1)), (2, 4, 5)),
+    (nn.AvgPool2d([2, 3], 1), (2, 4, 5)),
+    (nn.AvgPool2d((3,), 2), (2, 5, 5)),
+    (nn.AvgPool3d(2, 1, 1), (1, 3, 3, 3)),
+]
+
+
+@pytest.mark.parametrize(("pool", "shape"), POOLS)
+def test_pools_stretch_no_more_than_told(pool, shape):
+    size = math.prod(shape)
+    outputs = pool(torch.eye(size).double().view(size, *shape)).flatten(1)
+    norm = torch.linalg.matrix_norm(outputs, 2).item()
+    assert norm <= lipschitz_bound(pool) <= 1.8 * norm
+
+
+LIPSCHITZ = {
+    "HanNet": (lambda: HanNet(3, 4, width=8, depth=5), None),
+    "lipschitz HanNet": (lambda: HanNet(3, 4, width=8, depth=5, lipschitz=True, reflections=2), 2.0),
+    "FCNet": (lambda: FCNet(3, 4, width=8, depth=2, activation="maxmin"), None),
+    "one class": (lambda: HanNet(3, 1, width=8, depth=5, lipschitz=True), 1.0),
+    "all kinds": (
+        lambda: nn.Sequential(
+            Standardise([0.0, 1, 2], [0.5, 1, 2]),
+            nn.Flatten(),
+            nn.Identity(),
+            nn.Dropout(0.5),
+            UnitLinear(3, 6),
+            GroupSort(3),
+            nn.BatchNorm1d(6),
+            HanLayer(6),
+            Householder(6),
+            nn.ReLU(),
+            nn.Sequential(nn.Linear(6, 4)),
+        ),
+        None,
+    ),
+}
+
+
+def slopes(net, x):
+    """The spectral norms of the Jacobians at x."""
+    return torch.linalg.matrix_norm(torch.func.vmap(torch.func.jacrev(net))(x), 2)
+
+
+@pytest.mark.parametrize("name", LIPSCHITZ)
+def test_no_slope_is_above_the_bound(name):
+    build, most = LIPSCHITZ[name]
+    net = build().double().eval()
+    bound = lipschitz_bound(net)
+    x = torch.randn(200, 3).double() * torch.logspace(-2, 2, 200)[:, None]
+    largest = slopes(lambda row: net(row[None])[0], x).max()
+    a, b = torch.randn(2, 500, 3).double()
+    quotients = (net(a) - net(b)).norm(dim=1) / (a - b).norm(dim=1)
+    assert max(largest.item(), quotients.max().item()) <= bound
+    assert most is None or bound <= most * (1 + 1e-6)
+    assert lipschitz_bound(copy.deepcopy(net).float()) == pytest.approx(bound, rel=1e-5)
+
+
+def test_a_bound_of_linear_maps_is_their_norm():
+    net = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
+    bound = lipschitz_bound(net)
+    assert bound == pytest.approx(
+        math.prod(torch.linalg.matrix_norm(layer.weight, 2).item() for layer in net), rel=1e-5
+    )
+    assert lipschitz_bound(nn.Sequential(net, net)) == pytest.approx(bound**2, rel=1e-5)
+
+
+class Louder(nn.Linear):
+    def forward(self, x):
+        return 100 * super().forward(x)
+
+
+class Half(nn.Module):
+    def forward(self, weight):
+        return weight / 2
+
+
+def changed(net, act):
+    act(net)
+    return net
+
+
+def disguised():
+    layer = Louder(3, 3)
+    layer.parametrizations = nn.ModuleDict({"scale": nn.Identity()})
+    layer.scale = torch.ones(1)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("net", "sentence"),
+    [
+        (nn.Sequential(nn.Linear(3, 3), nn.Tanh()), r"1 \(Tanh\) has no Lipschitz bound that is known"),
+        (nn.Sequential(nn.Sequential(nn.Conv2d(1, 1, 3))), r"0\.0 \(Conv2d\) has no"),
+        (nn.Tanh(), r"the model \(Tanh\) has no"),
+        (nn.Sequential(), r"the model \(Sequential\) has no"),
+        (Louder(3, 3), r"the model \(Louder\) has no"),
+        (disguised(), r"\(Louder\) has no"),
+        (type("Mine", (HanNet,), {})(3, 2), r"the model \(Mine\) has no"),
+        (nn.Flatten(0), "no Lipschitz bound"),
+        (nn.Dropout(), "training: call model.eval"),
+        (nn.BatchNorm1d(3), "training: call model.eval"),
+        (nn.BatchNorm1d(3, track_running_stats=False).eval(), "no Lipschitz bound"),
+        (parametrizations.spectral_norm(nn.Linear(3, 3)), "training: call model.eval"),
+        (changed(parametrizations.spectral_norm(nn.Linear(3, 3)), lambda n: setattr(n, "training", False)), "training"),
+        (changed(nn.BatchNorm1d(3).eval(), lambda n: n.running_var.fill_(-1)), "variance that is negative"),
+        (changed(nn.BatchNorm1d(3, eps=0).eval(), lambda n: n.running_var.zero_()), "variance that is .* vanishes"),
+        (changed(nn.Linear(3, 3), lambda n: n.weight.data.fill_(math.nan)), "numbers that are not finite"),
+        (changed(HanLayer(3), lambda n: n.u.data.fill_(math.inf)), "numbers that are not finite"),
+        (changed(nn.Linear(3, 3), lambda n: n.register_forward_hook(lambda *_: None)), "hooks"),
+        (changed(nn.Linear(3, 3), lambda n: n.register_forward_pre_hook(lambda *_: None)), "hooks"),
+        (
+            changed(HanNet(3, 2), lambda n: n.layers.register_forward_hook(lambda *_: None)),
+            r"layers \(Sequential\) has h",
+        ),
+        (changed(HanNet(3, 2), lambda n: setattr(n, "layers", Louder(3, 2))), r"layers \(Louder\) has no"),
+        (changed(HanNet(3, 2), lambda n: setattr(n.layers[2], "forward", torch.exp)), r"layers\.2 \(HanStack\) has"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "training"),
+        (nn.AvgPool1d(2, ceil_mode=True), "ceil_mode"),
+        (nn.AvgPool1d(2, padding=1, count_include_pad=False), "count_include_pad"),
+        (nn.AvgPool2d(2, divisor_override=1), "divisor_override"),
+    ],
+)
+def test_what_has_no_bound_is_named(net, sentence):
+    with pytest.raises(CertificateError, match=sentence):
+        lipschitz_bound(net)
+    with pytest.raises(CertificateError, match=sentence):
+        certified_radius(net, torch.ones(2, 3))
+
+
+def test_hooks_of_all_modules_are_seen():
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        with pytest.raises(CertificateError, match="hooks"):
+            lipschitz_bound(nn.Linear(3, 3))
+    finally:
+        handle.remove()
+
+
+def test_parametrised_modules_count_as_what_they_compute():
+    plain, other = nn.Linear(3, 3).eval(), nn.Linear(3, 3).eval()
+    other.load_state_dict(plain.state_dict())
+    parametrize.register_parametrization(other, "weight", Half())
+    other.eval()
+    assert lipschitz_bound(other) == pytest.approx(lipschitz_bound(plain) / 2)
+
+
+def test_a_layer_given_more_reflections_is_seen_as_it_computes():
+    layer = HanLayer(4)
+    once = claims(layer, torch.ones(1, 4)).relative
+    layer.u = nn.Parameter(torch.randn(3, 4))
+    assert claims(layer, torch.ones(1, 4)).relative == pytest.approx(3 * once, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        (torch.ones(0, 3), r"at least one row, got \(0, 3\)"),
+        (torch.ones(3), r"at least one row, got \(3,\)"),
+        (torch.ones(2, 3).double(), "must both be float32 or float64"),
+        (torch.ones(2, 3).half(), "must both be float32 or float64"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(x, sentence):
+    with pytest.raises(CertificateError, match=sentence):
+        certified_radius(nn.Linear(3, 2), x)
+
+
+def test_buffers_of_another_dtype_are_named():
+    net = nn.Sequential(Standardise(0.0, 1.0).double(), nn.Linear(3, 2))
+    with pytest.raises(CertificateError, match="must both be"):
+        certified_radius(net, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("net", [nn.Linear(3, 1), nn.Sequential(nn.Linear(3, 3), nn.AvgPool1d(2))])
+def test_there_must_be_classes(net):
+    with pytest.raises(CertificateError, match="two classes or more"):
+        certified_radius(net, torch.ones(2, 3))
+
+
+def test_arithmetic_that_has_no_bound_is_refused():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(CertificateError, match="float32_matmul_precision"):
+            certified_radius(nn.Linear(3, 2), torch.ones(2, 3))
+        certified_radius(nn.Linear(3, 2).double(), torch.ones(2, 3).double())
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    if torch.set_flush_denormal(True):
+        try:
+            with pytest.raises(CertificateError, match="flush_denormal"):
+                certified_radius(nn.Linear(3, 2), torch.ones(2, 3))
+        finally:
+            torch.set_flush_denormal(False)
+
+
+def test_the_distance_of_a_linear_classifier_is_found():
+    net, x = nn.Linear(4, 3).double(), torch.randn(50, 4).double()
+    logits = net(x).detach()
+    rows, best = net.weight.detach(), logits.argmax(1)
+    gaps = logits.gather(1, best[:, None]) - logits
+    expected = (
+        (gaps / (rows[best, None] - rows).norm(dim=2).clamp_min(1e-300)).scatter(1, best[:, None], math.inf).amin(1)
+    )
+    radius = certified_radius(net, x)
+    assert (radius <= expected).all()
+    assert torch.allclose(radius, expected, rtol=1e-6)
+    assert (certified_radius(copy.deepcopy(net).float(), x.float()) <= expected).all()
+
+
+def test_radii_without_a_linear_end_are_the_margins_over_the_bound():
+    net, x = nn.Sequential(HanLayer(4)).double(), torch.randn(20, 4).double()
+    first, second = net(x).detach().topk(2).values.unbind(1)
+    assert torch.allclose(certified_radius(net, x), (first - second) / math.sqrt(2), rtol=1e-6)
+
+
+def test_batches_do_not_matter_and_nothing_is_changed():
+    net = nn.Sequential(nn.ReLU(inplace=True), HanNet(3, 4, width=8, depth=4))
+    x = torch.randn(30, 3, requires_grad=True)
+    before, state = x.clone(), copy.deepcopy(net.state_dict())
+    radius = certified_radius(net, x, batch=7)
+    assert torch.allclose(radius, certified_radius(net, x), rtol=1e-3, atol=1e-6)
+    assert radius.dtype == torch.float64
+    assert not radius.requires_grad
+    assert torch.equal(x, before)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_points_that_are_not_finite_or_too_large_have_no_radius():
+    net, x = nn.Linear(3, 2), torch.randn(5, 3)
+    x[0, 0], x[1, 1], x[2] = math.nan, math.inf, 3e38
+    radius = certified_radius(net, x)
+    assert (radius[:3] == 0).all()
+    assert radius.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-170, 1e-60, 1e60, 1e170, 1e300])
+def test_scales_at_which_squares_overflow_or_vanish(scale):
+    net, x = nn.Linear(3, 2).double(), torch.randn(40, 3).double()
+    expected = certified_radius(net, x)
+    for p in net.parameters():
+        p.data *= scale
+    radius = certified_radius(net, x)
+    assert (radius <= expected * (1 + 1e-6)).all()
+    assert scale == 1e-320 or torch.allclose(radius, expected, rtol=1e-6)
+
+
+def test_products_that_overflow_or_vanish_leave_no_false_radius():
+    x = torch.randn(5, 3).double()
+    for scales in ([1e200, 1e200], [1e-200, 1e-200, 1e200, 1e200], [1e-170, 1e-170, 1e300], [0, 1e300, 1e300]):
+        net = nn.Sequential(*(nn.Linear(3, 3).double() for _ in scales))
+        for layer, scale in zip(net, scales, strict=True):
+            layer.weight.data *= scale
+            layer.bias.data *= min(scale, 1)
+        radius = certified_radius(net, x)
+        assert radius.isfinite().all()
+        assert lipschitz_bound(net) >= 0  # a number
+        assert not (broken(net, x, radius.clamp_max(1e100)) & (radius > 0)).any()
+
+
+def broken(net, x, radius, steps=150):
+    """Which points a search within their radius breaks."""
+    with torch.no_grad():
+        y = net(x).argmax(1)
+    within = radius.to(x.dtype)
+    within = torch.where(within.double() > radius, within.nextafter(torch.zeros_like(within)), within)
+    return search(net, x, y, within, steps, restarts=3).success
+
+
+def last_rows(net, value):
+    net[-1].weight.data = net[-1].weight.data[:1] * torch.ones(3, 1) + value * torch.randn_like(net[-1].weight.data)
+    net[-1].bias.data = value * torch.randn(3)
+
+
+def scale_of(net, factor, kind):
+    for module in net.modules():
+        if isinstance(module, kind):
+            for p in module.parameters():
+                p.data *= factor
+
+
+def biases_that_cancel(net):
+    stack = next(module for module in net if isinstance(module, HanStack))
+    stack.u.data.zero_()
+    stack.b.data[0::2], stack.b.data[1::2] = 1e6, -1e6
+
+
+ODD = {
+    "as it starts": lambda _: None,
+    "zero u": lambda net: net[2].u.data.zero_(),
+    "u of one entry": lambda net: net[2].u.data.zero_()[:, 0].fill_(1e-20),
+    "huge u": lambda net: net[2].u.data.mul_(1e30),
+    "huge b": lambda net: net[2].b.data.mul_(1e6),
+    "biases that cancel": biases_that_cancel,
+    "huge weights": lambda net: scale_of(net, 1e12, nn.Linear),
+    "tiny weights": lambda net: scale_of(net, 1e-12, nn.Linear),
+    "nearly equal logits": lambda net: last_rows(net, 1e-6),
+    "equal logits": lambda net: last_rows(net, 0.0),
+    "one input alone": lambda net: net[0].weight.data[:, 1:].zero_(),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("odd", ODD)
+def test_no_search_breaks_a_certificate(odd, dtype):
+    net = nn.Sequential(nn.Linear(4, 12), Abs(), HanStack(12, 6), nn.Linear(12, 3))
+    ODD[odd](net)
+    net, x = net.to(dtype), torch.randn(60, 4).to(dtype)
+    radius = certified_radius(net, x)
+    assert not broken(net, x, radius).any()
+    if dtype == torch.float64 and odd not in ("equal logits", "biases that cancel"):
+        assert (radius > 0).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_search_would_break_what_is_a_little_larger(dtype):
+    net, x = nn.Linear(4, 2).to(dtype), torch.randn(60, 4).to(dtype)
+    radius = certified_radius(net, x)
+    assert not broken(net, x, radius).any()
+    assert broken(net, x, radius * 1.01 + 1e-4).all()
+
+
+def test_equal_rows_need_no_distance_but_rounding_needs_one():
+    """Two logits that differ by a constant, through sums of their own: far out, rounding alone decides."""
+    net = nn.Linear(8, 2)
+    net.weight.data[1] = net.weight.data[0].roll(0)
+    net.bias.data = torch.tensor([1e-3, 0.0])
+    radius = certified_radius(net, torch.randn(20, 8))
+    assert (radius > 100).all()
+    assert (radius < 1e6).all()
+
+
+def test_certified_accuracy_counts_right_rows_within_the_radius():
+    net, x = HanNet(3, 4, width=8, depth=4, lipschitz=True).double(), torch.randn(100, 3).double()
+    radius, y = certified_radius(net, x), net(x).argmax(1)
+    y[::4] = (y[::4] + 1) % 4
+    right = torch.arange(100) % 4 > 0
+    radii = [0.0, 0.01, 0.1, 1.0]
+    shares = certified_accuracy(net, x, y, radii)
+    assert shares == pytest.approx([0.75] + [(right & (radius > r)).double().mean().item() for r in radii[1:]])
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("y", "radii", "sentence"),
+    [
+        (torch.zeros(4).long(), [0.1], r"y must be \(5,\)"),
+        (torch.zeros(5), [0.1], "got .* in torch.float32"),
+        (torch.zeros(5).long(), [-0.1], "radii must be at least 0"),
+        (torch.zeros(5).long(), [math.nan], "radii must be at least 0"),
+        (torch.zeros(5).long(), [math.inf], "radii must be at least 0"),
+    ],
+)
+def test_bad_classes_and_radii_are_named(y, radii, sentence):
+    with pytest.raises(CertificateError, match=sentence):
+        certified_accuracy(nn.Linear(3, 2), torch.ones(5, 3), y, radii)
