@@ -78,6 +78,37 @@ def test_any_memory_layout(make, layout):
         assert torch.equal(two, plain)
 
 
+@pytest.mark.parametrize("layout", [*LAYOUTS, "plain", "channels last"])
+@pytest.mark.parametrize("after", [(1,), (3,), (4, 5), (40,), (0,)])
+def test_features_in_any_dimension(make, layout, after):
+    _, u, b = make(1, 7, 3)
+    x = torch.randn(2, 7, *after, dtype=torch.double)
+    layouts = LAYOUTS | {"plain": lambda t: t, "channels last": lambda t: t.movedim(1, -1).contiguous().movedim(-1, 1)}
+    x = layouts[layout](x)
+    for dim in (1, 1 - x.dim()):
+        for function, parameters in ((han_stack, (u, b)), (han_layer, (u[0], b[0])), (householder, (u[0], b[0]))):
+            ours = gradients(lambda *t, f=function, dim=dim: f(*t, dim=dim), x, *parameters)
+            theirs = gradients(lambda *t, f=function: f(t[0].movedim(1, -1), *t[1:]).movedim(-1, 1), x, *parameters)
+            assert ours[0].shape == x.shape
+            for one, other in zip(ours, theirs, strict=True):
+                assert_close(one, other, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_and_members_in_another_dimension(dtype):
+    x, u, b = torch.randn(3, 8, 20).to(dtype), torch.randn(3, 4, 8), torch.randn(3, 4, 8)
+    y = han_stack(x, u, b, dim=1)
+    assert y.dtype == dtype
+    assert_close(y.mT, han_stack(x.mT, u, b))
+    for dim in (0, -3, 3, -4):
+        with pytest.raises(ValueError, match=f"dim must be a dimension of x behind that of the members, got {dim}"):
+            han_stack(x, u, b, dim=dim)
+    with pytest.raises(ValueError, match="dim must be a dimension of x, got 3"):
+        han_layer(x, u[0, 0], dim=3)
+    with pytest.raises(ValueError, match=r"x must have 8 features in dimension 1, got \(3, 7, 20\)"):
+        han_stack(x[:, :7], u, b, dim=1)
+
+
 @pytest.mark.parametrize("wanted", ["x", "u", "b", "xu", "xb", "ub", "xub"])
 def test_gradients_together_and_alone(make, wanted):
     inputs = dict(zip("xub", make(5, 7, 3), strict=True))

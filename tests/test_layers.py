@@ -132,7 +132,7 @@ def test_an_index_beyond_the_stack_is_an_index_error(index):
 
 
 def test_layers_that_differ_make_no_stack():
-    for other in (HanLayer(7), HanLayer(6, bias=False), HanLayer(6, reflections=2)):
+    for other in (HanLayer(7), HanLayer(6, bias=False), HanLayer(6, reflections=2), HanLayer(6, dim=0)):
         with pytest.raises(ValueError, match="layer 1 differs from layer 0"):
             HanStack.from_layers([HanLayer(6), other])
     with pytest.raises(ValueError, match="layers must be a positive integer, got 0"):
@@ -165,6 +165,23 @@ def test_inputs_that_do_not_fit_are_named():
             module(torch.ones(2, 5))
 
 
+@pytest.mark.parametrize("dim", [0, 1, -2, -3])
+def test_features_may_stand_in_another_dimension(dim):
+    x = torch.randn(6, 6, 6, dtype=torch.float64)
+    for there, last in (
+        (HanLayer(6, dtype=x.dtype, dim=dim), HanLayer(6, dtype=x.dtype)),
+        (HanStack(6, 4, dtype=x.dtype, dim=dim), HanStack(6, 4, dtype=x.dtype)),
+        (Householder(6, dtype=x.dtype, dim=dim), Householder(6, dtype=x.dtype)),
+    ):
+        last.load_state_dict(there.state_dict())
+        assert_close(there(x), last(x.movedim(dim, -1)).movedim(-1, dim))
+    stack = HanStack(6, 4, dtype=x.dtype, dim=dim)
+    assert_close(nn.Sequential(*stack)(x), stack(x))
+    assert HanStack.from_layers(list(stack)).dim == dim
+    with pytest.raises(TypeError, match=r"dim must be an integer, got 1\.0"):
+        HanLayer(6, dim=1.0)
+
+
 def test_moves_and_converts_like_any_module():
     stack = HanStack(6, 4)
     assert stack.double()(torch.ones(2, 6, dtype=torch.float64)).dtype == torch.float64
@@ -194,6 +211,8 @@ def test_a_module_trains():
         (HanStack(6, 4), "HanStack(6, depth=4)"),
         (Householder(6), "Householder(6, bias=False)"),
         (GroupSort(3), "GroupSort(3)"),
+        (HanLayer(6, dim=1), "HanLayer(6, dim=1)"),
+        (HanStack(6, 4, dim=-2)[1:], "HanStack(6, depth=3, dim=-2)"),
     ],
 )
 def test_prints_its_sizes(module, text):

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack, Householder, MaxMin
 from hannet.losses import loss as loss_of
 from hannet.members import Members
+from hannet.steps import steps_of
 
 NETWORKS = {
     "HanNet": lambda: HanNet(3, 2, width=8, depth=5),
@@ -118,6 +119,11 @@ def test_networks_keep_their_parameters_until_they_are_written_back():
     members.write_back()
     for network, old in zip(networks, before, strict=True):
         assert all(torch.equal(a, b + 1) for a, b in zip(network.parameters(), old.parameters(), strict=True))
+
+
+def test_features_in_another_dimension_go_through_autograd():
+    assert steps_of(HanStack(4, 2), "", dict(HanStack(4, 2).named_parameters())) is not None
+    assert steps_of(HanStack(4, 2, dim=0), "", dict(HanStack(4, 2).named_parameters())) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -48,6 +48,24 @@ def test_first_and_second_derivatives(make, reflections, fold, bias, members):
     torch.autograd.gradgradcheck(run, inputs, check_batched_grad=True)
 
 
+@pytest.mark.parametrize(("reflections", "fold", "bias"), OPTIONS)
+@pytest.mark.parametrize("members", [None, 2])
+def test_derivatives_and_rules_with_the_features_last_but_one(make, reflections, fold, bias, members):
+    x, u, b = make(4, 3, 2, members=members, reflections=reflections, bias=bias, margin=1e-3)
+    inputs = leaves(x.unflatten(-2, (2, 2)).mT.contiguous(), u, b)
+
+    def run(*inputs):
+        return ops.stack(*inputs, reflections, fold, -2)
+
+    torch.autograd.gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True)
+    torch.autograd.gradgradcheck(run, inputs)
+    torch.library.opcheck(ops._stack, (*inputs, reflections, fold, -2))
+    y, signs = (t.detach() for t in ops._stack(*inputs, reflections, fold, -2))
+    grad_y = torch.randn_like(y, requires_grad=True)
+    x, u, b = inputs
+    torch.library.opcheck(ops._stack_backward, (grad_y, x, y, signs, u, b, reflections, fold, -2))
+
+
 def test_second_derivatives_where_only_some_inputs_want_them(make):
     x, u, b = make(2, 3, 2, margin=1e-3)
     for wanted in range(3):
@@ -84,6 +102,15 @@ def test_compiles_without_graph_breaks(backend, batches, kernel_only):
             assert_close(one, other)
     with torch.no_grad():
         assert_close(compiled(x), model(x))
+
+
+def test_compiles_along_another_dimension(kernel_only):
+    model = HanStack(6, 3, dim=1)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for size in (5, 7):
+        x = torch.randn(2, 6, size, size, requires_grad=True)
+        both = [torch.autograd.grad(m(x).pow(2).sum(), [x, *model.parameters()]) for m in (model, compiled)]
+        assert_close(*both)
 
 
 def test_an_exported_program_holds_only_pytorchs_operators():
@@ -140,6 +167,25 @@ def test_vmap_runs_the_kernel(function, dims, kernel_only):
         torch.autograd.grad(y, inputs, weight), torch.autograd.grad(expected, inputs, weight), strict=True
     ):
         assert_close(one, other)
+
+
+@pytest.mark.parametrize("dims", [(0, 0, 0), (0, None, None), (None, 0, 0), (None, 0, None), (2, None, 0)])
+def test_vmap_with_the_features_last_but_one(dims, kernel_only):
+    shapes = [(5, 6, 17), (2, 6), (2, 6)]
+    inputs = [
+        torch.randn(s if dim is None else (*s[:dim], 3, *s[dim:]), dtype=torch.double, requires_grad=True)
+        for s, dim in zip(shapes, dims, strict=True)
+    ]
+
+    def run(x, u, b):
+        return han_stack(x, u, b, dim=-2)
+
+    y = vmap(run, dims)(*inputs)
+    apart = [[t if dim is None else t.select(dim, i) for t, dim in zip(inputs, dims, strict=True)] for i in range(3)]
+    expected = torch.stack([run(*one) for one in apart])
+    assert_close(y, expected)
+    weight = torch.randn_like(y)
+    assert_close(torch.autograd.grad(y, inputs, weight), torch.autograd.grad(expected, inputs, weight))
 
 
 def test_vmap_without_bias_and_of_members(kernel_only):
@@ -340,6 +386,9 @@ def test_one_dispatch_for_modules_and_functions(make, kernel_only):
         (torch.ones(4, 8), torch.ones(2, 8), torch.ones(1, 3), 1, True),
         (torch.ones(4, 8), torch.ones(3, 2, 8), None, 1, True),
         (torch.ones(4, 8), torch.ones(3, 8), None, 2, True),
+        (torch.ones(4, 8), torch.ones(2, 8), None, 1, True, -2),
+        (torch.ones(8, 4), torch.ones(2, 8), None, 1, True, 0),
+        (torch.ones(8), torch.ones(2, 8), None, 1, True, -2),
     ],
 )
 def test_the_operator_itself_refuses_what_does_not_fit(arguments):

@@ -6,12 +6,14 @@ from torch import Tensor
 from . import ops
 
 _HALF = (torch.bfloat16, torch.float16)
+_FEWEST_COLUMNS = 16  # side by side; with fewer, a transposed copy is cheaper than mostly empty blocks
 _DTYPES = (torch.float32, torch.float64, *_HALF)
 
 
-def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
+def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:
     """|H(u) x + b| (Eq. 6).  x: (..., d); u, b: (d,) -> (..., d).
 
+    The features may stand in any dimension `dim` of x; no transposed copy is made where 16 numbers or more follow each.
     With u of shape (k, d) the layer has k reflections, |H(u_k) ... H(u_1) x + b|. u = 0 is the identity reflection.
     bfloat16 and float16 x: arithmetic in float32, result in the dtype of x.
 
@@ -24,20 +26,22 @@ def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
         raise ValueError(f"u must be (d,) or (reflections, d) with at least one reflection, got {tuple(u.shape)}")
     if b is not None and b.shape != u.shape[-1:]:
         raise ValueError(f"b must be ({u.shape[-1]},) like u, got {tuple(b.shape)}")
-    return _stack(x, u, b, u.shape[0] if u.dim() == 2 else 1, True)
+    return _stack(x, u, b, u.shape[0] if u.dim() == 2 else 1, True, dim)
 
 
-def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int = 1) -> Tensor:
+def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int = 1, dim: int = -1) -> Tensor:
     """One Han-layer per row of u, in one kernel.  x: (..., d); u, b: (depth, d) -> (..., d).
 
     Members, independent stacks side by side: x (members, ..., d); u, b (members, depth, d) -> (members, ..., d).
-    With k `reflections` a layer, u has depth * k rows. Raises as han_layer does. The backward pass rebuilds each layer's input
-    as H(u)(s*y - b): where b is many times larger than x, that costs digits, and float64 gives them back.
+    With k `reflections` a layer, u has depth * k rows. `dim` as in han_layer. Raises as han_layer does. The backward pass
+    rebuilds each layer's input as H(u)(s*y - b): where b is many times larger than x, that costs digits, and float64 gives them back.
 
     >>> u, b = torch.randn(20, 8), torch.zeros(20, 8)
     >>> x = torch.randn(5, 8)
     >>> y = han_stack(x, u, b)
     >>> torch.allclose(y.norm(dim=-1), x.norm(dim=-1))  # reflections and ABS keep the norm
+    True
+    >>> torch.allclose(han_stack(x.T, u, b, dim=0), y.T, atol=1e-5)
     True
     """
     if u.dim() not in (2, 3):
@@ -50,13 +54,13 @@ def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int
         raise ValueError(f"b must be {expected}, got {tuple(b.shape)}")
     if u.dim() == 3:
         _check_members(x, u)
-    return _stack(x, u, b, reflections, True)
+    return _stack(x, u, b, reflections, True, dim)
 
 
-def householder(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
+def householder(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:
     """H(u) x (+ b), the reflection alone (Eq. 5): its own inverse where b is left out.  x: (..., d); u, b: (d,) -> (..., d).
 
-    Raises as han_layer does.
+    `dim` as in han_layer. Raises as han_layer does.
 
     >>> x, u = torch.randn(4, 8), torch.randn(8)
     >>> torch.allclose(householder(householder(x, u), u), x, atol=1e-6)
@@ -66,7 +70,7 @@ def householder(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
         raise ValueError(f"u must be (d,), got {tuple(u.shape)}")
     if b is not None and b.shape != u.shape:
         raise ValueError(f"b must be ({u.shape[-1]},) like u, got {tuple(b.shape)}")
-    return _stack(x, u, b, 1, False)
+    return _stack(x, u, b, 1, False, dim)
 
 
 def _check_members(x: Tensor, u: Tensor) -> None:
@@ -77,20 +81,39 @@ def _check_members(x: Tensor, u: Tensor) -> None:
         raise ValueError(f"x must be (members, ..., d) with the {members} members of u first, got {tuple(x.shape)}")
 
 
-def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> Tensor:
-    _check(x, u, b)
+def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
+    if dim not in (-1, x.dim() - 1):
+        return _across(x, u, b, reflections, fold, dim)
+    _check(x, u, b, -1)
+    return _computed(x, u, b, reflections, fold, -1)
+
+
+def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
+    """The features before other dimensions, which the operator wants as one. The memory stays as it is where it can."""
+    before = x.dim() + dim if dim < 0 else dim
+    if not (u.dim() == 3) <= before < x.dim():
+        raise ValueError(f"dim must be a dimension of x{' behind that of the members' * (u.dim() == 3)}, got {dim}")
+    _check(x, u, b, before)
+    last = x.movedim(before, -1)
+    if last.is_contiguous() or x.shape[before + 1 :].numel() < _FEWEST_COLUMNS:
+        return _computed(last, u, b, reflections, fold, -1).movedim(-1, before)
+    return _computed(x.flatten(before + 1), u, b, reflections, fold, -2).reshape(x.shape)
+
+
+def _computed(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
     if x.dtype not in _HALF:
-        return ops.stack(x, u, b, reflections, fold)
+        return ops.stack(x, u, b, reflections, fold, dim)
     bias = b if b is None else b.float()
-    return ops.stack(x.float(), u.float(), bias, reflections, fold).to(x.dtype)
+    return ops.stack(x.float(), u.float(), bias, reflections, fold, dim).to(x.dtype)
 
 
-def _check(x: Tensor, u: Tensor, b: Tensor | None) -> None:
+def _check(x: Tensor, u: Tensor, b: Tensor | None, dim: int) -> None:
     width = u.shape[-1]
     if width == 0:
         raise ValueError("u must have at least one feature, got 0")
-    if x.dim() == 0 or x.shape[-1] != width:
-        raise ValueError(f"x must have {width} features last, got {tuple(x.shape)}")
+    if x.dim() == 0 or x.shape[dim] != width:
+        where = "last" if dim == -1 else f"in dimension {dim}"
+        raise ValueError(f"x must have {width} features {where}, got {tuple(x.shape)}")
     if x.dtype not in _DTYPES:
         raise TypeError(f"x must be floating point, got {x.dtype}; float64, float32, bfloat16 and float16 are served")
     if x.layout != torch.strided:

@@ -19,14 +19,18 @@ def require_positive(**sizes: int) -> None:
 
 
 class _Reflecting(nn.Module):
-    """Parameters u and b and their initialisation."""
+    """Parameters u and b and their initialisation; `dim`, where the features of an input stand."""
 
     u: nn.Parameter
     b: nn.Parameter | None
 
-    def __init__(self, features: int, u_shape: tuple[int, ...], b_shape: tuple[int, ...] | None, **factory: Any):
+    def __init__(
+        self, features: int, u_shape: tuple[int, ...], b_shape: tuple[int, ...] | None, dim: int, **factory: Any
+    ):
+        if isinstance(dim, bool) or not isinstance(dim, int):
+            raise TypeError(f"dim must be an integer, got {dim!r}")
         super().__init__()
-        self.features = features
+        self.features, self.dim = features, dim
         self.u = nn.Parameter(torch.empty(u_shape, **factory))
         self.register_parameter("b", None if b_shape is None else nn.Parameter(torch.empty(b_shape, **factory)))
         self.reset_parameters()
@@ -44,13 +48,14 @@ class _Reflecting(nn.Module):
 
     def _options(self) -> str:
         reflections = getattr(self, "reflections", 1)
-        return ", bias=False" * (self.b is None) + f", reflections={reflections}" * (reflections > 1)
+        options = ", bias=False" * (self.b is None) + f", reflections={reflections}" * (reflections > 1)
+        return options + f", dim={self.dim}" * (self.dim != -1)
 
 
 class HanLayer(_Reflecting):
     """|H(u) x + b| (Eq. 6), 2d parameters.  x: (..., features) -> (..., features).
 
-    `reflections` k > 1 makes it |H(u_k) ... H(u_1) x + b| with u of shape (k, features).
+    `reflections` k > 1 makes it |H(u_k) ... H(u_1) x + b| with u of shape (k, features). `dim`: where the features of x stand.
     Raises ValueError for sizes below 1 and for inputs that do not fit.
 
     >>> HanLayer(4)(torch.randn(2, 3, 4)).shape
@@ -65,21 +70,22 @@ class HanLayer(_Reflecting):
         dtype: torch.dtype | None = None,
         *,
         reflections: int = 1,
+        dim: int = -1,
     ):
         require_positive(features=features, reflections=reflections)
         self.reflections = reflections
         u_shape = (features,) if reflections == 1 else (reflections, features)
-        super().__init__(features, u_shape, (features,) if bias else None, device=device, dtype=dtype)
+        super().__init__(features, u_shape, (features,) if bias else None, dim, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.han_layer(x, self.u, self.b)
+        return functional.han_layer(x, self.u, self.b, dim=self.dim)
 
 
 class HanStack(_Reflecting):
     """`depth` Han-layers in one kernel; parameters u, b: (depth, features).  x: (..., features) -> (..., features).
 
     Computes what nn.Sequential of its layers computes. Indexing gives a HanLayer, slicing a HanStack: on the same memory, with
-    gradients of their own.
+    gradients of their own. `dim`: where the features of x stand.
     Raises ValueError for sizes below 1 and for inputs that do not fit.
 
     >>> stack = HanStack(features=8, depth=100)
@@ -97,25 +103,26 @@ class HanStack(_Reflecting):
         dtype: torch.dtype | None = None,
         *,
         reflections: int = 1,
+        dim: int = -1,
     ):
         require_positive(features=features, depth=depth, reflections=reflections)
         self.reflections = reflections
         shape = (depth * reflections, features)
-        super().__init__(features, shape, (depth, features) if bias else None, device=device, dtype=dtype)
+        super().__init__(features, shape, (depth, features) if bias else None, dim, device=device, dtype=dtype)
 
     @classmethod
     def from_layers(cls, layers: Sequence[HanLayer]) -> "HanStack":
-        """A stack with copies of the parameters of `layers`, which must agree in features, bias, reflections, dtype and device."""
+        """A stack with copies of the parameters of `layers`, which must agree in all but values."""
         require_positive(layers=len(layers))
         first = layers[0]
         for index, layer in enumerate(layers):
-            kinds = [(one.u.shape, one.u.dtype, one.u.device, one.b is None) for one in (layer, first)]
+            kinds = [(one.u.shape, one.u.dtype, one.u.device, one.b is None, one.dim) for one in (layer, first)]
             if kinds[0] != kinds[1]:
                 raise ValueError(f"layer {index} differs from layer 0: {layer} and {first}")
         reflections = first.u.shape[0] if first.u.dim() == 2 else 1
-        stack = cls(
-            first.features, len(layers), first.b is not None, first.u.device, first.u.dtype, reflections=reflections
-        )
+        factory = first.u.device, first.u.dtype
+        biased = first.b is not None
+        stack = cls(first.features, len(layers), biased, *factory, reflections=reflections, dim=first.dim)
         with torch.no_grad():
             stack.u.copy_(torch.cat([layer.u.reshape(reflections, -1) for layer in layers]))
             if stack.b is not None:
@@ -134,9 +141,9 @@ class HanStack(_Reflecting):
         chosen = range(len(self))[index]
         part: HanLayer | HanStack
         if isinstance(chosen, range):
-            part = HanStack(self.features, len(chosen), reflections=self.reflections, device="meta")
+            part = HanStack(self.features, len(chosen), reflections=self.reflections, dim=self.dim, device="meta")
         else:
-            part = HanLayer(self.features, reflections=self.reflections, device="meta")
+            part = HanLayer(self.features, reflections=self.reflections, dim=self.dim, device="meta")
         u = self.u.data.unflatten(0, (-1, self.reflections))[index].reshape(part.u.shape)
         part.u = nn.Parameter(u, self.u.requires_grad)
         part.b = None if self.b is None else nn.Parameter(self.b.data[index], self.b.requires_grad)
@@ -146,7 +153,7 @@ class HanStack(_Reflecting):
         return (self[index] for index in range(len(self)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.han_stack(x, self.u, self.b, reflections=self.reflections)
+        return functional.han_stack(x, self.u, self.b, reflections=self.reflections, dim=self.dim)
 
     def extra_repr(self) -> str:
         return f"{self.features}, depth={len(self)}{self._options()}"
@@ -154,6 +161,8 @@ class HanStack(_Reflecting):
 
 class Householder(_Reflecting):
     """H(u) x (+ b), the reflection without the absolute value (Eq. 5).  x: (..., features) -> (..., features).
+
+    `dim`: where the features of x stand.
 
     >>> reflect = Householder(8)
     >>> x = torch.randn(8)
@@ -167,12 +176,14 @@ class Householder(_Reflecting):
         bias: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        dim: int = -1,
     ):
         require_positive(features=features)
-        super().__init__(features, (features,), (features,) if bias else None, device=device, dtype=dtype)
+        super().__init__(features, (features,), (features,) if bias else None, dim, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.householder(x, self.u, self.b)
+        return functional.householder(x, self.u, self.b, dim=self.dim)
 
 
 class UnitLinear(nn.Linear):

@@ -1,7 +1,7 @@
 """The stack as a PyTorch operator: one question decides between kernel and reference, one formula gives the gradients.
 
-Shapes everywhere here: x (..., d), u (d,) or (depth * reflections, d), b (d,) or (depth, d) or None; with members
-x (members, ..., d), u (members, depth * reflections, d), b (members, depth, d).
+Shapes everywhere here: x (..., d), or (..., d, n) where dim is -2; u (d,) or (depth * reflections, d), b (d,) or (depth, d) or
+None; with members x (members, ..., d) or (members, ..., d, n), u (members, depth * reflections, d), b (members, depth, d).
 """
 
 from functools import cache
@@ -88,43 +88,45 @@ def _plain(x: Tensor, u: Tensor, b: Tensor | None) -> bool:
     )
 
 
-def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True) -> Tensor:
+def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True, dim: int = -1) -> Tensor:
     """reference.stack by the fastest path that can serve the call; float32 or float64, one dtype for all."""
     if _missing_kernel(x):
-        return reference.stack(x, u, b, reflections, fold)
+        return reference.stack(x, u, b, reflections, fold, dim)
     if not _plain(x, u, b):
-        return _stack(x, u, b, reflections, fold)[0]
+        return _stack(x, u, b, reflections, fold, dim)[0]
     if torch.is_grad_enabled() and (x.requires_grad or u.requires_grad or (b is not None and b.requires_grad)):
-        return _Stack.apply(x, u, b, reflections, fold)
-    return forward(x, u, b, reflections, fold, False)[0]
+        return _Stack.apply(x, u, b, reflections, fold, dim)
+    return forward(x, u, b, reflections, fold, False, dim)[0]
 
 
 def _plain_memory(tensor: Tensor) -> Tensor:
     return tensor.contiguous().resolve_neg()
 
 
-def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool) -> tuple[Tensor, Tensor]:
+def forward(
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool, dim: int = -1
+) -> tuple[Tensor, Tensor]:
     """The kernel itself: output and sign bits (none unless `keep`)."""
     b = b if b is None else _plain_memory(b)
-    return _cpu().forward(_plain_memory(x), _plain_memory(u), b, reflections, fold, keep)
+    return _cpu().forward(_plain_memory(x), _plain_memory(u), b, reflections, fold, keep, dim)
 
 
 def backward(
-    grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+    grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The kernel itself: gradients of x, u and b from that of the output y."""
     b = b if b is None else _plain_memory(b)
-    return _cpu().backward(_plain_memory(grad_y), y, signs, _plain_memory(u), b, reflections, fold)
+    return _cpu().backward(_plain_memory(grad_y), y, signs, _plain_memory(u), b, reflections, fold, dim)
 
 
 class _Stack(torch.autograd.Function):
     """The operator without the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> Tensor:
-        y, signs = forward(x, u, b, reflections, fold, True)
+    def forward(ctx: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
+        y, signs = forward(x, u, b, reflections, fold, True, dim)
         ctx.save_for_backward(x, u, b, y, signs)
-        ctx.options = reflections, fold
+        ctx.options = reflections, fold, dim
         return y
 
     @staticmethod
@@ -133,16 +135,17 @@ class _Stack(torch.autograd.Function):
         batched = not _dispatch_keys(grad_y).has(DispatchKey.CPU)  # torch.autograd.grad(..., is_grads_batched=True)
         if torch.is_grad_enabled() or batched or not _plain(grad_y, u, b):
             grads = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
-            return grads[0], grads[1], None if b is None else grads[2], None, None
-        return *backward(grad_y, y, signs, u, b, *ctx.options), None, None
+            return grads[0], grads[1], None if b is None else grads[2], None, None, None
+        return *backward(grad_y, y, signs, u, b, *ctx.options), None, None, None
 
 
-def _verify(x: Tensor, u: Tensor, b: Tensor | None, reflections: int) -> None:
+def _verify(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, dim: int) -> None:
     """The operators can be called by anyone, and the kernels write where they are told."""
     members = u.shape[:-2]
     layers = 1 if u.dim() == 1 else u.shape[-2]
-    fits = u.dim() in (1, 2, 3) and x.shape[-1:] == u.shape[-1:] and x.shape[: len(members)] == members
-    fits = fits and x.dim() > len(members) and reflections > 0 and layers % reflections == 0
+    fits = dim in (-1, -2) and u.dim() in (1, 2, 3) and x.dim() >= len(members) - dim
+    fits = fits and x.shape[dim] == u.shape[-1] and x.shape[: len(members)] == members
+    fits = fits and reflections > 0 and layers % reflections == 0
     fits = fits and (b is None or (b.shape[:-2] == members and b.numel() * reflections == u.numel()))
     if (
         not fits
@@ -154,37 +157,55 @@ def _verify(x: Tensor, u: Tensor, b: Tensor | None, reflections: int) -> None:
 
 
 @torch.library.custom_op("hannet::stack", mutates_args=(), device_types="cpu")
-def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> tuple[Tensor, Tensor]:
+def _stack(
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1
+) -> tuple[Tensor, Tensor]:
     """Output and sign bits."""
-    _verify(x, u, b, reflections)
-    return forward(x, u, b, reflections, fold, True)
+    _verify(x, u, b, reflections, dim)
+    return forward(x, u, b, reflections, fold, True, dim)
 
 
 @_stack.register_fake
-def _(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> tuple[Tensor, Tensor]:
-    signs = x.new_empty(_cpu().signs_shape(x.shape, u.shape, x.dtype), dtype=torch.uint8)
+def _(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1) -> tuple[Tensor, Tensor]:
+    signs = x.new_empty(_cpu().signs_shape(x.shape, u.shape, x.dtype, dim), dtype=torch.uint8)
     return torch.empty_like(x, memory_format=torch.contiguous_format), signs
 
 
 @torch.library.custom_op("hannet::stack_backward", mutates_args=(), device_types="cpu")
 def _stack_backward(
-    grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+    grad_y: Tensor,
+    x: Tensor,
+    y: Tensor,
+    signs: Tensor,
+    u: Tensor,
+    b: Tensor | None,
+    reflections: int,
+    fold: bool,
+    dim: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, u and b (empty without b). x itself is only there to be differentiated again."""
-    _verify(y, u, b, reflections)
+    _verify(y, u, b, reflections, dim)
     if (
         grad_y.shape != y.shape
         or grad_y.dtype != y.dtype
-        or signs.shape != _cpu().signs_shape(y.shape, u.shape, y.dtype)
+        or signs.shape != _cpu().signs_shape(y.shape, u.shape, y.dtype, dim)
     ):
         raise ValueError("hannet::stack_backward: grad_y and signs do not belong to y")
-    grad_x, grad_u, grad_b = backward(grad_y, y, signs, u, b, reflections, fold)
+    grad_x, grad_u, grad_b = backward(grad_y, y, signs, u, b, reflections, fold, dim)
     return grad_x, grad_u, grad_y.new_empty(0) if grad_b is None else grad_b
 
 
 @_stack_backward.register_fake
 def _(
-    grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+    grad_y: Tensor,
+    x: Tensor,
+    y: Tensor,
+    signs: Tensor,
+    u: Tensor,
+    b: Tensor | None,
+    reflections: int,
+    fold: bool,
+    dim: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     def like(t: Tensor) -> Tensor:
         return torch.empty_like(t, memory_format=torch.contiguous_format)
@@ -201,9 +222,9 @@ def _stack_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor
 def _stack_gradients(ctx: Any, grad_y: Tensor | None, grad_signs: Tensor | None) -> tuple[Tensor | None, ...]:
     x, u, b, y, signs = ctx.saved_tensors
     if grad_y is None:
-        return None, None, None, None, None
+        return None, None, None, None, None, None
     grad_x, grad_u, grad_b = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
-    return grad_x, grad_u, None if b is None else grad_b, None, None
+    return grad_x, grad_u, None if b is None else grad_b, None, None, None
 
 
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -223,7 +244,7 @@ def _backward_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return torch.func.vjp(run, *leaves)[1](grad_y)
 
     second = torch.func.vjp(first, grad_y, *leaves)[1](grads[: len(leaves)])
-    return second[0], second[1], None, None, second[2], second[3] if b is not None else None, None, None
+    return second[0], second[1], None, None, second[2], second[3] if b is not None else None, None, None, None
 
 
 _stack.register_autograd(_stack_gradients, setup_context=_stack_setup)
@@ -250,11 +271,11 @@ def _has_members(u: Tensor, dim: int | None) -> bool:
 
 
 @_stack.register_vmap
-def _(info: Any, dims: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool) -> Any:
+def _(info: Any, dims: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1) -> Any:
     size = info.batch_size
     x = _front(x, dims[0], size)
     rows = x.flatten(0, 1) if _has_members(u, dims[1]) else x
-    y, signs = _stack(rows, _layers(u, dims[1], size), _layers(b, dims[2], size), reflections, fold)
+    y, signs = _stack(rows, _layers(u, dims[1], size), _layers(b, dims[2], size), reflections, fold, dim)
     return (y.reshape(x.shape), signs.reshape(size, signs.shape[0] // max(1, size), signs.shape[-1])), (0, 0)
 
 
@@ -270,11 +291,12 @@ def _(
     b: Tensor | None,
     reflections: int,
     fold: bool,
+    dim: int = -1,
 ) -> Any:
     size = info.batch_size
-    fronts = [_front(t, dim, size) for t, dim in zip((grad_y, x, y, signs, u), dims, strict=False)]
+    fronts = [_front(t, mapped, size) for t, mapped in zip((grad_y, x, y, signs, u), dims, strict=False)]
     rows = [t.flatten(0, 1) for t in fronts[:3]] if _has_members(u, dims[4]) else fronts[:3]
     layers, bias = _layers(u, dims[4], size), _layers(b, dims[5], size)
-    grad_x, grad_u, grad_b = _stack_backward(*rows, fronts[3].flatten(0, 1), layers, bias, reflections, fold)
+    grad_x, grad_u, grad_b = _stack_backward(*rows, fronts[3].flatten(0, 1), layers, bias, reflections, fold, dim)
     grad_b = grad_b.reshape(size, 0) if b is None else grad_b.reshape(_front(b, dims[5], size).shape)
     return (grad_x.reshape(fronts[2].shape), grad_u.reshape(fronts[4].shape), grad_b), (0, 0, 0)

@@ -25,12 +25,15 @@ def absolute(z: Tensor) -> Tensor:
     return F.leaky_relu(-z, -1.0)
 
 
-def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True) -> Tensor:
+def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True, dim: int = -1) -> Tensor:
     """y <- |H(u_k) ... H(u_1) y + b| (Eq. 6), layer after layer; without the absolute value if not `fold`.
 
     x: (..., d); u: (d,) or (depth * k, d); b: (d,) or (depth, d) or None -> (..., d), with k = `reflections`.
     With members: x: (members, ..., d); u: (members, depth * k, d); b: (members, depth, d).
+    With `dim` -2 the features come last but one: x: (..., d, n) -> (..., d, n).
     """
+    if dim == -2:
+        return stack(x.mT, u, b, reflections, fold).mT
     features = u.shape[-1]
     lead = (u.shape[0], *[1] * (x.dim() - 2)) if u.dim() == 3 else ()
     layers = u.reshape(-1, features) if u.dim() < 3 else u.movedim(1, 0).reshape(u.shape[1], *lead, features)

@@ -59,7 +59,7 @@ def _step_of(module: nn.Module, name: str, parameters: Named) -> list[Step] | No
             return [(_UnitLinear if isinstance(module, UnitLinear) else Linear)(name, parameters)]
         case nn.ZeroPad1d() if min(module.padding) >= 0:
             return [_Pad(*module.padding)]
-        case HanStack() | HanLayer() | Householder() if {f"{name}u", f"{name}b"} <= parameters.keys():
+        case HanStack(dim=-1) | HanLayer(dim=-1) | Householder(dim=-1) if {f"{name}u", f"{name}b"} <= parameters.keys():
             fold, reflections = not isinstance(module, Householder), getattr(module, "reflections", 1)
             return [_Stack(name, parameters, reflections, fold)] if _compiled(parameters[f"{name}u"]) else None
         case Abs():

@@ -18,16 +18,16 @@ WIDTHS = [1, 2, 3, 7, 8, 100, 257, 784]
 ROWS = [0, 1, 2, 3, 4, 5, 13]
 
 
-def by_reference(grad_y, x, u, b, reflections=1, fold=True):
+def by_reference(grad_y, x, u, b, reflections=1, fold=True, dim=-1):
     """y and the gradients of x, u and b."""
     leaves = [t.detach().clone().requires_grad_() for t in (x, u, b) if t is not None]
-    y = reference.stack(*leaves, *[None] * (b is None), reflections, fold)
+    y = reference.stack(*leaves, *[None] * (b is None), reflections, fold, dim)
     return y.detach(), *torch.autograd.grad(y, leaves, grad_y)
 
 
-def by_kernel(grad_y, x, u, b, reflections=1, fold=True):
-    y, signs = cpu.forward(x, u, b, reflections, fold, True)
-    grads = cpu.backward(grad_y, y, signs, u, b, reflections, fold)
+def by_kernel(grad_y, x, u, b, reflections=1, fold=True, dim=-1):
+    y, signs = cpu.forward(x, u, b, reflections, fold, True, dim)
+    grads = cpu.backward(grad_y, y, signs, u, b, reflections, fold, dim)
     return y, *grads[: 2 if b is None else 3]
 
 
@@ -35,12 +35,17 @@ def converted(tensors, dtype):
     return [t if t is None else t.to(dtype) for t in tensors]
 
 
-def assert_as_accurate(inputs, reflections=1, fold=True):
+def in_columns(x, matrices):
+    """(..., matrices * n, width) as (..., matrices, width, n): features last but one."""
+    return x.unflatten(-2, (matrices, -1)).mT.contiguous()
+
+
+def assert_as_accurate(inputs, reflections=1, fold=True, dim=-1):
     """The float32 kernel errs at most twice as much as the float32 reference, plus a few units in the last place."""
     single = converted(inputs, torch.float32)
-    exact = by_reference(*inputs, reflections, fold)
-    eager = by_reference(*single, reflections, fold)
-    fused = by_kernel(*single, reflections, fold)
+    exact = by_reference(*inputs, reflections, fold, dim)
+    eager = by_reference(*single, reflections, fold, dim)
+    fused = by_kernel(*single, reflections, fold, dim)
     for name, truth, theirs, ours in zip(("y", "x", "u", "b"), exact, eager, fused, strict=False):
         allowed = 2 * (theirs - truth).norm() + 4 * torch.finfo(torch.float32).eps * truth.norm()
         assert (ours - truth).norm() <= allowed, (name, float((ours - truth).norm()), float(allowed))
@@ -72,6 +77,31 @@ def test_every_option_is_as_accurate_as_the_reference(make, members, reflections
     for rows, width in product((0, 5), (3, 40)):
         x, u, b = make(rows, width, 6, members=members, reflections=reflections, bias=bias)
         assert_as_accurate((torch.randn_like(x).float().double(), x, u, b), reflections, fold)
+
+
+@pytest.mark.parametrize("width", [1, 3, 64, 100])
+@pytest.mark.parametrize("columns", [1, 15, 16, 17, 64, 65, 130])
+def test_columns_are_as_accurate_as_the_reference(make, columns, width):
+    for matrices, depth in ((1, 1), (3, 2), (2, 20)):
+        x, u, b = make(matrices * columns, width, depth)
+        x = in_columns(x, matrices)
+        assert_as_accurate((torch.randn_like(x).float().double(), x, u, b), dim=-2)
+
+
+@pytest.mark.parametrize("members", [None, 1, 3])
+@pytest.mark.parametrize("reflections", [1, 2, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("fold", [True, False])
+def test_columns_in_float64_with_every_option(make, members, reflections, bias, fold):
+    for matrices, columns, width in ((1, 0, 5), (2, 7, 3), (3, 70, 40)):
+        x, u, b = make(matrices * columns, width, 6, members=members, reflections=reflections, bias=bias)
+        x = x.new_empty(*x.shape[:-2], matrices, width, 0) if columns == 0 else in_columns(x, matrices)
+        inputs = torch.randn_like(x), x, u, b
+        results = zip(
+            by_kernel(*inputs, reflections, fold, -2), by_reference(*inputs, reflections, fold, -2), strict=True
+        )
+        for ours, theirs in results:
+            assert_close(ours, theirs, rtol=0, atol=1e-12 * (1 + float(theirs.norm())))
 
 
 @pytest.mark.parametrize("depth", range(1, 41))
@@ -138,6 +168,25 @@ def test_writes_every_element_and_nothing_else(make, monkeypatch, parts, dtype, 
             assert poisoned is clean or torch.equal(poisoned, clean)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("members", [None, 3])
+def test_columns_are_all_written_and_nothing_else(make, monkeypatch, parts, dtype, members):
+    for columns, width, reflections in product((1, 17, 64, 130), (1, 7, 16), (1, 2)):
+        x, u, b = make(2 * columns, width, 3, members=members, reflections=reflections, dtype=dtype)
+        x = in_columns(x, 2)
+        outcomes = []
+        for byte in (0xFF, 0):
+            guarded = Guarded(byte)
+            inputs = [guarded.empty_like(t).copy_(t) for t in (torch.ones_like(x), x, u, b)]
+            with monkeypatch.context() as patch:
+                patch.setattr(cpu, "torch", guarded)
+                y, signs = cpu.forward(*inputs[1:], reflections, True, True, -2)
+                outcomes.append([y, *cpu.backward(inputs[0], y, signs, *inputs[2:], reflections, True, -2)])
+                outcomes[-1].append(cpu.forward(*inputs[1:], reflections, True, False, -2)[0])
+            guarded.assert_bands_untouched(outcomes[-1])
+        assert all(map(torch.equal, *outcomes))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages with mprotect")
 def test_reads_nothing_beyond_its_inputs():
     code = """
@@ -156,6 +205,10 @@ for dtype in (torch.float32, torch.float64):
         x, u, b = (at_the_edge(torch.randn(n, width, dtype=dtype)) for n in (rows, 3, 3))
         y, signs = cpu.forward(x, u, b, 1, True, True)
         cpu.backward(at_the_edge(x), at_the_edge(y), at_the_edge(signs), u, b, 1, True)
+    for columns, width in ((1, 1), (7, 3), (17, 5), (64, 4)):
+        x, u, b = (at_the_edge(torch.randn(*n, dtype=dtype)) for n in ((2, width, columns), (3, width), (3, width)))
+        y, signs = cpu.forward(x, u, b, 1, True, True, -2)
+        cpu.backward(at_the_edge(x), at_the_edge(y), at_the_edge(signs), u, b, 1, True, -2)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -165,15 +218,21 @@ def test_equal_calls_give_equal_bits(make, parts):
     first = by_kernel(*inputs)
     for _ in range(3):
         assert all(map(torch.equal, first, by_kernel(*inputs)))
+    inputs[:2] = (in_columns(t, 3) for t in inputs[:2])
+    first = by_kernel(*inputs, dim=-2)
+    for _ in range(3):
+        assert all(map(torch.equal, first, by_kernel(*inputs, dim=-2)))
 
 
-@pytest.mark.parametrize("rows", [100, 129])
-def test_two_threads_agree_with_one(make, threads, rows):
-    inputs = [torch.randn(rows, 100), *make(rows, 100, 20, dtype=torch.float32)]
+@pytest.mark.parametrize(("rows", "matrices"), [(100, 0), (129, 0), (1000, 2), (1300, 13)])
+def test_two_threads_agree_with_one(make, threads, rows, matrices):
+    inputs, dim = [torch.randn(rows, 100), *make(rows, 100, 20, dtype=torch.float32)], -2 if matrices else -1
+    if matrices:
+        inputs[:2] = (in_columns(t, matrices) for t in inputs[:2])
     threads(1)
-    alone = by_kernel(*inputs)
+    alone = by_kernel(*inputs, dim=dim)
     threads(2)
-    together = by_kernel(*inputs)
+    together = by_kernel(*inputs, dim=dim)
     assert torch.equal(alone[0], together[0])
     assert torch.equal(alone[1], together[1])
     for one, two in zip(alone[2:], together[2:], strict=True):

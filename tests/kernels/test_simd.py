@@ -15,9 +15,11 @@ from hannet import reference
 from hannet.functional import han_stack
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
-for rows, width in ((1, 1), (5, 3), (4, 8), (7, 33)):
-    inputs = [torch.randn(n, width, requires_grad=True) for n in (rows, 6, 3)]
-    y, expected = han_stack(*inputs, reflections=2), reference.stack(*inputs, 2)
+for rows, width, dim in ((1, 1, -1), (5, 3, -1), (4, 8, -1), (7, 33, -1), (40, 5, 0), (16, 2, 0)):
+    inputs = [torch.randn(n, width).requires_grad_() for n in (rows, 6, 3)]
+    x = inputs[0] if dim == -1 else inputs[0].T.contiguous()
+    y = han_stack(x, *inputs[1:], reflections=2, dim=dim).movedim(dim, -1)
+    expected = reference.stack(*inputs, 2)
     torch.testing.assert_close(y, expected)
     grads = zip(torch.autograd.grad(y.sum(), inputs), torch.autograd.grad(expected.sum(), inputs))
     for one, other in grads:

@@ -77,38 +77,55 @@ class _Plan(NamedTuple):
     partial: int
 
 
-def _shape(x: Sequence[int], u: Sequence[int]) -> tuple[int, int, int, int]:
-    """(members, rows, layers, width), whatever dimensions the call leaves out."""
-    members, leading = (u[0], x[1:-1]) if len(u) == 3 else (1, x[:-1])
-    return members, math.prod(leading), 1 if len(u) == 1 else u[-2], u[-1]
+class _Shape(NamedTuple):
+    """A call's sizes, whatever dimensions it leaves out. `columns`: elements behind each feature, 0 where the features are last."""
+
+    members: int
+    rows: int
+    columns: int
+    tiles: int
+    padded: int
+    depth: int
+    width: int
 
 
-def signs_shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype) -> tuple[int, int]:
-    """(members, bytes) of the sign bits that `forward` keeps, from the shapes of x and u."""
-    members, rows, depth, width = _shape(x, u)
+def _shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype, dim: int) -> _Shape:
+    members, leading = (u[0], x[1:dim]) if len(u) == 3 else (1, x[:dim])
+    rows, depth, width = math.prod(leading), 1 if len(u) == 1 else u[-2], u[-1]
     step = simd.REGISTER // dtype.itemsize
-    return members, -(-rows // ROWS) * depth * (-(-width // step) * step * ROWS // 8)
+    if dim == -1:
+        return _Shape(members, rows, 0, -(-rows // ROWS), -(-width // step) * step, depth, width)
+    return _Shape(members, rows, x[-1], rows * -(-x[-1] // (step * ROWS)), width * step, depth, width)
+
+
+def signs_shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype, dim: int = -1) -> tuple[int, int]:
+    """(members, bytes) of the sign bits that `forward` keeps, from the shapes of x and u."""
+    shape = _shape(x, u, dtype, dim)
+    return shape.members, shape.tiles * shape.depth * (shape.padded * ROWS // 8)
 
 
 @lru_cache(maxsize=256)
-def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, fold: bool, threads: int) -> _Plan:
-    members, rows, depth, width = _shape(x, u)
-    size, step = dtype.itemsize, simd.REGISTER // dtype.itemsize
-    padded, tiles = -(-width // step) * step, -(-rows // ROWS)
+def _plan(
+    x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, fold: bool, dim: int, threads: int
+) -> _Plan:
+    shape = _shape(x, u, dtype, dim)
+    members, rows, columns, tiles, padded, depth, _ = shape
+    size = dtype.itemsize
     word, tile, parameters = padded * ROWS // 8, padded * ROWS * size, (2 * depth + 1) * padded * size
     work = tiles * ROWS * padded * depth
-    chunks = max(1, min(work // _SMALLEST_PART, rows // _SMALLEST_CHUNK, _MOST_CHUNKS))
+    most = (tiles * ROWS if columns else rows) // _SMALLEST_CHUNK
+    chunks = max(1, min(work // _SMALLEST_PART, most, _MOST_CHUNKS))
     chunks = 1 << chunks.bit_length() - 1  # a power of two shares out evenly; of a member's shape alone, for equal bits
 
     def parts(work: int, pieces: int) -> int:
         return max(1, min(threads, work // _SMALLEST_PART, pieces))
 
     return _Plan(
-        (chunks, members, rows, depth, width, reflections, fold, depth * word),
+        (chunks, *shape, reflections, fold, depth * word),
         parts(members * work, members * tiles),
         parts(members * work, members * chunks),
         parts(members * depth * padded * chunks, members * depth),
-        signs_shape(x, u, dtype),
+        signs_shape(x, u, dtype, dim),
         parameters + tile + -(-word // 64) * 64,
         parameters + 2 * tile,
         members * chunks * 2 * depth * padded * size,
@@ -119,9 +136,11 @@ def _threads() -> int:
     return 1 if _forked else torch.get_num_threads()
 
 
-def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool) -> tuple[Tensor, Tensor]:
+def forward(
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool, dim: int = -1
+) -> tuple[Tensor, Tensor]:
     """A stack's output and its sign bits (none unless `keep`); shapes as in ops.py, contiguous, one dtype."""
-    plan = _plan(x.shape, u.shape, x.dtype, reflections, fold, _threads())
+    plan = _plan(x.shape, u.shape, x.dtype, reflections, fold, dim, _threads())
     y = torch.empty_like(x)
     # Layers without ABS write no signs; zeros there make the operator's second output the same at every call.
     new = torch.empty if fold and reflections == 1 else torch.zeros
@@ -136,10 +155,17 @@ def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
 
 
 def backward(
-    grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+    grad_y: Tensor,
+    y: Tensor,
+    signs: Tensor,
+    u: Tensor,
+    b: Tensor | None,
+    reflections: int,
+    fold: bool,
+    dim: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of x, u and b from that of the output; rebuilds every layer's input from y and the sign bits."""
-    plan = _plan(y.shape, u.shape, y.dtype, reflections, fold, _threads())
+    plan = _plan(y.shape, u.shape, y.dtype, reflections, fold, dim, _threads())
     grad_x, grad_u, grad_b = torch.empty_like(y), torch.empty_like(u), None if b is None else torch.empty_like(b)
     sums = max(plan.backward_parts, plan.finish_parts) * plan.backward_workspace
     scratch = torch.empty(sums + plan.partial, dtype=torch.uint8)

@@ -1,7 +1,11 @@
 """The three passes over a stack, compiled by Numba: forward, backward, and the sum of what the threads found.
 
-A tile of ROWS rows stays in the first-level cache while all layers go over it. The dot product that the next layer needs
-is summed in the pass that writes this one; one sign bit per activation is kept; the backward pass rebuilds each layer's input.
+A tile stays in the cache while all layers go over it. The dot product that the next layer needs is summed in the pass that
+writes this one; one sign bit per activation is kept; the backward pass rebuilds each layer's input.
+
+A tile is a run of blocks. With the features along the rows it holds ROWS rows, each block a register's columns of them, and a dot
+product ends in sums along the rows. With the features along the columns it holds as many columns as a block has elements, one
+block a feature: u, b and the sums of gradients repeat each feature over a register, and no product needs a sum across lanes.
 """
 
 import ctypes
@@ -41,7 +45,8 @@ from .simd import (
 )
 
 FIELDS = (
-    "ticket", "parts", "chunks", "members", "rows", "depth", "width", "reflections", "fold", "signs_bytes", "workspace", "workspace_bytes",
+    "ticket", "parts", "chunks", "members", "rows", "columns", "tiles", "padded", "depth", "width", "reflections",
+    "fold", "signs_bytes", "workspace", "workspace_bytes",
     "x", "u", "b", "y", "signs", "grad_y", "grad_x", "grad_u", "grad_b", "partial",
 )  # fmt: skip
 Job = from_dtype(np.dtype([(name, np.int64) for name in FIELDS]))
@@ -72,15 +77,10 @@ def _normalise(u, v):
 
 
 @njit(error_model="numpy")
-def _padded(width, kind):
-    step = columns_per_register(kind)
-    return -(-width // step) * step
-
-
-@njit(error_model="numpy")
 def _prepare(job, member, v, b, kind):
-    """Unit vectors and biases of one member, padded with zeros to whole registers."""
-    size, width, padded = bytes_per_element(kind), job.width, _padded(job.width, kind)
+    """Unit vectors and biases of one member, padded with zeros to whole registers, or each feature repeated over one."""
+    size, width, padded = bytes_per_element(kind), job.width, job.padded
+    copies = columns_per_register(kind) if job.columns else 1
     groups = job.depth // job.reflections
     units = carray(pointer(v, kind), (job.depth + 1, padded))
     biases = carray(pointer(b, kind), (job.depth, padded))
@@ -92,47 +92,80 @@ def _prepare(job, member, v, b, kind):
         biases[layer] = 0
         if job.b != 0 and (layer + 1) % job.reflections == 0:
             biases[layer, :width] = given[layer // job.reflections]
+        if copies > 1:
+            _repeat(units[layer], width, copies)
+            _repeat(biases[layer], width, copies)
     units[job.depth] = 0
 
 
 @njit(error_model="numpy")
-def _load_tile(source, tile, rows, width, kind):
-    """Up to ROWS rows of `width` elements into blocks; zeros in the rows and columns that are missing."""
-    size, step = bytes_per_element(kind), columns_per_register(kind)
-    for r in range(ROWS):
-        for j in range(0, width, step):
-            target = tile + (j * ROWS + r * step) * size
-            if r >= rows:
-                store(target, splat_row(kind))
-            elif j + step <= width:
-                store(target, load_row(source + (r * width + j) * size, kind))
-            else:
-                store(target, load_part(source + (r * width + j) * size, width - j, kind))
+def _repeat(line, width, copies):
+    """Each of the first `width` elements `copies` times, in place and so from the end."""
+    for j in range(width - 1, -1, -1):
+        line[j * copies : (j + 1) * copies] = line[j]
 
 
 @njit(error_model="numpy")
-def _store_tile(target, tile, rows, width, kind):
+def _place(job, index, kind):
+    """The element at which tile `index` of a member starts, and how many rows or columns there are from there."""
+    across = columns_per_register(kind) * ROWS
+    if job.columns == 0:
+        return index * ROWS * job.width, job.rows - index * ROWS
+    beside = -(-job.columns // across)
+    first = (index % beside) * across
+    return (index // beside) * job.width * job.columns + first, job.columns - first
+
+
+@njit(error_model="numpy", forceinline=True)
+def _register(job, count, k, r, step):
+    """The element, from its tile's start, at which register `r` of block `k` starts, and how many are left from there."""
+    if job.columns == 0:
+        return r * job.width + k * step, job.width - k * step if r < count else 0
+    return k * job.columns + r * step, count - r * step
+
+
+@njit(error_model="numpy")
+def _load(job, source, index, tile, kind):
+    """A tile into blocks; zeros in the rows and columns that are missing."""
     size, step = bytes_per_element(kind), columns_per_register(kind)
-    for r in range(rows):
-        for j in range(0, width, step):
-            row = load_row(tile + (j * ROWS + r * step) * size, kind)
-            if j + step <= width:
-                store(target + (r * width + j) * size, row)
+    first, count = _place(job, index, kind)
+    for k in range(job.padded // step):
+        for r in range(ROWS):
+            at, left = _register(job, count, k, r, step)
+            address, target = source + (first + at) * size, tile + (k * ROWS + r) * step * size
+            if left >= step:
+                store(target, load_row(address, kind))
+            elif left > 0:
+                store(target, load_part(address, left, kind))
             else:
-                store_part(target + (r * width + j) * size, width - j, row)
+                store(target, splat_row(kind))
+
+
+@njit(error_model="numpy")
+def _store(job, target, index, tile, kind):
+    size, step = bytes_per_element(kind), columns_per_register(kind)
+    first, count = _place(job, index, kind)
+    for k in range(job.padded // step):
+        for r in range(ROWS):
+            at, left = _register(job, count, k, r, step)
+            row = load_row(tile + (k * ROWS + r) * step * size, kind)
+            if left >= step:
+                store(target + (first + at) * size, row)
+            elif left > 0:
+                store_part(target + (first + at) * size, left, row)
 
 
 @njit(error_model="numpy")
 def _forward_tile(job, tile, signs, line_signs, v, b, kind):
     """All layers over one tile: z = x + b - 2 (v.x) v, then |z| (Eq. 6)."""
-    size, step, padded = bytes_per_element(kind), columns_per_register(kind), _padded(job.width, kind)
+    size, step, padded = bytes_per_element(kind), columns_per_register(kind), job.padded
     line, block, word = padded * size, step * ROWS * size, step * ROWS // 8
     dot = splat(kind)
     for k in range(padded // step):
         dot = fma(load_block(tile + k * block, kind), spread(load_row(v + k * step * size, kind)), dot)
     for layer in range(job.depth):
         folds = job.fold and (layer + 1) % job.reflections == 0
-        c = row_sums(dot)
+        c = dot if job.columns else row_sums(dot)
         c = splat(kind) - (c + c)
         dot = splat(kind)
         for k in range(padded // step):
@@ -149,9 +182,8 @@ def _forward_tile(job, tile, signs, line_signs, v, b, kind):
 
 @njit(error_model="numpy")
 def _forward(job, ticket, kind):
-    size, padded = bytes_per_element(kind), _padded(job.width, kind)
-    tiles = -(-job.rows // ROWS)
-    items = job.members * tiles
+    size, padded = bytes_per_element(kind), job.padded
+    items, member_bytes = job.members * job.tiles, job.rows * job.width * max(1, job.columns) * size
     while True:
         part = fetch_add(ticket, 1)
         if part >= job.parts:
@@ -162,16 +194,14 @@ def _forward(job, ticket, kind):
         spare = tile + padded * ROWS * size
         member = -1
         for item in range(part * items // job.parts, (part + 1) * items // job.parts):
-            if item // tiles != member:
-                member = item // tiles
+            if item // job.tiles != member:
+                member = item // job.tiles
                 _prepare(job, member, v, b, kind)
-            first = (item % tiles) * ROWS
-            rows = min(ROWS, job.rows - first)
-            offset = (member * job.rows + first) * job.width * size
+            index, offset = item % job.tiles, member * member_bytes
             signs = job.signs + item * job.signs_bytes if job.signs else spare
-            _load_tile(job.x + offset, tile, rows, job.width, kind)
+            _load(job, job.x + offset, index, tile, kind)
             _forward_tile(job, tile, signs, padded * ROWS // 8 if job.signs else 0, v, b, kind)
-            _store_tile(job.y + offset, tile, rows, job.width, kind)
+            _store(job, job.y + offset, index, tile, kind)
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -194,7 +224,7 @@ def _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind):
     With w = s*y - b and g = s*grad_y: p = v.w = -v.x, e = v.g, x = w - 2 p v, grad_x = g - 2 e v, grad_b = g and
     grad_v = -2 (e x - p g). The pass that finishes one layer starts the one below.
     """
-    size, step, padded = bytes_per_element(kind), columns_per_register(kind), _padded(job.width, kind)
+    size, step, padded = bytes_per_element(kind), columns_per_register(kind), job.padded
     line, block, word, count = padded * size, step * ROWS * size, step * ROWS // 8, padded // step
     top = job.depth - 1
     v, b, grad_v, grad_b = v + top * line, b + top * line, grad_v + top * line, grad_b + top * line
@@ -207,7 +237,8 @@ def _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind):
         p, e = _unfold(y, g, folds, signs + k * word, v + at, b + at, tile + here, grad + here, p, e, kind)
     for layer in range(top, -1, -1):
         folds = job.fold and layer % job.reflections == 0
-        p, e = row_sums(p), row_sums(e)
+        if not job.columns:
+            p, e = row_sums(p), row_sums(e)
         p, e = p + p, splat(kind) - (e + e)
         minus_p = splat(kind) - p
         p_below = e_below = splat(kind)
@@ -233,8 +264,8 @@ def _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind):
 @njit(error_model="numpy")
 def _backward(job, ticket, kind):
     """Chunk by chunk of a member's rows, each with sums of its own: the chunks, not the threads, fix the order of adding."""
-    size, padded = bytes_per_element(kind), _padded(job.width, kind)
-    tiles, items = -(-job.rows // ROWS), job.members * job.chunks
+    size, padded = bytes_per_element(kind), job.padded
+    items, member_bytes = job.members * job.chunks, job.rows * job.width * max(1, job.columns) * size
     sums = job.depth * padded
     while True:
         part = fetch_add(ticket, 1)
@@ -253,14 +284,13 @@ def _backward(job, ticket, kind):
             grad_v = job.partial + item * 2 * sums * size
             grad_b = grad_v + sums * size
             carray(pointer(grad_v, kind), 2 * sums)[:] = 0
-            for index in range(chunk * tiles // job.chunks, (chunk + 1) * tiles // job.chunks):
-                rows = min(ROWS, job.rows - index * ROWS)
-                offset = (member * job.rows + index * ROWS) * job.width * size
-                signs = job.signs + (member * tiles + index) * job.signs_bytes
-                _load_tile(job.y + offset, tile, rows, job.width, kind)
-                _load_tile(job.grad_y + offset, grad, rows, job.width, kind)
+            offset = member * member_bytes
+            for index in range(chunk * job.tiles // job.chunks, (chunk + 1) * job.tiles // job.chunks):
+                signs = job.signs + (member * job.tiles + index) * job.signs_bytes
+                _load(job, job.y + offset, index, tile, kind)
+                _load(job, job.grad_y + offset, index, grad, kind)
                 _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind)
-                _store_tile(job.grad_x + offset, grad, rows, job.width, kind)
+                _store(job, job.grad_x + offset, index, grad, kind)
 
 
 @njit(fastmath={"reassoc", "contract"}, error_model="numpy")
@@ -274,9 +304,21 @@ def _tangent(grad_v, v, inverse, out):
 
 
 @njit(error_model="numpy")
+def _gather(sums, width):
+    """The sum over each feature's lanes, in place.  sums: (2, width * lanes)."""
+    lanes = sums.shape[1] // width
+    for j in range(width):
+        for i in range(2):
+            total = sums[i, j * lanes]
+            for k in range(1, lanes):
+                total += sums[i, j * lanes + k]
+            sums[i, j] = total
+
+
+@njit(error_model="numpy")
 def _finish(job, ticket, kind):
     """Adds the sums of a member's chunks in their order and turns them into gradients."""
-    padded, width, depth = _padded(job.width, kind), job.width, job.depth
+    padded, width, depth = job.padded, job.width, job.depth
     layers, groups = job.members * depth, depth // job.reflections
     u = carray(pointer(job.u, kind), (layers, width))
     grad_u = carray(pointer(job.grad_u, kind), (layers, width))
@@ -292,6 +334,8 @@ def _finish(job, ticket, kind):
             sums = partial[member, 0, :, layer]
             for chunk in range(1, job.chunks):
                 sums += partial[member, chunk, :, layer]
+            if job.columns:
+                _gather(sums, width)
             inverse = _normalise(u[index], v)
             _tangent(sums[0], v, inverse, grad_u[index])
             if job.grad_b != 0 and (layer + 1) % job.reflections == 0:
