@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from . import functional
 from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
-from .models import FCNet, HanNet
+from .models import FCNet, HanMixer, HanNet, MobileViT
 
 if TYPE_CHECKING:
     from .estimators import HanClassifier as HanClassifier
@@ -12,18 +12,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Abs",
-    "FCNet",
-    "GroupSort",
-    "HanLayer",
-    "HanNet",
-    "HanStack",
-    "Householder",
-    "MaxMin",
-    "Standardise",
-    "UnitLinear",
-    "functional",
-]
+    "Abs", "FCNet", "GroupSort", "HanLayer", "HanMixer", "HanNet", "HanStack", "Householder", "MaxMin", "MobileViT",
+    "Standardise", "UnitLinear", "functional",
+]  # fmt: skip
 _NEED_SKLEARN = ("HanClassifier", "HanRegressor")
 
 
