@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 
@@ -98,7 +98,6 @@ def sizes() -> dict[str, float]:
         print(
             f"  {batch, width, depth}: HanStack {times['HanStack'] * 1e6:.0f} us, {activation * 1e9:.3f} ns an activation"
         )
-        _print(row)
         found |= row
     return found
 
@@ -161,22 +160,29 @@ def step() -> dict[str, float]:
 
 def memory() -> dict[str, float]:
     """Peak memory of a training step at depth 1000, width 256, batch 1024, less that of the idle process; in new processes."""
+    peaks = steps_of(__file__, ["hannet.HanStack", "Eager"])
+    return {"eager over HanStack": peaks["Eager"] / peaks["hannet.HanStack"]}
+
+
+def steps_of(script: str, kinds: list[str], *options: str) -> dict[str, int]:
+    """What `script --step-of KIND` prints, in a new process a kind: KiB of memory."""
     peaks = {}
-    for kind in ("hannet.HanStack", "Eager"):
-        command = [sys.executable, __file__, "--step-of", kind]
+    for kind in kinds:
+        command = [sys.executable, script, "--step-of", kind, *options]
         peaks[kind] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    ours, theirs = peaks.values()
-    print(f"  HanStack {ours / 1024:.0f} MiB, eager {theirs / 1024:.0f} MiB")
-    return {"eager over HanStack": theirs / ours}
+        print(f"  {kind} {peaks[kind] / 1024:.0f} MiB", flush=True)
+    return peaks
+
+
+def peak() -> int:
+    """The most memory that this process has had so far, in KiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
 
 
 def step_of(kind: str) -> None:
     """Prints the KiB by which one training step raises the peak memory of this process."""
-    import resource
-
-    def peak() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
-
     build = {"hannet.HanStack": hannet.HanStack, "Eager": Eager}[kind]
 
     def run(net: nn.Module, batch: int) -> None:
@@ -224,7 +230,8 @@ def alternate() -> dict[str, float]:
     return {"two threads over one": times["two"] / times["one"]}
 
 
-def _print(row: dict[str, float]) -> None:
+def show(row: dict[str, float]) -> None:
+    """One line a value."""
     for name, value in row.items():
         print(f"    {name}: {value:.3g}", flush=True)
 
@@ -232,31 +239,42 @@ def _print(row: dict[str, float]) -> None:
 QUESTIONS = {q.__name__: q for q in (one_linear, step, memory, rebuild, alternate, sizes)}
 
 
-def main() -> None:
-    """Ask all questions, or some."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(QUESTIONS), help=f"some of {', '.join(QUESTIONS)}")
+def parser_of(text: str, questions: Iterable[str]) -> argparse.ArgumentParser:
+    """The options that all these benchmarks have."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(questions), help=f"some of {', '.join(questions)}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("hannet-results/benchmarks"))
     parser.add_argument("--step-of", help=argparse.SUPPRESS)
+    return parser
+
+
+def ask(
+    benchmark: str, questions: dict[str, Callable[[], dict[str, float]]], args: argparse.Namespace, **config: object
+) -> None:
+    """Asks the chosen questions; prints each answer and appends it to the records."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    store = runs.Store(args.out)
+    for name in args.only.split(","):
+        print(f"{name}: {questions[name].__doc__}", flush=True)
+        start = time.perf_counter()
+        row = questions[name]()
+        show(row)
+        run = runs.Run(f"benchmark {benchmark}: {name}", {"threads": args.threads, **config}, 0)
+        store.append([runs.Record.of(run, row, time.perf_counter() - start)])
+
+
+def main() -> None:
+    """Ask all questions, or some."""
+    parser = parser_of(__doc__, QUESTIONS)
     args = parser.parse_args()
     if args.step_of:
         return step_of(args.step_of)
     unknown = [name for name in args.only.split(",") if name not in QUESTIONS]
     if unknown:
         parser.error(f"no question {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    store = runs.Store(args.out)
-    for name in args.only.split(","):
-        print(f"{name}: {QUESTIONS[name].__doc__}", flush=True)
-        start = time.perf_counter()
-        row = QUESTIONS[name]()
-        if name != "sizes":
-            _print(row)
-        run = runs.Run(f"benchmark stack: {name}", {"threads": args.threads}, 0)
-        store.append([runs.Record.of(run, row, time.perf_counter() - start)])
-    return None
+    return ask("stack", QUESTIONS, args)
 
 
 if __name__ == "__main__":

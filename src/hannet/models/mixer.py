@@ -133,6 +133,6 @@ class HanMixer(nn.Module, PyTorchModelHubMixin, tags=["han-layer", "mlp-mixer"],
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that save_pretrained writes."""
         han = sum(isinstance(block, HanMixerBlock) for block in self.blocks)
-        what = f"A convolutional stem, {len(self.blocks) - han} Mixer blocks, {han} Han-Mixer blocks and a linear head:"
+        what = f"Convolutional stem, Mixer blocks: {len(self.blocks) - han}, Han-Mixer blocks: {han}, linear head."
         image = f"{self.in_channels}, {self.image_size}, {self.image_size})"
         return super().generate_model_card(*args, **facts(self, what, self.head.out_features, image), **kwargs)

@@ -169,6 +169,6 @@ class MobileViT(nn.Module, PyTorchModelHubMixin, tags=["han-layer", "mobilevit"]
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that save_pretrained writes."""
         kind = {"mlp": "feed-forward blocks of two dense layers", "han": "Han-blocks in place of dense layers"}
-        what = f"MobileViT-{self.size.upper()} whose transformers have {kind[self.block]} (block {self.block}):"
+        what = f"MobileViT-{self.size.upper()} whose transformers have {kind[self.block]} (block {self.block})."
         image = f"3, h, w), h and w multiples of {_STEP}"
         return super().generate_model_card(*args, **facts(self, what, self.head.out_features, image), **kwargs)

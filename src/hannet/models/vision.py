@@ -13,8 +13,8 @@ _TEMPLATE = """---
 {{ what }} {{ parameters }} parameters.
 Task: one score for each of {{ classes }} classes from images (n, {{ image }}, scaled and normalised as in training.
 
-Han-layers, `y = |H(u) x + b|` with the Householder reflection `H(u)`, have 2d parameters and gradients of constant norm.
-This is the implementation of the Python package `hannet`, independent of the authors of the paper.
+A model of the Python package `hannet`: Han-layers, `y = |H(u) x + b|` with the Householder reflection `H(u)`, have 2d parameters
+and gradients of constant norm. The package is independent of the authors of the paper.
 
 ```python
 from hannet import {{ name }}
