@@ -9,8 +9,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from .hannet import FCNet, HanNet
+from .mixer import HanMixer
+from .mobilevit import MobileViT
 
-CLASSES: dict[str, Callable[..., nn.Module]] = {"HanNet": HanNet, "FCNet": FCNet}
+CLASSES: dict[str, Callable[..., nn.Module]] = {
+    "HanNet": HanNet, "FCNet": FCNet, "HanMixer": HanMixer, "MobileViT": MobileViT
+}  # fmt: skip
 
 
 class ModelFolderError(RuntimeError):

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers import HanStack, require_positive
+from .hannet import Saved
 from .vision import CARD, facts, require_images, require_integers
 
 
@@ -80,7 +81,7 @@ class HanMixerBlock(nn.Module):
         return self.channels(self.tokens(x))
 
 
-class HanMixer(nn.Module, PyTorchModelHubMixin, tags=["han-layer", "mlp-mixer"], **CARD):
+class HanMixer(nn.Module, Saved, tags=["han-layer", "mlp-mixer"], **CARD):
     """Stem, `mlp_blocks` Mixer blocks, `han_blocks` Han-Mixer blocks, LayerNorm, mean over tokens, Linear.
 
     x: (n, in_channels, image_size, image_size) -> (n, num_classes). `channels`: of the stem's five convolutions, the last also of

@@ -3,11 +3,12 @@
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers import HanLayer, Householder, require_positive
+from .hannet import Saved
 from .vision import CARD, facts, require_images
 
 
@@ -124,7 +125,7 @@ class MobileViTBlock(nn.Module):
         return self.fuse(torch.cat([x, self.back(y)], 1))
 
 
-class MobileViT(nn.Module, PyTorchModelHubMixin, tags=["han-layer", "mobilevit"], **CARD):
+class MobileViT(nn.Module, Saved, tags=["han-layer", "mobilevit"], **CARD):
     """MobileViT of `size` "xxs" or "xs" whose transformers have `block` "mlp" or "han".  x: (n, 3, h, w) -> (n, num_classes).
 
     h and w are multiples of 64; the paper resizes all images to 256x256. Weights start as PyTorch's own, Han-blocks as they say.
