@@ -1,5 +1,6 @@
 import copy
 import io
+import math
 import pickle
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from hannet import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin
+from hannet.layers import Standardise, UnitLinear
 
 MODULES = {
     "HanLayer": lambda: HanLayer(6),
@@ -245,3 +247,71 @@ def test_activations(name, lead):
 def test_features_must_fill_the_groups(module, shape):
     with pytest.raises(ValueError, match=r"features must come in .*, got"):
         module(torch.ones(shape))
+
+
+@pytest.mark.parametrize("lead", [(), (5,), (0,), (2, 3)])
+def test_rows_of_a_unit_linear_have_norm_one(lead):
+    layer, x = UnitLinear(6, 4).double(), torch.randn(*lead, 6, dtype=torch.double)
+    rows = layer.weight / layer.weight.norm(dim=1, keepdim=True)
+    assert_close(layer(x), x @ rows.mT + layer.bias)
+    assert_close(UnitLinear(6, 4, bias=False).double()(0 * x), torch.zeros(*lead, 4).double())
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_scale_of_a_unit_linear_does_not_matter(scale):
+    layer, x = UnitLinear(6, 4), torch.randn(5, 6)
+    expected = layer(x)
+    with torch.no_grad():
+        layer.weight *= scale
+    assert_close(layer(x), expected)
+
+
+def test_gradients_of_a_unit_linear():
+    layer, x = UnitLinear(3, 2).double(), torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+
+    def run(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
+    assert torch.autograd.gradgradcheck(run, (x, *layer.parameters()))
+
+
+def test_a_row_of_zeros_stays_one():
+    layer = UnitLinear(3, 2)
+    with torch.no_grad():
+        layer.weight[0] = 0
+    y = layer(torch.randn(5, 3))
+    assert (y[:, 0] == layer.bias[0]).all()
+    y.sum().backward()
+    assert layer.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 4), (0, 3, 4, 4)])
+def test_standardise_takes_constants_for_each_channel(shape):
+    mean, std = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1.0, 4.0])
+    x, places = torch.randn(shape), (-1, *[1] * (len(shape) - 2))
+    assert_close(Standardise(mean.tolist(), std.tolist())(x), (x - mean.view(places)) / std.view(places))
+    assert_close(Standardise(0.5, 2.0)(x), (x - 0.5) / 2)
+    assert {"mean", "std"} == set(Standardise(0.5, 2.0).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "sentence"),
+    [
+        (math.nan, 1.0, "mean must be finite, a number or one a channel, got nan"),
+        ([0.0, math.inf], [1.0, 1.0], "mean must be finite"),
+        (0.0, 0.0, "std must be finite, above 0, a number or one a channel, got 0.0"),
+        ([0.0], [-1.0], "std must be finite, above 0"),
+        ([], [], "mean must be finite"),
+        ([[0.0]], 1.0, "one a channel"),
+    ],
+)
+def test_constants_that_cannot_standardise_are_named(mean, std, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Standardise(mean, std)
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (5, 2), (3,), (5, 1, 3)])
+def test_a_single_channel_is_not_copied_for_three_constants(shape):
+    with pytest.raises(ValueError, match=r"x must be \(n, 3, ...\), got"):
+        Standardise([0.0, 1.0, 2.0], [1.0, 1.0, 1.0])(torch.ones(shape))

@@ -6,6 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack, Householder, MaxMin
+from hannet.layers import UnitLinear
 from hannet.losses import loss as loss_of
 from hannet.members import Members
 from hannet.steps import steps_of
@@ -30,9 +31,24 @@ NETWORKS = {
     "other modules": lambda: nn.Sequential(nn.Linear(3, 8), GroupSort(2), nn.Softplus(), nn.Linear(8, 2)),
     "with buffers": lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8).eval(), nn.Linear(8, 2)),
     "one module twice": lambda: nn.Sequential(*[nn.Linear(3, 3), Abs()] * 2, nn.Linear(3, 2)),
+    "lipschitz HanNet": lambda: HanNet(3, 2, width=8, depth=4, lipschitz=True),
+    "lipschitz HanNet of reflections": lambda: HanNet(3, 2, width=8, depth=4, lipschitz=True, reflections=3),
+    "HanNet of reflections": lambda: HanNet(3, 2, width=8, depth=4, reflections=2),
+    "padding on both sides": lambda: nn.Sequential(nn.ZeroPad1d((2, 3)), HanStack(8, 2), UnitLinear(8, 2)),
+    "padding inside": lambda: nn.Sequential(nn.Linear(3, 5), nn.ZeroPad1d((0, 3)), MaxMin(), nn.Linear(8, 2)),
+    "cropping": lambda: nn.Sequential(nn.Linear(3, 8), nn.ZeroPad1d((-1, -2)), nn.Linear(5, 2)),
+    "unit rows first": lambda: nn.Sequential(UnitLinear(3, 8), Abs(), UnitLinear(8, 2)),
+    "unit rows without bias": lambda: nn.Sequential(UnitLinear(3, 8, bias=False), nn.ReLU(), nn.Linear(8, 2)),
+    "a row of zeros": lambda: zeroed(nn.Sequential(nn.Linear(3, 8), UnitLinear(8, 2))),
     "with a hook": lambda: doubling(nn.Sequential(nn.Linear(3, 2))),
     "parametrised": lambda: nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(3, 3)), nn.Linear(3, 2)),
 }
+
+
+def zeroed(network):
+    with torch.no_grad():
+        network[1].weight[0] = 0
+    return network
 
 
 def doubling(network):
@@ -180,3 +196,32 @@ def test_members_compute_in_another_dtype_when_asked():
     expected = torch.stack([copy.deepcopy(network).double()(x) for network in networks])
     assert_close(outputs, expected)
     assert networks[0].layers[0].weight.dtype == torch.float32
+
+
+def test_input_gradients_are_those_of_each_network_alone(networks):
+    members = Members(networks)
+    x, y = torch.randn(3, 5, 3, dtype=torch.double), torch.randn(3, 5, 2, dtype=torch.double)
+    _, before = gradients_of(members, x, y)
+    kept, expected = x.clone(), {name: gradient.clone() for name, gradient in before.items()}
+    for rows in (5, 4):
+        part, targets = x[:, :rows], y[:, :rows]
+        gradient = members.input_gradient(part, lambda outputs, y=targets: loss_of("mse").slope(outputs, y))
+        for index, network in enumerate(networks):
+            leaf = part[index].clone().requires_grad_()
+            (alone,) = torch.autograd.grad((network(leaf) - targets[index]).square().mean(), leaf)
+            assert_close(gradient[index], alone)
+    assert torch.equal(x, kept)
+    assert all(torch.equal(before[name], expected[name]) for name in before)
+    assert not any(p.requires_grad or p.grad is not None for p in members.parameters.values())
+
+
+def test_outputs_are_those_of_the_living(networks):
+    members, x = Members(networks), torch.randn(3, 5, 3, dtype=torch.double)
+    expected = torch.stack([network(rows) for network, rows in zip(networks, x, strict=True)])
+    assert_close(members.outputs(x), expected)
+    assert not members.outputs(x).requires_grad
+    members.retire(torch.tensor([0, 2]))
+    assert_close(members.outputs(x[[0, 2]]), expected[[0, 2]])
+    gradient = members.input_gradient(x[[0, 2]], torch.ones_like)
+    leaf = x[2].clone().requires_grad_()
+    assert_close(gradient[1], torch.autograd.grad(networks[2](leaf).sum(), leaf)[0])

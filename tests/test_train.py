@@ -16,6 +16,7 @@ Y = torch.stack([X[:, 0].abs(), (3 * X[:, 1]).sin()], 1)
 BUILD = {
     "HanNet": lambda: HanNet(2, 2, width=16, depth=5),
     "HanNet with dense ends": lambda: HanNet(2, 2, width=16, depth=5, dense_ends=True),
+    "lipschitz HanNet": lambda: HanNet(2, 2, width=16, depth=5, lipschitz=True, reflections=2),
     "FCNet": lambda: FCNet(2, 2, width=16, depth=2),
     "other modules": lambda: nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2)),
 }
@@ -70,7 +71,8 @@ def test_equals_torchs_own_sgd(networks):
     """The same batches, by autograd and torch.optim, in float64."""
     network = networks[0].double()
     expected = copy.deepcopy(network)
-    recipe = recipes(0.01, weight_decay=1e-3, momentum=0.8, lasso=0.02, iterations=60)[0]
+    lasso = 0.02 if next(expected.parameters()).shape == (16, 2) else 0.0  # of the first layer, if it is a Linear
+    recipe = recipes(0.01, weight_decay=1e-3, momentum=0.8, lasso=lasso, iterations=60)[0]
     x, y = X.double(), Y.double()
     train([network], [recipe], [7], x, y)
     optimizer = torch.optim.SGD(expected.parameters(), recipe.lr, momentum=0.8, weight_decay=1e-3)
@@ -105,6 +107,39 @@ def test_equals_torchs_own_adam(networks, optimizer, loss):
             loss(other(x[rows]), y[rows]).backward()
             torchs.step()
         assert_close(parameters(network), parameters(other), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "loss"),
+    [
+        ({"loss": "multi_margin", "margin": 2.0}, lambda f, y: nn.MultiMarginLoss(margin=2.0)(f, y.argmax(1))),
+        (
+            {"loss": "cross_entropy", "temperature": 0.2},
+            lambda f, y: 0.2 * nn.functional.cross_entropy(f / 0.2, y),
+        ),
+        (
+            {"loss": "hkr", "margin": 0.5, "alpha": 4.0},
+            lambda f, y: (
+                4 * (0.25 - (2 * y - 1) * f).clamp_min(0).mean()
+                - ((f * y).sum(0) / y.sum(0) - (f * (1 - y)).sum(0) / (1 - y).sum(0)).mean()
+            ),
+        ),
+    ],
+)
+def test_margin_losses_equal_a_plain_loop(networks, options, loss):
+    networks = [network.double() for network in networks]
+    expected, x = copy.deepcopy(networks), X.double()
+    y = nn.functional.one_hot((X[:, 0] > 0).long(), 2).double()
+    plan = recipes(0.01, 0.02, 0.01, iterations=20, **options)
+    train(networks, plan, [7, 8, 7], x, y)
+    for network, other, recipe, seed in zip(networks, expected, plan, [7, 8, 7], strict=True):
+        torchs = torch.optim.SGD(other.parameters(), recipe.lr, momentum=0.9)
+        for step, rows in zip(range(recipe.iterations), batches(seed), strict=False):
+            torchs.param_groups[0]["lr"] = recipe.lr * recipe.rate(step)
+            torchs.zero_grad()
+            loss(other(x[rows]), y[rows]).backward()
+            torchs.step()
+        assert_close(parameters(network), parameters(other), rtol=1e-6, atol=1e-8)
 
 
 def test_training_lowers_the_loss_and_repeats_bit_by_bit(networks):
@@ -208,7 +243,7 @@ def test_arguments_that_do_not_fit_together_are_named(arguments, sentence):
         ({"batch": 0}, "must be at least 1, got 0 and"),
         ({"iterations": 0}, "must be at least 1, got 100 and 0"),
         ({"optimizer": "rmsprop"}, "optimizer must be sgd, adam or adamw, got 'rmsprop'"),
-        ({"loss": "hinge"}, "loss must be one of mse, cross_entropy, got 'hinge'"),
+        ({"loss": "hinge"}, "loss must be one of mse, cross_entropy, multi_margin, hkr, got 'hinge'"),
         ({"momentum": 1.0}, "lr must be above 0, momentum"),
         ({"lr": math.nan}, "lr must be above 0"),
         ({"orthogonal": -1.0}, "must be at least 0"),

@@ -12,7 +12,6 @@ class Recipe:
     """How a network is trained.
 
     schedule: "steps" (the rate x factor at each milestone), "cosine" (to 0) or "constant".
-
     optimizer: "sgd" (with momentum), "adam", or "adamw" (weight decay decoupled from the gradient).
     loss: "mse"; of targets that are probabilities of classes "cross_entropy" of the outputs / temperature; of targets that are
     classes "multi_margin" and "hkr", with a margin, and in hkr alpha times its hinge.
@@ -57,12 +56,11 @@ class Recipe:
             raise ValueError(f"weight_decay, lasso and orthogonal must be at least 0, got {self}")
         if self.batch < 1 or self.iterations < 1:
             raise ValueError(f"batch and iterations must be at least 1, got {self.batch} and {self.iterations}")
-
         if self.defence not in ("", "adversarial", "trades") or (self.defence and self.loss != "cross_entropy"):
             raise ValueError(
                 f"defence must be adversarial or trades, with the loss cross_entropy, got {self.defence!r}"
             )
-        if not min(self.temperature, self.margin, self.alpha, self.eps, self.beta) > 0:
+        if not all(value > 0 for value in (self.temperature, self.margin, self.alpha, self.eps, self.beta)):
             raise ValueError(f"temperature, margin, alpha, eps and beta must be above 0, got {self}")
 
     def loss_function(self) -> losses.Loss:
