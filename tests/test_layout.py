@@ -14,9 +14,9 @@ ORDER = [
     "models.hannet", "models.baselines", "models.vision", "models.mixer", "models.mobilevit", "models.load", "models",
     "certify", "surgery", "export",
     "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "recipes", "optimizers", "steps",
-    "members", "defences", "train", "runs", "listing", "rows", "saved", "estimators", "experiments",
+    "members", "defences", "train", "runs", "folders", "listing", "rows", "saved", "estimators", "experiments",
     "experiments.board", "experiments.mnist", "experiments.*", "agenda", "cluster", "sweep", "report",
-    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "robustness", "datasets", "cli",
+    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "robustness", "datasets", "image_training", "cli",
 ]  # fmt: skip
 SAME_DATA = {  # an experiment may take another's data and splits
     "experiments.checkerboard_baselines": {"experiments.figure1"},

@@ -2,22 +2,19 @@
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from . import estimators
+from . import estimators, folders
 from .columns import Encoder, finite
 from .compare import predict, score
-from .runs import StoreError, write
+from .runs import write
 from .saved import ModelError
 from .tables import Table, numbers
 
@@ -94,9 +91,7 @@ class Model:
 
     def save(self, folder: Path, more: Mapping[str, bytes]) -> None:
         """Write model and more files aside, then rename: what was at folder is replaced whole. Raises StoreError, ModelError."""
-        folder = folder.resolve()
-        aside, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
-        try:
+        with folders.written(folder) as aside:
             self.estimator.save(aside)
             kept = {
                 "format": _FORMAT,
@@ -107,11 +102,6 @@ class Model:
             }
             for name, content in {"table.json": json.dumps(kept, allow_nan=False).encode(), **more}.items():
                 write(aside / name, content)
-            _replace(folder, aside, old)
-        except OSError as error:
-            raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: Path) -> "Model":
@@ -139,18 +129,6 @@ class Model:
         return model
 
 
-def _replace(folder: Path, aside: Path, old: Path) -> None:
-    """Rename aside to folder; what was there goes, or comes back if that fails or is interrupted."""
-    try:
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _digest(folder: Path) -> str:
     """Names the estimator that a table.json belongs to."""
     return hashlib.sha256((folder / "estimator.json").read_bytes()).hexdigest()
@@ -163,15 +141,4 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 def require_free(folder: Path, *, force: bool) -> None:
     """Raises StoreError unless a model may be saved there: nothing is there yet, or a model and force."""
-    folder = folder.resolve()
-    try:
-        found = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent):
-            pass  # it can be written
-    except OSError as error:
-        raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
-    if found - {*PARTS, *REPORT} or (found and not found.issuperset(PARTS)):
-        raise StoreError(f"{folder} holds files that are no model's: name another folder")
-    if found and not force:
-        raise StoreError(f"{folder} holds a model: --force replaces it, --out names another folder")
+    folders.require_free(folder, PARTS, REPORT, force=force)
