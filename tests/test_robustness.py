@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hannet import FCNet, HanNet, models
+from hannet.certify import certified_accuracy, certified_radius, lipschitz_bound
 from hannet.data import DataError
 from hannet.data.images import stored
 
@@ -39,8 +40,9 @@ def data(tmp_path, model):
 
 
 def test_help_has_an_example(hannet):
-    assert "attack" in hannet("--help")[1]
-    assert "Example: hannet attack" in hannet("attack", "-h")[1]
+    for command in ("attack", "certify"):
+        assert command in hannet("--help")[1]
+        assert f"Example: hannet {command}" in hannet(command, "-h")[1]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,119 @@ def test_a_bad_command_line_is_one_sentence_and_exit_code_2(hannet, model, data,
     code, out, err = hannet("attack", model, "--data", data, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert part in err
+
+
+CERTIFY_USAGE = {
+    "words for radii": (["--radii", "banana"], "'banana' are not distances above 0, such as 0.5,1.58"),
+    "no radii": (["--radii", ","], "--radii"),
+    "radius 0": (["--radii", "0.5,0"], "--radii"),
+    "a radius that is no number": (["--radii", "nan"], "--radii"),
+    "an infinite radius": (["--radii", "inf"], "--radii"),
+    "more points than there are": (["--points", "41"], "there are only 40"),
+    "other data": (["--data", "imagenet"], "'imagenet' is neither mnist nor the name of an .npz file"),
+    "an output that is no csv": (["--out", "found.npz"], "does not end in .csv"),
+    "an output nowhere": (["--out", "/nowhere/found.csv"], "in a folder that does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", CERTIFY_USAGE)
+def test_a_bad_command_line_to_certify_is_one_sentence_and_exit_code_2(hannet, model, data, case):
+    arguments, part = CERTIFY_USAGE[case]
+    code, out, err = hannet("certify", model, "--data", data, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert part in err
+
+
+def certified(model, data, radii, dtype=torch.float64):
+    """What the library says of the model and the data: bound, accuracy and certified accuracies."""
+    net = models.load(model).to(dtype)
+    x, y = stored(data)
+    x = x.flatten(1).to(dtype)
+    right = net(x).argmax(1) == y
+    median = certified_radius(net, x)[right].median().item()
+    return lipschitz_bound(net), certified_accuracy(net, x, y, [0, *radii]), median
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_certify_says_what_the_library_says(hannet, model, data, dtype):
+    arguments = ["--radii", "0.0001,0.02,9"] + ["--float32"] * (dtype == torch.float32)
+    code, out, err = hannet("certify", model, "--data", data, "--json", *arguments)
+    facts = json.loads(out)
+    bound, shares, median = certified(model, data, [0.0001, 0.02, 9.0], dtype)
+    assert (code, err) == (0, "")
+    assert facts["lipschitz_bound"] == bound
+    assert [facts["accuracy"], *facts["certified_accuracy"].values()] == shares
+    assert list(facts["certified_accuracy"]) == ["0.0001", "0.02", "9"]
+    assert shares[0] == 0.75
+    assert shares[1] > shares[3] == 0
+    assert facts["median_radius"] == median
+    assert (facts["points"], facts["computed_in"]) == (40, str(dtype).removeprefix("torch."))
+    assert facts["seconds"] > 0
+
+
+def test_certify_in_words_with_files(hannet, model, data, tmp_path):
+    out_file = tmp_path / "radii.csv"
+    arguments = ("certify", model, "--data", data, "--points", "30", "--out", str(out_file))
+    code, out, _ = hannet(*arguments)
+    assert code == 0
+    assert "30 points of" in out
+    assert "as computed in float64" in out
+    assert "certified accuracy at 1.58" in out
+    for suffix in (".csv", ".png", ".svg"):
+        assert str(out_file.with_suffix(suffix)) in out
+    assert out_file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "certified accuracy" in out_file.with_suffix(".svg").read_text()
+    head, *lines = (line.split(",") for line in out_file.read_text().splitlines())
+    assert head == ["row", "class", "predicted", "radius"]
+    x, y = stored(data)
+    net, rows = models.load(model).double(), [int(line[0]) for line in lines]
+    assert len(set(rows)) == 30
+    assert [int(line[1]) for line in lines] == y[rows].tolist()
+    assert [int(line[2]) for line in lines] == net(x[rows].flatten(1).double()).argmax(1).tolist()
+    assert [float(line[3]) for line in lines] == certified_radius(net, x[rows].flatten(1).double()).tolist()
+    code, out, err = hannet(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is there already: --force replaces it" in err
+    assert hannet(*arguments, "--force")[0] == 0
+
+
+def test_no_attack_within_the_radius_changes_a_class(hannet, model, data, tmp_path):
+    assert hannet("certify", model, "--data", data, "--out", str(tmp_path / "radii.csv"))[0] == 0
+    lines = [line.split(",") for line in (tmp_path / "radii.csv").read_text().splitlines()[1:]]
+    certain = {int(row): float(radius) for row, of, predicted, radius in lines if of == predicted}
+    assert hannet("attack", model, "--data", data, "--eps", "0.05", "--out", str(tmp_path / "found.npz"))[0] == 0
+    with np.load(tmp_path / "found.npz") as found:
+        turned = {int(row): norm for row, norm in zip(found["rows"], found["norms"], strict=True) if 0 < norm < np.inf}
+    assert turned
+    assert all(norm > certain[row] for row, norm in turned.items() if row in certain)
+
+
+def test_where_no_point_is_right_certify_says_so(hannet, model, tmp_path):
+    x = torch.rand(5, 16)
+    wrong = (models.load(model)(x).argmax(1) + 1) % 3
+    np.savez(tmp_path / "some.npz", x=x.numpy(), y=wrong.numpy())
+    arguments = ("certify", model, "--data", str(tmp_path / "some.npz"))
+    code, out, _ = hannet(*arguments, "--out", str(tmp_path / "some.csv"))
+    assert code == 0
+    assert "no point is right" in out
+    facts = json.loads(hannet(*arguments, "--json")[1])
+    assert (facts["accuracy"], facts["median_radius"]) == (0, None)
+
+
+def test_what_cannot_be_certified_is_one_sentence_and_exit_code_1(hannet, data, tmp_path):
+    net = HanNet(16, 3, width=12, depth=3)
+    with torch.no_grad():
+        net.layers[-1].bias[0] = torch.inf
+    code, out, err = hannet("certify", save(net, tmp_path / "net"), "--data", data)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "holds numbers that are not finite" in err
+
+
+def test_a_lipschitz_net_takes_images_as_vectors(hannet, tmp_path, data):
+    folder = save(HanNet(16, 3, width=20, depth=2, lipschitz=True, reflections=2), tmp_path / "net")
+    facts = json.loads(hannet("certify", folder, "--data", data, "--json")[1])
+    assert 1 <= facts["lipschitz_bound"] < 3**0.5 + 1e-6
+    assert hannet("attack", folder, "--data", data, "--steps", "2")[0] == 0
 
 
 def test_a_net_that_does_not_take_the_images_is_told(hannet, data, tmp_path):

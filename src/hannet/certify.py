@@ -113,6 +113,15 @@ def certified_radius(model: nn.Module, x: Tensor, *, batch: int = 4096) -> Tenso
     >>> certified_radius(net, torch.tensor([[3.0, 1.0]], dtype=torch.float64)).round(decimals=6)  # 2 / sqrt(2)
     tensor([1.4142], dtype=torch.float64)
     """
+    return certificates(model, x, batch=batch)[1]
+
+
+@torch.no_grad()
+def certificates(model: nn.Module, x: Tensor, *, batch: int = 4096) -> tuple[Tensor, Tensor]:
+    """The classes the model gives x, and their certified_radius, for one run.  x: (n, ...) -> (n,), int64; (n,), float64.
+
+    Raises CertificateError as certified_radius does.
+    """
     leaves = [leaf for _, leaf in _leaves(model)]
     _require_plain_arithmetic(model, x)
     logits = torch.cat([_run(model, part) for part in x.split(batch)]).double()
@@ -129,7 +138,7 @@ def certified_radius(model: nn.Module, x: Tensor, *, batch: int = 4096) -> Tenso
     radius = radii.nan_to_num(0.0, math.inf, 0.0).scatter(1, winner, math.inf).amin(1)
     room = (torch.finfo(x.dtype).max / 4 - whole.peak_at_zero) / whole.peak - norm[:, 0]  # beyond, numbers may overflow
     radius = radius.minimum(room).nan_to_num(0.0).clamp_min(0)
-    return radius.where(logits.isfinite().all(1), 0.0)
+    return winner[:, 0], radius.where(logits.isfinite().all(1), 0.0)
 
 
 def certified_accuracy(model: nn.Module, x: Tensor, y: Tensor, radii: Sequence[float]) -> list[float]:
@@ -141,9 +150,8 @@ def certified_accuracy(model: nn.Module, x: Tensor, y: Tensor, radii: Sequence[f
         raise CertificateError(f"y must be ({len(x)},), one class a row of x, got {tuple(y.shape)} in {y.dtype}")
     if not all(0 <= radius < math.inf for radius in radii):
         raise CertificateError(f"radii must be at least 0 and finite, got {list(radii)}")
-    certain = certified_radius(model, x)
-    right = torch.cat([_run(model, part).argmax(1) for part in x.split(4096)]) == y
-    return [(right & ((certain > radius) | (radius == 0))).double().mean().item() for radius in radii]
+    classes, certain = certificates(model, x)
+    return [((classes == y) & ((certain > radius) | (radius == 0))).double().mean().item() for radius in radii]
 
 
 def spectral_bound(weight: Tensor) -> float:

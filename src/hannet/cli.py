@@ -14,7 +14,7 @@ except ImportError as missing:
 from .console import console, display, stop
 from .datasets import data
 from .reproduction import reproduce, runs
-from .robustness import attack
+from .robustness import attack, certify
 
 if TYPE_CHECKING:
     from .fit import Plan, Report
@@ -33,6 +33,7 @@ app = typer.Typer(
 def main() -> None:
     """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130."""
     from .agenda import SweepError
+    from .certify import CertificateError
     from .data import DataError
     from .models import ModelFolderError
     from .runs import StoreError
@@ -44,7 +45,7 @@ def main() -> None:
         stop(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         stop("interrupted", 130)
-    except (DataError, ModelError, ModelFolderError, StoreError, SweepError) as error:
+    except (CertificateError, DataError, ModelError, ModelFolderError, StoreError, SweepError) as error:
         stop(str(error), 1)
     except ModuleNotFoundError as error:
         stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
@@ -53,6 +54,7 @@ def main() -> None:
 app.command(epilog="Example: hannet reproduce figure1 --seeds 5")(reproduce)
 app.command(epilog="Example: hannet runs results/figure1 --where seed=0 --sort -metrics.test_accuracy")(runs)
 app.command(epilog="Example: hannet attack my-model --attack pgd --norm l2 --eps 1")(attack)
+app.command(epilog="Example: hannet certify hannet-models/mnist-hannet --radii 0.5,1.58")(certify)
 app.add_typer(data, name="data", epilog="Example: hannet data list")
 
 

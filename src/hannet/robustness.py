@@ -1,4 +1,4 @@
-"""The command that attacks a network: `hannet attack`."""
+"""The commands that tell how robust a network is: `hannet attack`, `hannet certify`."""
 
 import io
 import json
@@ -55,12 +55,11 @@ def attack(
 
     pgd and fgsm look within a distance eps, cw for the nearest change. An attack that finds nothing proves nothing.
     """
-    from . import models, report
-    from .runs import write
+    from . import models
 
     method = _method(name, norm, eps, steps, c, loss)
     if out:
-        _require_free(out, force=force)
+        _require_free(out, ".npz", force=force)
     net = models.load(model)
     x, y, rows = _points(data, points or (CW_POINTS if name == "cw" else None), exactly=points is not None)
     inputs = _fitting(net, x, y, model)
@@ -72,14 +71,9 @@ def attack(
     print(json.dumps(facts, allow_nan=False) if as_json else _told(facts), flush=True)  # before the disk may be full
     if not out:
         return
-    write(out, _arrays(found, x, y, rows))
-    saved = [out]
-    if figure := _picture(net, found, x, y):
-        for form in ("png", "svg"):
-            write(out.with_suffix(f".{form}"), report.image(figure, form))
-            saved.append(out.with_suffix(f".{form}"))
+    saved = _save(out, _arrays(found, x, y, rows), _picture(net, found, x, y))
     if not as_json:
-        print(f"Saved: {', '.join(map(str, saved))}")
+        print(saved)
 
 
 def _method(
@@ -107,10 +101,109 @@ def _method(
         raise typer.BadParameter(str(error), param_hint="--c" if name == "cw" else "--eps") from error
 
 
-def _require_free(out: Path, *, force: bool) -> None:
+def certify(
+    model: Annotated[Path, typer.Argument(help="The folder that `save_pretrained` wrote.")],
+    data: Annotated[
+        str, typer.Option(metavar="mnist|FILE.npz", help="MNIST's test images, or arrays x and y: uint8, or 0 to 1.")
+    ] = "mnist",
+    radii: Annotated[str, typer.Option(metavar="R,...", help="l2 distances, pixels from 0 to 1.")] = "0.5,1.58",
+    points: Annotated[int | None, typer.Option(min=1, help="As many, chosen at random.  [default: all]")] = None,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="The model as float32 computes it: rounding takes from the radii.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write a line a point; a picture beside it as .png and .svg."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the files that --out names.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Prove how far images may change, in l2, before a classifier gives another class: what no attack can beat.
+
+    The proof is of the model as computed in float64, rounding included; --float32: as computed in float32.
+    """
+    import torch
+
+    from . import models
+    from .certify import certificates, lipschitz_bound
+
+    asked = _radii(radii)
+    if out:
+        _require_free(out, ".csv", force=force)
+    net = models.load(model).to(torch.float32 if float32 else torch.float64)
+    x, y, rows = _points(data, points, exactly=True)
+    inputs = _fitting(net, x, y, model)
+    began = time.perf_counter()
+    bound = lipschitz_bound(net)
+    classes, certain = certificates(net, inputs)
+    seconds = time.perf_counter() - began
+    facts = {"model": str(model), "data": data, "points": len(y), "computed_in": "float32" if float32 else "float64"}
+    facts |= {"lipschitz_bound": bound, **_certain(certain, classes == y, asked), "seconds": seconds}
+    print(json.dumps(facts, allow_nan=False) if as_json else _proven(facts), flush=True)
+    if not out:
+        return
+    saved = _save(out, _lines(rows, y, classes, certain), _curve(certain, classes == y, asked, f"{model.name}: {data}"))
+    if not as_json:
+        print(saved)
+
+
+def _radii(text: str) -> list[float]:
+    try:
+        radii = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        radii = []
+    if not radii or not all(0 < radius < math.inf for radius in radii):
+        raise typer.BadParameter(f"{text!r} are not distances above 0, such as 0.5,1.58", param_hint="--radii")
+    return radii
+
+
+def _certain(certain: "Tensor", right: "Tensor", radii: Sequence[float]) -> dict[str, Any]:
+    shares = {f"{radius:.12g}": float((right & (certain > radius)).double().mean()) for radius in radii}
+    median = float(certain[right].median()) if right.any() else None
+    return {"accuracy": float(right.double().mean()), "certified_accuracy": shares, "median_radius": median}
+
+
+def _proven(facts: Mapping[str, Any]) -> str:
+    median = "no point is right" if facts["median_radius"] is None else f"{facts['median_radius']:7.4g}"
+    shares = facts["certified_accuracy"].items()
+    how = f"the model as computed in {facts['computed_in']}, {facts['seconds']:.1f} s"
+    lines = [
+        f"{facts['points']:,} points of {facts['data']}, {how}",
+        f"Lipschitz bound (l2)             {facts['lipschitz_bound']:7.4g}",
+        f"accuracy                         {facts['accuracy']:7.2%}",
+        *(f"{f'certified accuracy at {radius}':<33}{share:7.2%}" for radius, share in shares),
+        f"median radius of what is right   {median}",
+    ]
+    return "\n".join(lines)
+
+
+def _lines(rows: "Tensor", y: "Tensor", classes: "Tensor", certain: "Tensor") -> bytes:
+    """A CSV file; a radius with all its digits, for rounded up it would claim too much."""
+    columns = (part.tolist() for part in (rows, y, classes, certain))
+    lines = [",".join(map(str, line)) for line in zip(*columns, strict=True)]
+    return ("\n".join(["row,class,predicted,radius", *lines]) + "\n").encode()
+
+
+def _curve(certain: "Tensor", right: "Tensor", radii: Sequence[float], title: str) -> "Figure":
+    """Certified accuracy over the radius: it falls where the radius of a point that is right ends."""
+    from matplotlib.figure import Figure
+
+    ends = certain[right].sort().values.tolist()
+    left = [100 * (len(ends) - gone) / len(right) for gone in range(len(ends) + 1)]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.stairs(left, [0.0, *ends, max([*ends, *radii])], baseline=None)
+    for radius in radii:
+        axis.axvline(radius, color="black", linewidth=0.5, linestyle=":")
+    axis.set(xlabel="l2 radius, pixels from 0 to 1", ylabel="certified accuracy in %", ylim=(0, 100), title=title)
+    axis.set_xlim(left=0)
+    return figure
+
+
+def _require_free(out: Path, suffix: str, *, force: bool) -> None:
     taken = [path for path in (out, out.with_suffix(".png"), out.with_suffix(".svg")) if path.exists()]
     faults = {
-        f"{out} does not end in .npz": out.suffix != ".npz",
+        f"{out} does not end in {suffix}": out.suffix != suffix,
         f"{out} would stand in a folder that does not exist": not out.parent.is_dir(),
         f"{taken[0] if taken else out} is a folder": any(path.is_dir() for path in taken),
         f"{taken[0] if taken else out} is there already: --force replaces it": bool(taken) and not force,
@@ -118,6 +211,20 @@ def _require_free(out: Path, *, force: bool) -> None:
     for fault, found in faults.items():
         if found:
             raise typer.BadParameter(fault, param_hint="--out")
+
+
+def _save(out: Path, content: bytes, figure: "Figure | None") -> str:
+    """Write the content, and the picture beside it; tell of it."""
+    from . import report
+    from .runs import write
+
+    write(out, content)
+    saved = [out]
+    if figure:
+        for form in ("png", "svg"):
+            write(out.with_suffix(f".{form}"), report.image(figure, form))
+            saved.append(out.with_suffix(f".{form}"))
+    return f"Saved: {', '.join(map(str, saved))}"
 
 
 def _points(data: str, count: int | None, *, exactly: bool) -> "tuple[Tensor, Tensor, Tensor]":
@@ -147,12 +254,12 @@ def _fitting(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tenso
 
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
     if dtype not in (torch.float32, torch.float64):
-        raise typer.BadParameter(f"{folder} computes in {dtype}, but attacks need float32 or float64")
+        raise typer.BadParameter(f"{folder} computes in {dtype}, but float32 or float64 is needed")
     for inputs in (x.to(dtype), x.to(dtype).flatten(1)):
         try:
             with torch.no_grad():
                 logits = net(inputs[:1])
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             continue
         if logits.ndim == 2 and int(y.max()) < logits.shape[1] >= 2:
             return inputs
