@@ -13,6 +13,7 @@ except ImportError as missing:
 
 from .console import console, display, stop
 from .datasets import data
+from .image_training import train
 from .reproduction import reproduce, runs
 from .robustness import attack, certify
 
@@ -55,6 +56,7 @@ app.command(epilog="Example: hannet reproduce figure1 --seeds 5")(reproduce)
 app.command(epilog="Example: hannet runs results/figure1 --where seed=0 --sort -metrics.test_accuracy")(runs)
 app.command(epilog="Example: hannet attack my-model --attack pgd --norm l2 --eps 1")(attack)
 app.command(epilog="Example: hannet certify hannet-models/mnist-hannet --radii 0.5,1.58")(certify)
+app.add_typer(train, name="train", epilog="Example: hannet train images mnist --model hannet --lipschitz")
 app.add_typer(data, name="data", epilog="Example: hannet data list")
 
 
