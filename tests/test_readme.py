@@ -1,19 +1,25 @@
-"""What the README shows works as printed."""
+"""What the README and the docs show works as printed."""
 
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [
+    pytest.param(example, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, example in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
 
 
-def test_examples_run():
-    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert examples
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})  # noqa: S102
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_run(example):
+    exec(compile(example, "example", "exec"), {})  # noqa: S102
 
 
-def test_links_into_the_repository_lead_somewhere():
-    links = {link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link}
-    assert not {link for link in links if not (ROOT / link).exists()}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_into_the_repository_lead_somewhere(page):
+    links = {link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()) if "://" not in link}
+    assert not {link for link in links if not (page.parent / link).exists()}
