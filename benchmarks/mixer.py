@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import hannet
 from hannet import reference
-from hannet.models.mixer import HanMixerBlock, MixerBlock
+from hannet.models.mixer import HanMixerBlock, HanMixerBlocks, MixerBlock
 from stack import ask, compare, forward_backward, parser_of, peak, steps_of
 
 
@@ -42,9 +42,11 @@ def speed(args: argparse.Namespace) -> dict[str, float]:
     for batch in args.batches:
         x = torch.randn(batch, args.tokens, args.channels, requires_grad=True)
         gradient = torch.randn_like(x)
+        kinds = {"Han": (HanMixerBlocks, HanMixerBlock), "Mixer": (nn.Sequential, MixerBlock)}
+        kinds["eager"] = kinds["Han"]
         blocks = {
-            name: nn.Sequential(*(kind(args.tokens, args.channels) for _ in range(args.blocks)))
-            for name, kind in (("Han", HanMixerBlock), ("Mixer", MixerBlock), ("eager", HanMixerBlock))
+            name: run(*(block(args.tokens, args.channels) for _ in range(args.blocks)))
+            for name, (run, block) in kinds.items()
         }
         eager(blocks["eager"])
         times = compare({name: forward_backward(net, x, gradient) for name, net in blocks.items()})

@@ -1,5 +1,7 @@
 """The layer as functions of tensors."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -55,6 +57,38 @@ def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int
     if u.dim() == 3:
         _check_members(x, u)
     return _stack(x, u, b, reflections, True, dim)
+
+
+def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -> Tensor:
+    """Stacks (u, b, dim) one after another, as han_stack of each; u, b: (depth, d) of that dimension.  x: (...) -> (...).
+
+    Training keeps only the last output: the backward pass rebuilds the others, as it does between the layers of a stack.
+    Dimensions are -1 and -2, and x has both. bfloat16 and float16 x: float32 from the first stack to the last.
+    Raises ValueError and TypeError as han_stack does.
+
+    >>> x, tokens, channels = torch.randn(4, 16, 32), torch.randn(2, 16), torch.randn(2, 32)
+    >>> y = han_stacks(x, [(tokens, None, -2), (channels, None, -1)])
+    >>> torch.equal(y, han_stack(han_stack(x, tokens, dim=-2), channels))
+    True
+    """
+    for u, b, dim in stacks:
+        if dim not in (-1, -2) or x.dim() < 2:
+            raise ValueError(f"stacks are along the last two dimensions of x, got {dim} of {tuple(x.shape)}")
+        if u.dim() != 2 or u.shape[0] == 0 or (b is not None and b.shape != u.shape):
+            given = None if b is None else tuple(b.shape)
+            raise ValueError(
+                f"u and b of a stack must be (depth, d) with at least one layer, got {tuple(u.shape)}, {given}"
+            )
+        _check(x, u, b, dim)
+    if x.dtype in _HALF:
+        return han_stacks(x.float(), [(u.float(), b if b is None else b.float(), dim) for u, b, dim in stacks]).to(
+            x.dtype
+        )
+    if not stacks or x.shape[-1] < _FEWEST_COLUMNS:
+        for u, b, dim in stacks:
+            x = han_stack(x, u, b, dim=dim)
+        return x
+    return ops.stacks(x, [(u, b) for u, b, _ in stacks], [dim for _, _, dim in stacks])
 
 
 def householder(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:

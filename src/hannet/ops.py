@@ -4,6 +4,7 @@ Shapes everywhere here: x (..., d), or (..., d, n) where dim is -2; u (d,) or (d
 None; with members x (members, ..., d) or (members, ..., d, n), u (members, depth * reflections, d), b (members, depth, d).
 """
 
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -137,6 +138,77 @@ class _Stack(torch.autograd.Function):
             grads = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
             return grads[0], grads[1], None if b is None else grads[2], None, None, None
         return *backward(grad_y, y, signs, u, b, *ctx.options), None, None, None
+
+
+def stacks(x: Tensor, parameters: Sequence[tuple[Tensor, Tensor | None]], dims: Sequence[int]) -> Tensor:
+    """The stacks (u, b) one after another, each along its own dimension -1 or -2; float32 or float64, one dtype for all.
+
+    Where nothing watches the call, all work in one tensor: only the last output is kept, and the backward pass rebuilds the others.
+    """
+    if _missing_kernel(x) or not all(_plain(x, u, b) for u, b in parameters):
+        for (u, b), dim in zip(parameters, dims, strict=True):
+            x = stack(x, u, b, dim=dim)
+        return x
+    flat = [t for pair in parameters for t in pair]
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *flat)):
+        return _Stacks.apply(x, dims, *flat)
+    return _in_one_tensor(x, flat, dims, False)[0]
+
+
+def _in_one_tensor(
+    x: Tensor, flat: Sequence[Tensor | None], dims: Sequence[int], keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Output and every stack's sign bits (none unless `keep`)."""
+    x, kept = _plain_memory(x), []
+    y = torch.empty_like(x)
+    for u, b, dim in zip(flat[::2], flat[1::2], dims, strict=True):
+        assert u is not None
+        given = _plain_memory(u), b if b is None else _plain_memory(b)
+        _, signs = _cpu().forward(x, *given, 1, True, keep, dim, y)
+        x = y
+        kept.append(signs)
+    return y, kept
+
+
+class _Stacks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dims: Sequence[int], *flat: Tensor | None) -> Tensor:
+        y, signs = _in_one_tensor(x, flat, dims, True)
+        ctx.save_for_backward(x, y, *flat, *signs)
+        ctx.dims = dims
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.dims)
+        x, y, *flat = ctx.saved_tensors
+        flat, signs = flat[: 2 * count], flat[2 * count :]
+        batched = not _dispatch_keys(grad_y).has(DispatchKey.CPU)
+        if torch.is_grad_enabled() or batched or not all(_plain(grad_y, t, None) for t in flat if t is not None):
+            return _one_by_one(grad_y, x, ctx.dims, flat)
+        grads: list[Tensor | None] = [None] * (2 * count)
+        grad, y_below, grad_below = _plain_memory(grad_y), torch.empty_like(y), torch.empty_like(y)
+        for index in reversed(range(count)):
+            u, b = flat[2 * index : 2 * index + 2]
+            given = _plain_memory(u), b if b is None else _plain_memory(b)
+            _, *grads[2 * index : 2 * index + 2] = _cpu().backward(
+                grad, y, signs[index], *given, 1, True, ctx.dims[index], y_below, grad_below
+            )
+            grad, y = grad_below, y_below
+        return grad, None, *grads
+
+
+def _one_by_one(grad_y: Tensor, x: Tensor, dims: Sequence[int], flat: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    """Gradients of x and of the parameters that can be differentiated again or are batched."""
+    with torch.enable_grad():
+        inputs = [t if t is None or t.requires_grad else t.detach().requires_grad_() for t in (x, *flat)]
+        y: Any = inputs[0]
+        for u, b, dim in zip(inputs[1::2], inputs[2::2], dims, strict=True):
+            y = _stack(y, u, b, 1, True, dim)[0]
+    wanted = [t for t in inputs if t is not None]
+    grads = iter(torch.autograd.grad(y, wanted, grad_y, create_graph=torch.is_grad_enabled()))
+    grad_x, *rest = (None if t is None else next(grads) for t in inputs)
+    return grad_x, None, *rest
 
 
 def _verify(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, dim: int) -> None:

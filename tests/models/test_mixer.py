@@ -55,7 +55,7 @@ def test_parameters_of_table_12_in_millions_on_imagenet(mlp, han, expected):
 def test_tokens_are_those_of_table_10():
     with torch.device("meta"):
         for size, strides, tokens in ((32, (1, 2, 1, 2), 64), (96, (1, 2, 2, 2), 144)):
-            block = HanMixer(size, 10, strides=strides).blocks[0]
+            block = HanMixer(size, 10, strides=strides).han_blocks[0]
             assert block.tokens.u.shape == (2, tokens)
             assert block.channels.u.shape == (2, 512)
 

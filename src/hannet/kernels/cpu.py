@@ -137,11 +137,21 @@ def _threads() -> int:
 
 
 def forward(
-    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool, dim: int = -1
+    x: Tensor,
+    u: Tensor,
+    b: Tensor | None,
+    reflections: int,
+    fold: bool,
+    keep: bool,
+    dim: int = -1,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A stack's output and its sign bits (none unless `keep`); shapes as in ops.py, contiguous, one dtype."""
+    """A stack's output and its sign bits (none unless `keep`); shapes as in ops.py, contiguous, one dtype.
+
+    The output goes into `out` if it is given, which may be x itself.
+    """
     plan = _plan(x.shape, u.shape, x.dtype, reflections, fold, dim, _threads())
-    y = torch.empty_like(x)
+    y = torch.empty_like(x) if out is None else out
     # Layers without ABS write no signs; zeros there make the operator's second output the same at every call.
     new = torch.empty if fold and reflections == 1 else torch.zeros
     signs = new(plan.signs if keep else 0, dtype=torch.uint8)
@@ -163,15 +173,22 @@ def backward(
     reflections: int,
     fold: bool,
     dim: int = -1,
+    x: Tensor | None = None,
+    grad_x: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of x, u and b from that of the output; rebuilds every layer's input from y and the sign bits."""
+    """Gradients of x, u and b from that of the output; rebuilds every layer's input from y and the sign bits.
+
+    The stack's own input goes into `x` if it is given, which may be y itself, and its gradient into `grad_x`, which may be grad_y.
+    """
     plan = _plan(y.shape, u.shape, y.dtype, reflections, fold, dim, _threads())
-    grad_x, grad_u, grad_b = torch.empty_like(y), torch.empty_like(u), None if b is None else torch.empty_like(b)
+    grad_x = torch.empty_like(y) if grad_x is None else grad_x
+    grad_u, grad_b = torch.empty_like(u), None if b is None else torch.empty_like(b)
     sums = max(plan.backward_parts, plan.finish_parts) * plan.backward_workspace
     scratch = torch.empty(sums + plan.partial, dtype=torch.uint8)
     bias, grad_bias = (0, 0) if b is None or grad_b is None else (b.data_ptr(), grad_b.data_ptr())
     job = _Arguments(
-        0, 0, *plan.head, scratch.data_ptr(), plan.backward_workspace, 0, u.data_ptr(), bias, y.data_ptr(), signs.data_ptr(),
+        0, 0, *plan.head, scratch.data_ptr(), plan.backward_workspace,
+        0 if x is None else x.data_ptr(), u.data_ptr(), bias, y.data_ptr(), signs.data_ptr(),
         grad_y.data_ptr(), grad_x.data_ptr(), grad_u.data_ptr(), grad_bias, scratch.data_ptr() + sums,
     )  # fmt: skip
     _launch("backward", y.dtype, job, plan.backward_parts)

@@ -222,7 +222,7 @@ def _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind):
     """All layers backwards over one tile: rebuilds x = H(u)(s*y - b) and sums the gradients.
 
     With w = s*y - b and g = s*grad_y: p = v.w = -v.x, e = v.g, x = w - 2 p v, grad_x = g - 2 e v, grad_b = g and
-    grad_v = -2 (e x - p g). The pass that finishes one layer starts the one below.
+    grad_v = -2 (e x - p g). The pass that finishes one layer starts the one below. The first layer's x ends in `tile`.
     """
     size, step, padded = bytes_per_element(kind), columns_per_register(kind), job.padded
     line, block, word, count = padded * size, step * ROWS * size, step * ROWS // 8, padded // step
@@ -251,6 +251,7 @@ def _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind):
             store(grad_v + at, load_row(grad_v + at, kind) + column_sums(fma(e, x, p * g)))
             g = fma(e, unit, g)
             if layer == 0:
+                store(tile + here, x)
                 store(grad + here, g)
             else:
                 below = signs + (k - count) * word
@@ -291,6 +292,8 @@ def _backward(job, ticket, kind):
                 _load(job, job.grad_y + offset, index, grad, kind)
                 _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind)
                 _store(job, job.grad_x + offset, index, grad, kind)
+                if job.x:
+                    _store(job, job.x + offset, index, tile, kind)
 
 
 @njit(fastmath={"reassoc", "contract"}, error_model="numpy")

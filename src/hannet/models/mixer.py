@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..functional import han_stacks
 from ..layers import HanStack, require_positive
 from .hannet import Saved
 from .vision import CARD, facts, require_images, require_integers
@@ -81,6 +82,32 @@ class HanMixerBlock(nn.Module):
         return self.channels(self.tokens(x))
 
 
+class HanMixerBlocks(nn.Sequential):
+    """Han-Mixer blocks one after another, in one tensor: training keeps no activation between them.  x: (n, tokens, channels).
+
+    >>> blocks, x = HanMixerBlocks(*(HanMixerBlock(4, 32) for _ in range(3))), torch.randn(2, 4, 32)
+    >>> torch.allclose(blocks(x), blocks[2](blocks[1](blocks[0](x))), atol=1e-5)
+    True
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or not all(map(_untouched, self.children())):
+            return super().forward(x)
+        stacks = [stack for stack in self.modules() if isinstance(stack, HanStack)]
+        return han_stacks(x, [(stack.u, stack.b, stack.dim) for stack in stacks])
+
+
+def _untouched(block: nn.Module) -> bool:
+    """A Han-Mixer block as we make it, that no hook listens to."""
+    stacks = list(block.children())
+    listening = [
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in (block, *stacks)
+    ]
+    ours = type(block) is HanMixerBlock and all(type(stack) is HanStack for stack in stacks)
+    return ours and not any(listening)
+
+
 class HanMixer(nn.Module, Saved, tags=["han-layer", "mlp-mixer"], **CARD):
     """Stem, `mlp_blocks` Mixer blocks, `han_blocks` Han-Mixer blocks, LayerNorm, mean over tokens, Linear.
 
@@ -120,7 +147,8 @@ class HanMixer(nn.Module, Saved, tags=["han-layer", "mlp-mixer"], **CARD):
         tokens, width = (image_size // step) ** 2, channels[-1]
         self.stem = Stem(in_channels, channels, strides)
         mixers = [MixerBlock(tokens, width) for _ in range(mlp_blocks)]
-        self.blocks = nn.Sequential(*mixers, *(HanMixerBlock(tokens, width) for _ in range(han_blocks)))
+        self.mlp_blocks = nn.Sequential(*mixers)
+        self.han_blocks = HanMixerBlocks(*(HanMixerBlock(tokens, width) for _ in range(han_blocks)))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
@@ -129,11 +157,11 @@ class HanMixer(nn.Module, Saved, tags=["han-layer", "mlp-mixer"], **CARD):
     def forward(self, x: Tensor) -> Tensor:
         expected = self.in_channels, self.image_size, self.image_size
         require_images(x, f"(n, {', '.join(map(str, expected))})", x.shape[1:] == expected)
-        return self.head(self.norm(self.blocks(self.stem(x))).mean(1))
+        return self.head(self.norm(self.han_blocks(self.mlp_blocks(self.stem(x)))).mean(1))
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that save_pretrained writes."""
-        han = sum(isinstance(block, HanMixerBlock) for block in self.blocks)
-        what = f"Convolutional stem, Mixer blocks: {len(self.blocks) - han}, Han-Mixer blocks: {han}, linear head."
+        counts = f"Mixer blocks: {len(self.mlp_blocks)}, Han-Mixer blocks: {len(self.han_blocks)}"
+        what = f"Convolutional stem, {counts}, linear head."
         image = f"{self.in_channels}, {self.image_size}, {self.image_size})"
         return super().generate_model_card(*args, **facts(self, what, self.head.out_features, image), **kwargs)
