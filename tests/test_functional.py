@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from hannet import reference
-from hannet.functional import han_layer, han_stack, householder
+from hannet.functional import han_layer, han_stack, han_stacks, householder
 
 HALF = [torch.bfloat16, torch.float16]
 
@@ -320,3 +320,73 @@ def test_negative_views_are_read_as_what_they_mean():
     x = torch.randn(3, 8)
     u, b = torch.randn(8), torch.randn(8)
     torch.testing.assert_close(han_layer(torch._neg_view(x), u, b), han_layer(-x, u, b))
+
+
+def run_of_stacks(bias=True, dtype=torch.double):
+    """x and stacks that take turns along tokens (7) and channels (20)."""
+    shapes = [(2, 7), (3, 20), (1, 7), (2, 20)]
+    parameters = [(torch.randn(s, dtype=dtype), torch.randn(s, dtype=dtype) if bias else None) for s in shapes]
+    stacks = [(u, b, dim) for (u, b), dim in zip(parameters, (-2, -1, -2, -1), strict=True)]
+    return torch.randn(3, 7, 20, dtype=dtype), stacks
+
+
+def one_after_another(x, stacks):
+    for u, b, dim in stacks:
+        x = han_stack(x, u, b, dim=dim)
+    return x
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", [*LAYOUTS, "plain"])
+def test_a_run_of_stacks_is_one_after_another(bias, layout):
+    x, stacks = run_of_stacks(bias)
+    x = LAYOUTS.get(layout, lambda t: t)(x)
+    flat = [t for u, b, _ in stacks for t in (u, b) if t is not None]
+    kept = x.clone()
+
+    def run(function):
+        def call(x, *flat):
+            given, dims = iter(flat), [dim for *_, dim in stacks]
+            return function(x, [(next(given), next(given) if bias else None, dim) for dim in dims])
+
+        weight = torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view(x.shape)
+        return gradients(call, x, *flat, weight=weight)
+
+    for ours, theirs in zip(run(han_stacks), run(one_after_another), strict=True):
+        assert_close(ours, theirs, rtol=0, atol=1e-11)
+    assert torch.equal(x, kept)
+    with torch.no_grad():
+        assert_close(han_stacks(x, stacks), one_after_another(x, stacks))
+    narrow = x[..., :15]
+    stacks = [(u[:, :15], None if b is None else b[:, :15], dim) for u, b, dim in stacks]
+    assert torch.equal(han_stacks(narrow, stacks), one_after_another(narrow, stacks))
+    assert han_stacks(x, []) is x
+
+
+def test_training_a_run_of_stacks_keeps_two_activations_and_bits():
+    x, stacks = run_of_stacks()
+    x, kept = x.requires_grad_(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+        y = han_stacks(x, stacks)
+    large = [t for t in kept if t.shape == x.shape]
+    assert {t.data_ptr() for t in large} == {x.data_ptr(), y.data_ptr()}
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_run_of_stacks_in_half_precision_is_single_precision_rounded(dtype):
+    x, stacks = run_of_stacks(dtype=torch.float32)
+    assert torch.equal(han_stacks(x.to(dtype), stacks), han_stacks(x.to(dtype).float(), stacks).to(dtype))
+
+
+def test_bad_runs_of_stacks_are_named():
+    x, u = torch.ones(3, 7, 20), torch.ones(2, 7)
+    for case, sentence in (
+        ((x, [(u, None, 0)]), r"stacks are along the last two dimensions of x, got 0 of \(3, 7, 20\)"),
+        ((x[0, 0], [(u, None, -1)]), r"stacks are along the last two dimensions of x, got -1 of \(20,\)"),
+        ((x, [(u, u[:1], -2)]), r"u and b of a stack must be \(depth, d\) .* got \(2, 7\), \(1, 7\)"),
+        ((x, [(u[0], None, -2)]), r"u and b of a stack must be \(depth, d\) .* got \(7,\), None"),
+        ((x, [(u, None, -1)]), r"x must have 7 features last, got \(3, 7, 20\)"),
+        ((x[:, :6], [(u, None, -2)]), r"x must have 7 features in dimension -2, got \(3, 6, 20\)"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            han_stacks(*case)

@@ -66,6 +66,38 @@ def test_derivatives_and_rules_with_the_features_last_but_one(make, reflections,
     torch.library.opcheck(ops._stack_backward, (grad_y, x, y, signs, u, b, reflections, fold, -2))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_derivatives_of_a_run_of_stacks(make, bias):
+    tokens, channels = make(4, 3, 2, bias=bias, margin=1e-3), make(3, 4, 1, bias=bias, margin=1e-3)
+    x, flat = tokens[0].T.contiguous()[None], [*tokens[1:], *channels[1:]]
+    while _closest(x, flat) < 1e-3:
+        x = torch.randn(1, 3, 4, dtype=torch.double)
+    inputs = leaves(x, *flat)
+
+    def run(*inputs):
+        x, u1, b1, u2, b2 = inputs
+        return ops.stacks(x, [(u1, b1), (u2, b2)], [-2, -1])
+
+    torch.autograd.gradcheck(run, inputs, check_batched_grad=True)
+    torch.autograd.gradgradcheck(run, inputs)
+    mapped = vmap(lambda x: run(x, *inputs[1:]))(torch.stack([x, x]))
+    assert_close(mapped, torch.stack([run(x, *inputs[1:])] * 2))
+    y = run(*inputs)
+    wanted = [t for t in inputs if t is not None]
+    first = torch.autograd.grad(y.sum(), wanted, retain_graph=True)
+    assert all(map(torch.equal, first, torch.autograd.grad(y.sum(), wanted)))
+
+
+def _closest(x, flat):
+    """The smallest |z| of the two stacks' layers."""
+    nearest = torch.inf
+    for u, b, dim in ((flat[0], flat[1], -2), (flat[2], flat[3], -1)):
+        for layer in range(len(u)):
+            z = reference.stack(x, u[layer], None if b is None else b[layer], 1, False, dim)
+            nearest, x = min(nearest, float(z.abs().min())), z.abs()
+    return nearest
+
+
 def test_second_derivatives_where_only_some_inputs_want_them(make):
     x, u, b = make(2, 3, 2, margin=1e-3)
     for wanted in range(3):

@@ -224,6 +224,26 @@ def test_equal_calls_give_equal_bits(make, parts):
         assert all(map(torch.equal, first, by_kernel(*inputs, dim=-2)))
 
 
+@pytest.mark.parametrize("members", [None, 2])
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_works_in_place_and_gives_the_input_back(make, parts, dim, members):
+    for width in (7, 16, 33):
+        x, u, b = make(5 * 18, width, 4, members=members, reflections=2)
+        x = in_columns(x, 5) if dim == -2 else x
+        grad_y = torch.randn_like(x)
+        y, signs = cpu.forward(x, u, b, 2, True, True, dim)
+        grads = cpu.backward(grad_y, y, signs, u, b, 2, True, dim)
+        place = x.clone()
+        same, bits = cpu.forward(place, u, b, 2, True, True, dim, place)
+        assert same is place
+        assert torch.equal(place, y)
+        assert torch.equal(bits, signs)
+        found = cpu.backward(grad_y, place, bits, u, b, 2, True, dim, place, grad_y)
+        assert found[0] is grad_y
+        assert all(map(torch.equal, found, grads))
+        assert_close(place, x)
+
+
 @pytest.mark.parametrize(("rows", "matrices"), [(100, 0), (129, 0), (1000, 2), (1300, 13)])
 def test_two_threads_agree_with_one(make, threads, rows, matrices):
     inputs, dim = [torch.randn(rows, 100), *make(rows, 100, 20, dtype=torch.float32)], -2 if matrices else -1

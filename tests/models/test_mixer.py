@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from hannet import HanMixer, HanStack
 from hannet.kernels import cpu
-from hannet.models.mixer import HanMixerBlock, MixerBlock, Stem
+from hannet.models.mixer import HanMixerBlock, HanMixerBlocks, MixerBlock, Stem
 
 WIDE = (128, 256, 512, 1024, 1024)
 
@@ -100,26 +100,40 @@ def test_a_han_mixer_block_is_an_isometry_of_small_changes():
     assert_close(gradient.norm(), slope.norm())
 
 
-def test_no_half_of_a_block_copies_its_input(monkeypatch):
-    """Both kernels read what the other wrote, forwards and back; the first reads the stem's output."""
+@pytest.mark.parametrize("run", [nn.Sequential, HanMixerBlocks])
+def test_no_half_of_a_block_copies_its_input(monkeypatch, run):
+    """Every kernel reads what the one before wrote, forwards and back; the first reads the stem's output."""
     seen = []
-    for name, position in (("forward", 0), ("backward", 0)):
+    for name in ("forward", "backward"):
         kernel = getattr(cpu, name)
 
-        def watched(*arguments, kernel=kernel, position=position):
+        def watched(*arguments, kernel=kernel):
             result = kernel(*arguments)
-            seen.append((arguments[position].data_ptr(), result[0].data_ptr()))
+            seen.append((arguments[0].data_ptr(), result[0].data_ptr()))
             return result
 
         monkeypatch.setattr(cpu, name, watched)
-    x = torch.randn(2, 4, 32)
-    blocks = nn.Sequential(HanMixerBlock(4, 32), HanMixerBlock(4, 32))
-    y = blocks(x)
-    assert seen[0][0] == x.data_ptr()
+    x = torch.randn(2, 4, 32, requires_grad=True)
+    y = run(HanMixerBlock(4, 32), HanMixerBlock(4, 32))(x)
     y.backward(slope := torch.randn_like(y))
+    assert len(seen) == 8
+    assert seen[0][0] == x.data_ptr()
     assert seen[4][0] == slope.data_ptr()
     for first, second in zip(seen[:3] + seen[4:7], seen[1:4] + seen[5:], strict=True):
         assert first[1] == second[0]
+
+
+def test_a_run_of_blocks_is_one_block_after_another():
+    blocks = HanMixerBlocks(*(HanMixerBlock(6, 20) for _ in range(3))).double()
+    x, slope = torch.randn(3, 6, 20, dtype=torch.double, requires_grad=True), torch.randn(3, 6, 20, dtype=torch.double)
+    leaves = [x, *blocks.parameters()]
+    apart = torch.autograd.grad(nn.Sequential(*blocks)(x), leaves, slope)
+    assert_close(torch.autograd.grad(blocks(x), leaves, slope), apart)
+    seen = []
+    blocks[1].tokens.register_forward_hook(lambda *_: seen.append(1))  # hooks hear what they asked for
+    assert_close(torch.autograd.grad(blocks(x), leaves, slope), apart)
+    assert seen == [1]
+    assert HanMixerBlocks()(x) is x
 
 
 def test_the_stem_is_four_convolutions_with_norm_and_relu_and_one_without():
