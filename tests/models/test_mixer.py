@@ -134,6 +134,8 @@ def test_a_run_of_blocks_is_one_block_after_another():
     assert_close(torch.autograd.grad(blocks(x), leaves, slope), apart)
     assert seen == [1]
     assert HanMixerBlocks()(x) is x
+    twice = HanMixerBlocks(blocks[0], blocks[0])
+    assert_close(twice(x), blocks[0](blocks[0](x)))
 
 
 def test_the_stem_is_four_convolutions_with_norm_and_relu_and_one_without():

@@ -91,9 +91,10 @@ class HanMixerBlocks(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or not all(map(_untouched, self.children())):
+        blocks: list[Any] = list(self)
+        if torch.compiler.is_compiling() or not all(map(_untouched, blocks)):
             return super().forward(x)
-        stacks = [stack for stack in self.modules() if isinstance(stack, HanStack)]
+        stacks = [stack for block in blocks for stack in (block.tokens, block.channels)]
         return han_stacks(x, [(stack.u, stack.b, stack.dim) for stack in stacks])
 
 
