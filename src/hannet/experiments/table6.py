@@ -196,7 +196,9 @@ class Experiment(Frame):
                 name = "paper" if place == number == 0 else None
                 axis.plot([x - width / 2, x + width / 2], [paper, paper], color="black", linewidth=1, label=name)
         axis.set(xticks=range(len(SHOWN)), ylabel="accuracy", ylim=(0, 1), title="MNIST under attack")
-        axis.set_xticklabels([shown.replace(" on the ", " on\nthe ").replace(", ", "\n", 1) for shown in SHOWN.values()])
+        axis.set_xticklabels(
+            [shown.replace(" on the ", " on\nthe ").replace(", ", "\n", 1) for shown in SHOWN.values()]
+        )
         axis.set_xlabel("attack")
         axis.legend()
         return self.marked(figure)
