@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from .subnormals import flushed
+
 Norm = Literal["l2", "linf"]
 Loss = Literal["cross-entropy", "margin"]
 OnProgress = Callable[[int, int], None]
@@ -173,7 +175,10 @@ def attack(
         wrapped = foolbox.PyTorchModel(model, bounds=bounds, device=x.device)
         ready = (~adversaries.success).nonzero()[:, 0]
         for done, rows in _batches(ready, batch):
-            perturbed = method.perturb(wrapped, x[rows], y[rows], start[rows]).clamp(low, high)
+            with (
+                flushed()
+            ):  # squares of small gradients are subnormal; success is judged outside, as the model computes
+                perturbed = method.perturb(wrapped, x[rows], y[rows], start[rows]).clamp(low, high)
             _settle(model, adversaries, rows, perturbed, x, y, method.norm, method.eps)
             if on_progress:
                 on_progress(done, len(ready))

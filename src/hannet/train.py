@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -13,6 +12,7 @@ from .defences import Defence
 from .members import Members
 from .optimizers import SGD, Adam, Optimizer, Several
 from .recipes import Recipe
+from .subnormals import flushed
 
 _LOOK_EVERY = 100  # steps between two looks for members that diverged
 
@@ -103,19 +103,8 @@ def train(
     _check(len(networks), x, rows, weights)
     columns = [x, y] if weights is None else [x, y, weights]
     training = _Training(networks, recipes, recipe, _Batches(columns, rows, seeds, recipe.batch))
-    with _without_subnormals():
+    with flushed():  # weight decay makes subnormal numbers
         training.run(on_epoch, on_progress, every)
-
-
-@contextmanager
-def _without_subnormals() -> Iterator[None]:
-    """Numbers below the smallest normal one become 0: weight decay makes them, and products with them take 45 times as long."""
-    before = float(torch.full((), 1e-40) * 1) == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
 
 
 class _Training:
