@@ -1,7 +1,10 @@
 import pytest
 import torch
 
-from hannet.subnormals import flushed
+from hannet import FCNet
+from hannet.recipes import Recipe
+from hannet.subnormals import flushed, zero_subnormals
+from hannet.train import train
 
 SUBNORMAL = 1e-40
 
@@ -22,3 +25,25 @@ def test_subnormals_are_zero_inside_and_as_before_outside(before):
         assert (product() == 0) == before
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_only_subnormals_become_zero(dtype):
+    normal = torch.finfo(dtype).smallest_normal
+    x = torch.tensor([0.0, normal / 4, -normal / 4, 2 * normal, -2 * normal, 1.0, torch.inf, torch.nan], dtype=dtype)
+    y = x.clone()
+    zero_subnormals([y])
+    expected = x.clone()
+    expected[1:3] = 0
+    torch.testing.assert_close(y, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_weight_decay_leaves_no_subnormals(optimizer):
+    network = FCNet(3, 1, width=4, depth=1)
+    with torch.no_grad():
+        network.layers[0].weight[:, 0] = 1e-39
+    x = torch.rand(50, 3) * torch.tensor([0.0, 1, 1])  # nothing holds the first column's weights
+    train([network], [Recipe(1e-3, weight_decay=1e-3, iterations=50, optimizer=optimizer)], [0], x, x[:, :1])
+    weight = network.layers[0].weight
+    assert not ((weight != 0) & (weight.abs() < torch.finfo().smallest_normal)).any()

@@ -1,7 +1,7 @@
 """Gradient steps for members: parameters (members, ...), each member with a rate and a weight decay of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, pairwise
 from typing import Protocol
 
 import torch
@@ -18,6 +18,9 @@ class Optimizer(Protocol):
 
     def retire(self, parameters: Named, kept: Tensor) -> None:
         """Go on with these members, whose parameters now are `parameters`."""
+
+    def kept(self) -> Iterator[Tensor]:
+        """What it remembers from step to step."""
 
 
 class SGD:
@@ -48,6 +51,10 @@ class SGD:
         torch._foreach_mul_(velocities, self.momentum)
         torch._foreach_add_(velocities, slopes)
         torch._foreach_addcmul_(self.parameters, velocities, self.steps)
+
+    def kept(self) -> Iterator[Tensor]:
+        """What it remembers from step to step."""
+        yield from self.velocities.values()
 
 
 def _each(values: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -94,6 +101,10 @@ class Adam:
                 maximize=False,
             )
 
+    def kept(self) -> Iterator[Tensor]:
+        """What it remembers from step to step."""
+        yield from (*self.means.values(), *self.squares.values())
+
 
 class Several:
     """An optimizer of its own for each run of neighbouring members. sizes: how many members each has.
@@ -118,6 +129,10 @@ class Several:
         for optimizer, part in zip(self.optimizers, self.parts, strict=True):
             if part.stop > part.start:
                 optimizer.step(_of(gradients, part), rate)
+
+    def kept(self) -> Iterator[Tensor]:
+        """What it remembers from step to step."""
+        return chain.from_iterable(optimizer.kept() for optimizer in self.optimizers)
 
 
 def _runs(sizes: Sequence[int]) -> list[slice]:

@@ -12,9 +12,9 @@ from .defences import Defence
 from .members import Members
 from .optimizers import SGD, Adam, Optimizer, Several
 from .recipes import Recipe
-from .subnormals import flushed
+from .subnormals import zero_subnormals
 
-_LOOK_EVERY = 100  # steps between two looks for members that diverged
+_LOOK_EVERY = 100  # steps between two looks for members that diverged, and for subnormal numbers
 
 
 @dataclass
@@ -102,9 +102,7 @@ def train(
     recipe = _common(networks, recipes, seeds, x, y)
     _check(len(networks), x, rows, weights)
     columns = [x, y] if weights is None else [x, y, weights]
-    training = _Training(networks, recipes, recipe, _Batches(columns, rows, seeds, recipe.batch))
-    with flushed():  # weight decay makes subnormal numbers
-        training.run(on_epoch, on_progress, every)
+    _Training(networks, recipes, recipe, _Batches(columns, rows, seeds, recipe.batch)).run(on_epoch, on_progress, every)
 
 
 class _Training:
@@ -113,6 +111,7 @@ class _Training:
         self.members = Members(networks)
         self.trained = [name for name, parameter in networks[0].named_parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(self._trained(), recipes)
+        self.decays = any(recipe.weight_decay for recipe in recipes)
         self.orthogonal = torch.tensor([recipe.orthogonal for recipe in recipes])
         linear = (f"{name}.weight".lstrip(".") for name, m in networks[0].named_modules() if isinstance(m, nn.Linear))
         self.dense = [name for name in linear if name in self.trained]
@@ -144,7 +143,13 @@ class _Training:
                 last = now
             if over:
                 break
+        self._zero_subnormals()
         self.members.write_back()
+
+    def _zero_subnormals(self) -> None:
+        """Weight decay leads to them, and by values, not by threads, so that these change no bit."""
+        if self.decays:
+            zero_subnormals([*self._trained().values(), *self.optimizer.kept()])
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: self.members.parameters[name] for name in self.trained}
@@ -166,6 +171,8 @@ class _Training:
                     members.parameters[name], self.orthogonal[members.alive]
                 )
         self.optimizer.step(gradients, recipe.rate(step - 1))
+        if step % _LOOK_EVERY == 0:
+            self._zero_subnormals()
         if summed:
             self.sum += members.spread(self.loss.value(outputs, *targets))
         if step % _LOOK_EVERY == 1 and not (finite := outputs.isfinite().all(2).all(1)).all():

@@ -36,8 +36,8 @@ class Digits(NamedTuple):
     y: Tensor
 
     def accuracy(self, logits: Tensor) -> Tensor:
-        """The share of rows whose largest logit is at their class.  (..., n, 10) -> (...)."""
-        return (logits.argmax(-1) == self.y).double().mean(-1)
+        """The share of rows whose largest logit is at their class; none of a net that diverged.  (..., n, 10) -> (...)."""
+        return ((logits.argmax(-1) == self.y) & logits.isfinite().all(-1)).double().mean(-1)
 
 
 @cache
