@@ -74,7 +74,7 @@ def main() -> None:
     counts: Counter[tuple[str, ...]] = Counter()
     for kind, net, x, searched in cases:
         for dtype in DTYPES:
-            counts += tried(kind, copy.deepcopy(net).to(dtype), x[: arguments.points].to(dtype), searched)
+            counts.update(tried(kind, copy.deepcopy(net).to(dtype), x[: arguments.points].to(dtype), searched))
         progress(counts, perf_counter() - began)
     finish(arguments, counts, ratios, len(saved), perf_counter() - began)
 

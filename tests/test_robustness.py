@@ -17,8 +17,6 @@ pytest.importorskip("foolbox")
 def save(net, folder):
     """What a trained network is kept as."""
     net.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({"model": type(net).__name__, **config}))
     return str(folder)
 
 
@@ -297,11 +295,12 @@ def spoil(path, keep=-1):
     "damage",
     [
         lambda folder: (folder / "config.json").unlink(),
-        lambda folder: spoil(folder / "config.json"),
+        lambda folder: spoil(folder / "config.json", -2),
         lambda folder: (folder / "config.json").write_text('{"model": "os.system"}'),
         lambda folder: (folder / "config.json").write_text('{"model": []}'),
         lambda folder: (folder / "config.json").write_text("[]"),
         lambda folder: (folder / "config.json").write_text('{"model": "HanNet", "in_features": -1}'),
+        lambda folder: (folder / "config.json").write_text(CONFIG.replace("}", ', "width": 10000000000000}')),
         lambda folder: (folder / "model.safetensors").unlink(),
         lambda folder: spoil(folder / "model.safetensors"),
         lambda folder: spoil(folder / "model.safetensors", 4),

@@ -35,14 +35,19 @@ class PGD:
         _require_norm(self.norm)
         if self.loss not in ("cross-entropy", "margin"):
             raise ValueError(f'loss must be "cross-entropy" or "margin", got {self.loss!r}')
-        _require_positive(eps=self.eps, steps=self.steps, rel_stepsize=self.rel_stepsize or 1.0)
+        _require_positive(
+            eps=self.eps, steps=self.steps, rel_stepsize=1.0 if self.rel_stepsize is None else self.rel_stepsize
+        )
 
     def perturb(self, model: Any, x: Tensor, y: Tensor, start: Tensor) -> Tensor:
         """The last of `steps` points. model: foolbox's; start: (n, ...), a point of the unit ball for each row."""
         import foolbox
 
         kinds = {"l2": foolbox.attacks.L2PGD, "linf": foolbox.attacks.LinfPGD}
-        options = {"steps": self.steps, "rel_stepsize": self.rel_stepsize or 2.5 / self.steps}
+        options = {
+            "steps": self.steps,
+            "rel_stepsize": 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize,
+        }
         kind = kinds[self.norm](**options)
         if self.loss == "margin":
             kind.get_loss_fn = _margin
@@ -202,7 +207,8 @@ def search(
     Gradient ascent of a margin z_j - z_y in the ball: momentum, steps that decay from radius/2 to nothing; from x towards
     the best j, then from random points of the sphere towards one other class after another; nine tenths of the `steps`.
     The last tenth are random points of the sphere. What it finds is within the radius as measured in float64: a
-    certificate of that radius is then false. Arguments, failures and the result are as in `attack`.
+    certificate of that radius is then false. Arguments, failures and the result are as in `attack`; on_progress is called
+    with rounds done and to do.
 
     >>> model = nn.Linear(2, 2).double()
     >>> x, y = torch.zeros(1, 2).double(), model(torch.zeros(1, 2).double()).argmax(1)
@@ -214,7 +220,7 @@ def search(
     _require_positive(steps=steps, restarts=restarts)
     if radius.shape != y.shape or not bool((radius.isfinite() & (radius >= 0)).all()):
         raise ValueError(f"radius must be ({len(y)},), finite and not negative, got shape {tuple(radius.shape)}")
-    radius = radius.to(x)
+    limit, radius = radius.double().to(x.device), radius.to(x)
     generator = torch.Generator().manual_seed(seed)
     climbs = max(1, 9 * steps // (10 * restarts))
     rounds = restarts + math.ceil(steps / 10)
@@ -227,7 +233,7 @@ def search(
                 found = x[rows] + delta[rows]
                 if turn < restarts:
                     found = _climb(model, x[rows], y[rows], radius[rows], turn, delta[rows], climbs)
-                _settle(model, adversaries, rows, found, x, y, "l2", radius[rows].double(), strict=True)
+                _settle(model, adversaries, rows, found, x, y, "l2", limit[rows], strict=True)
             if on_progress:
                 on_progress(turn + 1, rounds)
     return adversaries
@@ -366,9 +372,10 @@ def _norms(x: Tensor, norm: Norm) -> Tensor:
 
 
 def _scaled(x: Tensor, norms: Tensor) -> Tensor:
-    """Each row with that l2 norm, a little less for rounding; rows of zeros stay."""
-    before = x.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
-    return x * _wide(norms * (1 - 8 * torch.finfo(x.dtype).eps) / before, x)
+    """Each row with that l2 norm, a little less for rounding; rows of zeros stay, and no square overflows or vanishes."""
+    info = torch.finfo(x.dtype)
+    unit = x / _wide(x.flatten(1).abs().amax(1).clamp(min=info.tiny), x)
+    return unit * _wide(norms * (1 - 8 * info.eps) / unit.flatten(1).norm(dim=1).clamp(min=info.tiny), x)
 
 
 def _batches(rows: Tensor, batch: int) -> Iterator[tuple[int, Tensor]]:

@@ -43,8 +43,9 @@ class Defence:
             outputs, there = both[:, :batch], both[:, batch:]
             p, log_ratio = outputs.softmax(2), outputs.log_softmax(2) - there.log_softmax(2)
             divergence = (p * log_ratio).sum(2, keepdim=True)
-            ours = loss.slope(outputs, *targets) + self.beta / batch * p * (log_ratio - divergence)
-            return torch.cat([ours, self.beta / batch * (there.softmax(2) - p)], dim=1)
+            strength = self.beta / batch * (targets[1][..., None] if len(targets) > 1 else 1.0)  # the rows' weights
+            ours = loss.slope(outputs, *targets) + strength * p * (log_ratio - divergence)
+            return torch.cat([ours, strength * (there.softmax(2) - p)], dim=1)
 
         both, gradients = members.gradients(torch.cat([x, attacked], dim=1), slope)
         return both[:, :batch], gradients

@@ -220,10 +220,13 @@ def _save(out: Path, content: bytes, figure: "Figure | None") -> str:
 
     write(out, content)
     saved = [out]
-    if figure:
-        for form in ("png", "svg"):
-            write(out.with_suffix(f".{form}"), report.image(figure, form))
-            saved.append(out.with_suffix(f".{form}"))
+    for form in ("png", "svg"):
+        path = out.with_suffix(f".{form}")
+        if figure:
+            write(path, report.image(figure, form))
+            saved.append(path)
+        else:
+            path.unlink(missing_ok=True)  # of what the file held before
     return f"Saved: {', '.join(map(str, saved))}"
 
 
@@ -314,9 +317,10 @@ def _arrays(found: "Adversaries", x: "Tensor", y: "Tensor", rows: "Tensor") -> b
     import numpy as np
 
     buffer = io.BytesIO()
-    arrays = {"x": found.x.reshape(x.shape), "y": y, "original": x, "rows": rows}
+    arrays: dict[str, Tensor] = {"x": found.x.reshape(x.shape), "y": y, "original": x, "rows": rows}
     arrays |= {"success": found.success, "norms": found.norms}
-    np.savez_compressed(buffer, allow_pickle=False, **{name: array.numpy() for name, array in arrays.items()})
+    plain: Any = {name: array.numpy() for name, array in arrays.items()}
+    np.savez_compressed(buffer, **plain)
     return buffer.getvalue()
 
 

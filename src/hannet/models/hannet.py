@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Saved(PyTorchModelHubMixin):
-    """save_pretrained and from_pretrained; `config.json` also names the class, so that `hannet.load` knows it."""
+    """save_pretrained and from_pretrained; `config.json` also names the class, so that `hannet.models.load` knows it."""
 
     _hub_mixin_config: dict[str, object]
 

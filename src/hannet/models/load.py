@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -22,20 +23,22 @@ class ModelFolderError(RuntimeError):
 
 
 def load(folder: str | Path) -> nn.Module:
-    """The network in a folder, in eval mode: what `config.json` names, with the weights of `model.safetensors`.
+    """The network in a folder, in eval mode: what `config.json` names, with the weights of `model.safetensors`,
+    in their dtype.
 
     Raises ModelFolderError if either is missing, damaged or does not fit the other.
     """
     path, weights = Path(folder, "config.json"), Path(folder, "model.safetensors")
     try:
         config = json.loads(path.read_bytes())
-        model = CLASSES[config.pop("model")](**config)
+        with torch.device("meta"):  # no memory, and no start that the weights replace at once
+            model = CLASSES[config.pop("model")](**config)
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError, OverflowError) as error:
         raise ModelFolderError(f"{path}: tells of none of the networks {', '.join(CLASSES)}") from error
     try:
-        model.load_state_dict(load_file(weights))
+        model.load_state_dict(load_file(weights), assign=True)
     except OSError as error:
         raise ModelFolderError(f"{weights}: cannot be read ({error.strerror or error})") from error
     except (SafetensorError, RuntimeError) as error:
