@@ -65,7 +65,7 @@ def test_the_dense_net_is_as_certain_as_its_own_bound_says(tiny):
 
 
 def made_up(run: Run) -> Record:
-    metrics = {"accuracy": 0.9 + run.seed / 100, "parameters": 10.0, "training_seconds": 5.0}
+    metrics = {"accuracy": 0.9 + run.seed / 100, "parameters": 10.0, "processor_seconds": 5.0}
     return Record.of(run, metrics | {f"certified_{radius:g}": 0.5 for radius in RADII}, 1.0)
 
 
