@@ -351,9 +351,11 @@ def _picture(net: "nn.Module", found: "Adversaries", x: "Tensor", y: "Tensor") -
     change = after - x[shown]
     parts: Sequence[tuple[str, Tensor]] = (("original", x[shown]), ("attacked", after), ("change", change))
     for line, (label, images) in zip(axes, parts, strict=True):
-        line[0].set_ylabel("change\nred: less, blue: more" if label == "change" and x.shape[1] != 3 else label)
+        line[0].set_ylabel(label)
         for axis, image in zip(line, images, strict=True):
             _draw(axis, image, float(change.abs().max()) if label == "change" else None)
+    if x.shape[1] != 3:
+        figure.supxlabel("change: red where there is less, blue where there is more", fontsize=10)
     for place, row in enumerate(shown.tolist()):
         axes[0, place].set_title(f"{int(y[row])}", fontsize=10)
         axes[1, place].set_title(f"taken for {int(taken[place])}", fontsize=10)
