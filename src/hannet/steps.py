@@ -131,7 +131,7 @@ class _UnitLinear(Linear):
         grad_x = super().backward(gradient, gradients)
         along = gradients[f"{self.name}weight"]
         across = along - (along * self.weight).sum(-1, keepdim=True) * self.weight
-        norms = self.rows.norm(dim=-1, keepdim=True)
+        norms = (self.rows * self.weight).sum(-1, keepdim=True)  # no squares, which could overflow
         gradients[f"{self.name}weight"] = across / torch.where(norms == 0, 1, norms)
         return grad_x
 
