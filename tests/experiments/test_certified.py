@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from hannet.certify import certified_accuracy
 from hannet.experiments import certified, load, mnist
@@ -22,13 +21,7 @@ def test_all_nets_train_alike_but_for_loss_and_rate():
 
 
 @pytest.fixture
-def tiny(monkeypatch):
-    def whole(part):
-        x = torch.rand(600, mnist.PIXELS, generator=torch.Generator().manual_seed(len(part)))
-        return mnist.Digits(x, x[:, :10].argmax(1))
-
-    monkeypatch.setattr(mnist, "_whole", whole)
-    monkeypatch.setitem(mnist.ALL, "train", 600)
+def tiny(few_digits, monkeypatch):
     monkeypatch.setattr(certified, "QUICK_EPOCHS", 2)
 
 

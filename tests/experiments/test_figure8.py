@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from hannet.experiments import load, mnist
 from hannet.experiments.figure8 import DEPTHS, FCNET, NETWORKS, Experiment
@@ -27,14 +26,7 @@ def test_the_plan_is_the_papers():
 
 
 @pytest.fixture
-def tiny(monkeypatch) -> Experiment:
-    def whole(part):
-        x = torch.rand(700, mnist.PIXELS, generator=torch.Generator().manual_seed(len(part)))
-        return mnist.Digits(x, x[:, :10].argmax(1))
-
-    monkeypatch.setattr(mnist, "_whole", whole)
-    monkeypatch.setitem(mnist.FEW, "train", 300)
-    monkeypatch.setitem(mnist.FEW, "validation", 300)
+def tiny(few_digits) -> Experiment:
     return load("figure8", [0, 1], quick=True)
 
 

@@ -3,7 +3,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from hannet.attacks import CW, PGD
 from hannet.experiments import load, mnist, table6
@@ -47,15 +46,8 @@ def test_the_plan_is_the_papers():
 
 
 @pytest.fixture
-def tiny(monkeypatch):
-    def whole(part):
-        x = torch.rand(700, mnist.PIXELS, generator=torch.Generator().manual_seed(len(part)))
-        return mnist.Digits(x, x[:, :10].argmax(1))
-
-    monkeypatch.setattr(mnist, "_whole", whole)
+def tiny(few_digits, monkeypatch):
     monkeypatch.setattr(table6, "SEARCH_POINTS", 20)
-    monkeypatch.setitem(mnist.FEW, "train", 300)
-    monkeypatch.setitem(mnist.FEW, "validation", 300)
     for name, attack in ATTACKS.items():
         monkeypatch.setitem(ATTACKS, name, replace(attack, steps=2))
 
