@@ -30,13 +30,13 @@ EPOCHS, QUICK_EPOCHS = 20, 1
 BATCH = 256
 _HAN = Recipe(lr=3e-3, optimizer="adam", schedule="cosine", batch=BATCH, loss="cross_entropy")
 _LARGE = {"kind": "HanNet", "width": 1024, "depth": 4, "lipschitz": True, "reflections": 32}
-_SMALL = {"kind": "HanNet", "width": 1024, "depth": 2, "lipschitz": True, "reflections": 10}
+_SMALL = {"kind": "HanNet", "width": 784, "depth": 1, "lipschitz": True, "reflections": 31}
 _DENSE = {"kind": "torchlip", "width": 256, "hidden": 3}
 NETS: dict[str, tuple[str, Mapping[str, Any], Recipe]] = {
     "cross-entropy": ("HanNet, 4 layers of 32 reflections", _LARGE, _HAN),
     "multi-margin": ("HanNet, 4 layers of 32 reflections", _LARGE, replace(_HAN, loss="multi_margin", margin=2.0)),
     "hkr": ("HanNet, 4 layers of 32 reflections", _LARGE, replace(_HAN, loss="hkr", margin=2.0)),
-    "small": ("HanNet, 2 layers of 10 reflections", _SMALL, _HAN),
+    "small": ("HanNet, 1 layer of 31 reflections", _SMALL, _HAN),
     "dense": ("dense, SpectralLinear and GroupSort2", _DENSE, replace(_HAN, lr=1e-3)),
 }
 LOSSES = {"cross_entropy": "cross entropy", "multi_margin": "multi-margin 2", "hkr": "HKR"}
