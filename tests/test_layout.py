@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "hannet"
 # From the ground up: a file imports only from files before it. A folder's __init__ may be imported by its own files.
 ORDER = [
     "subnormals",
-    "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.sorts", "kernels.cuda", "ops", "functional", "layers",
+    "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.sorts", "kernels.tiles", "kernels.cuda",
+    "ops", "functional", "layers",
     "models.hannet", "models.baselines", "models.vision", "models.mixer", "models.mobilevit", "models.load", "models",
     "certify", "surgery", "export",
     "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "recipes", "optimizers", "steps",

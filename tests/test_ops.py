@@ -402,6 +402,42 @@ def test_explains_every_dtype():
     assert all(path.path == "kernel" and "Numba" in path.reason for path in paths)
 
 
+@pytest.mark.parametrize(
+    ("device", "width", "triton", "reason"),
+    [
+        ("mps", 8, True, "no kernel for mps"),
+        ("cuda", 8, False, "Triton is not installed"),
+        ("cuda", 8193, True, "more than 8192 features"),
+        ("cuda", 8192, True, None),
+        ("cpu", 8193, False, None),
+    ],
+)
+def test_why_no_kernel_serves(monkeypatch, device, width, triton, reason):
+    monkeypatch.setattr(ops, "_TRITON", triton)
+    missing = ops._missing_kernel(SimpleNamespace(device=torch.device(device), shape=(3, width)))
+    assert missing is None if reason is None else reason in missing
+
+
+@torch.no_grad()
+def test_a_gpus_operators_know_their_shapes_without_one():
+    pytest.importorskip("triton")
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        x = torch.empty(7, 100, device="cuda", dtype=torch.bfloat16)
+        u = torch.empty(20, 100, device="cuda")
+        y, signs = torch.ops.hannet.stack(x, u, None, 1, True)
+        grad_x, grad_u, _ = torch.ops.hannet.stack_backward(y, x, y, signs, u, None, 1, True)
+        assert han_stack(x, u).dtype == y.dtype == grad_x.dtype == torch.bfloat16
+        images = torch.empty(2, 100, 5, 5, device="cuda")
+        mixed = functional.han_stacks(images.flatten(2), [(u, None, -2), (torch.empty(2, 25, device="cuda"), None, -1)])
+        assert han_stack(images, u, dim=1).shape == images.shape
+    assert mixed.shape == (2, 100, 25)
+    assert (y.shape, grad_x.shape, grad_u.shape) == (x.shape, x.shape, u.shape)
+    assert signs.dtype == torch.uint8
+    assert grad_u.dtype == torch.float32
+
+
 def test_one_dispatch_for_modules_and_functions(make, kernel_only):
     x, u, b = make(5, 8, 3, dtype=torch.float32)
     layer = HanLayer(8)

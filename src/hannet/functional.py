@@ -7,15 +7,14 @@ from torch import Tensor
 
 from . import ops
 
-_HALF = (torch.bfloat16, torch.float16)
 _FEWEST_COLUMNS = 16  # side by side; with fewer, a transposed copy is cheaper than mostly empty blocks
-_DTYPES = (torch.float32, torch.float64, *_HALF)
+_DTYPES = (torch.float32, torch.float64, *ops.HALF)
 
 
 def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:
     """|H(u) x + b| (Eq. 6).  x: (..., d); u, b: (d,) -> (..., d).
 
-    The features may stand in any dimension `dim` of x; no transposed copy is made where 16 numbers or more follow each.
+    The features may stand in any dimension `dim` of x; on the CPU no transposed copy is made where 16 numbers or more follow each.
     With u of shape (k, d) the layer has k reflections, |H(u_k) ... H(u_1) x + b|. u = 0 is the identity reflection.
     bfloat16 and float16 x: arithmetic in float32, result in the dtype of x.
 
@@ -62,7 +61,7 @@ def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int
 def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -> Tensor:
     """Stacks (u, b, dim) one after another, as han_stack of each; u, b: (depth, d) of that dimension.  x: (...) -> (...).
 
-    Training keeps only the last output: the backward pass rebuilds the others, as it does between the layers of a stack.
+    On the CPU, training keeps only the last output: the backward pass rebuilds the others, as between the layers of a stack.
     Dimensions are -1 and -2, and x has both. bfloat16 and float16 x: float32 from the first stack to the last.
     Raises ValueError and TypeError as han_stack does.
 
@@ -80,7 +79,7 @@ def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -
                 f"u and b of a stack must be (depth, d) with at least one layer, got {tuple(u.shape)}, {given}"
             )
         _check(x, u, b, dim)
-    if x.dtype in _HALF:
+    if x.dtype in ops.HALF:
         return han_stacks(x.float(), [(u.float(), b if b is None else b.float(), dim) for u, b, dim in stacks]).to(
             x.dtype
         )
@@ -119,7 +118,7 @@ def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool,
     if dim not in (-1, x.dim() - 1):
         return _across(x, u, b, reflections, fold, dim)
     _check(x, u, b, -1)
-    return _computed(x, u, b, reflections, fold, -1)
+    return ops.stack(x, u, b, reflections, fold, -1)
 
 
 def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
@@ -130,15 +129,8 @@ def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
     _check(x, u, b, before)
     last = x.movedim(before, -1)
     if last.is_contiguous() or x.shape[before + 1 :].numel() < _FEWEST_COLUMNS:
-        return _computed(last, u, b, reflections, fold, -1).movedim(-1, before)
-    return _computed(x.flatten(before + 1), u, b, reflections, fold, -2).reshape(x.shape)
-
-
-def _computed(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
-    if x.dtype not in _HALF:
-        return ops.stack(x, u, b, reflections, fold, dim)
-    bias = b if b is None else b.float()
-    return ops.stack(x.float(), u.float(), bias, reflections, fold, dim).to(x.dtype)
+        return ops.stack(last, u, b, reflections, fold, -1).movedim(-1, before)
+    return ops.stack(x.flatten(before + 1), u, b, reflections, fold, -2).reshape(x.shape)
 
 
 def _check(x: Tensor, u: Tensor, b: Tensor | None, dim: int) -> None:
@@ -157,7 +149,7 @@ def _check(x: Tensor, u: Tensor, b: Tensor | None, dim: int) -> None:
             continue
         if other.device != x.device:
             raise ValueError(f"x is on {x.device} but {name} is on {other.device}; move one of them")
-        if other.dtype != x.dtype and not (x.dtype in _HALF and other.dtype in (*_HALF, torch.float32)):
+        if other.dtype != x.dtype and not (x.dtype in ops.HALF and other.dtype in (*ops.HALF, torch.float32)):
             if not other.is_floating_point():
                 raise TypeError(f"{name} must be floating point, got {other.dtype}")
             raise ValueError(f"x is {x.dtype} but {name} is {other.dtype}; convert one of them")

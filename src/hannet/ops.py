@@ -6,6 +6,7 @@ None; with members x (members, ..., d) or (members, ..., d, n), u (members, dept
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -33,10 +34,32 @@ def _cpu() -> ModuleType:
     return cpu
 
 
+@cache
+def _cuda() -> ModuleType:
+    from .kernels import cuda  # here, because Triton is not everywhere
+
+    return cuda
+
+
+def _on_gpu(x: Tensor) -> bool:
+    """True where the GPU's kernel serves, which has the features last only: `stack` transposes around it."""
+    return x.is_cuda
+
+
+HALF = (torch.bfloat16, torch.float16)
+_TRITON = find_spec("triton") is not None
+_WIDEST = 8192  # features: the registers of a GPU hold no longer rows and their gradients
+
+
 def _missing_kernel(x: Tensor) -> str | None:
     """Why no kernel can serve this call, or None: the one question that parts kernel from reference."""
-    if x.device.type != "cpu":
-        return f"no kernel for {x.device.type}"
+    if (device := x.device.type) != "cpu":
+        if device != "cuda":
+            return f"no kernel for {device}"
+        if not _TRITON:
+            return "Triton is not installed"
+        if x.shape[-1] > _WIDEST:
+            return f"rows of more than {_WIDEST} features do not fit in registers"
     if torch.compiler.is_exporting():
         return "an exported program holds plain PyTorch operators"
     if torch.compiler.is_compiling():
@@ -62,11 +85,12 @@ def explain() -> list[Path]:
     paths = []
     for device in ["cpu"] + [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]:
         missing = _missing_kernel(torch.empty(0, device=device))
+        kernel = _cuda if device == "cuda" else _cpu
         for dtype in ("float32", "float64", "bfloat16", "float16"):
             if device == "mps" and dtype == "float64":
                 continue
-            half = "converted, arithmetic in float32" if dtype in ("bfloat16", "float16") else ""
-            reason = missing or "; ".join(filter(None, (_cpu().describe(), half)))
+            half = "converted, " * (device == "cpu") + "arithmetic in float32" if dtype.endswith("float16") else ""
+            reason = missing or "; ".join(filter(None, (kernel().describe(), half)))
             paths.append(Path(device, dtype, "reference" if missing else "kernel", reason))
     return paths
 
@@ -90,7 +114,14 @@ def _plain(x: Tensor, u: Tensor, b: Tensor | None) -> bool:
 
 
 def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True, dim: int = -1) -> Tensor:
-    """reference.stack by the fastest path that can serve the call; float32 or float64, one dtype for all."""
+    """reference.stack by the fastest path that can serve the call; half x with half or float32 u and b, else one dtype for all.
+
+    On a GPU, features last but one are transposed here, around the kernel; the operators refuse them.
+    """
+    if dim == -2 and _on_gpu(x):
+        return stack(x.mT, u, b, reflections, fold).mT
+    if x.dtype in HALF and (not _on_gpu(x) or _missing_kernel(x)):
+        return stack(x.float(), u.float(), b if b is None else b.float(), reflections, fold, dim).to(x.dtype)
     if _missing_kernel(x):
         return reference.stack(x, u, b, reflections, fold, dim)
     if not _plain(x, u, b):
@@ -109,6 +140,8 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """The kernel itself: output and sign bits (none unless `keep`)."""
     b = b if b is None else _plain_memory(b)
+    if _on_gpu(x):
+        return _cuda().forward(_plain_memory(x), _plain_memory(u), b, reflections, fold, keep)
     return _cpu().forward(_plain_memory(x), _plain_memory(u), b, reflections, fold, keep, dim)
 
 
@@ -117,6 +150,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The kernel itself: gradients of x, u and b from that of the output y."""
     b = b if b is None else _plain_memory(b)
+    if _on_gpu(y):
+        return _cuda().backward(_plain_memory(grad_y), y, signs, _plain_memory(u), b, reflections, fold)
     return _cpu().backward(_plain_memory(grad_y), y, signs, _plain_memory(u), b, reflections, fold, dim)
 
 
@@ -133,7 +168,8 @@ class _Stack(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, u, b, y, signs = ctx.saved_tensors
-        batched = not _dispatch_keys(grad_y).has(DispatchKey.CPU)  # torch.autograd.grad(..., is_grads_batched=True)
+        keys = _dispatch_keys(grad_y)  # neither of the two with torch.autograd.grad(..., is_grads_batched=True)
+        batched = not (keys.has(DispatchKey.CPU) or keys.has(DispatchKey.CUDA))
         if torch.is_grad_enabled() or batched or not _plain(grad_y, u, b):
             grads = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
             return grads[0], grads[1], None if b is None else grads[2], None, None, None
@@ -143,9 +179,10 @@ class _Stack(torch.autograd.Function):
 def stacks(x: Tensor, parameters: Sequence[tuple[Tensor, Tensor | None]], dims: Sequence[int]) -> Tensor:
     """The stacks (u, b) one after another, each along its own dimension -1 or -2; float32 or float64, one dtype for all.
 
-    Where nothing watches the call, all work in one tensor: only the last output is kept, and the backward pass rebuilds the others.
+    Where nothing watches the call on the CPU, all work in one tensor: only the last output is kept, and the backward pass rebuilds
+    the others.
     """
-    if _missing_kernel(x) or not all(_plain(x, u, b) for u, b in parameters):
+    if _on_gpu(x) or _missing_kernel(x) or not all(_plain(x, u, b) for u, b in parameters):
         for (u, b), dim in zip(parameters, dims, strict=True):
             x = stack(x, u, b, dim=dim)
         return x
@@ -215,20 +252,27 @@ def _verify(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, dim: int) 
     """The operators can be called by anyone, and the kernels write where they are told."""
     members = u.shape[:-2]
     layers = 1 if u.dim() == 1 else u.shape[-2]
-    fits = dim in (-1, -2) and u.dim() in (1, 2, 3) and x.dim() >= len(members) - dim
+    fits = dim in ((-1,) if _on_gpu(x) else (-1, -2)) and u.dim() in (1, 2, 3) and x.dim() >= len(members) - dim
     fits = fits and x.shape[dim] == u.shape[-1] and x.shape[: len(members)] == members
     fits = fits and reflections > 0 and layers % reflections == 0
     fits = fits and (b is None or (b.shape[:-2] == members and b.numel() * reflections == u.numel()))
-    if (
-        not fits
-        or x.dtype not in (torch.float32, torch.float64)
-        or any(t.dtype != x.dtype for t in (u, b) if t is not None)
-    ):
+    served = (torch.float32, torch.float64, *(HALF if _on_gpu(x) else ()))
+    beside = (*HALF, torch.float32) if x.dtype in HALF else (x.dtype,)
+    if not fits or x.dtype not in served or any(t.dtype not in beside for t in (u, b) if t is not None):
         given = [None if t is None else (tuple(t.shape), t.dtype) for t in (x, u, b)]
-        raise ValueError(f"hannet::stack: x, u and b do not fit together, or are not float32 or float64: {given}")
+        raise ValueError(
+            f"hannet::stack: x, u and b do not fit together, or have no kernel for their dtypes or along {dim}: {given}"
+        )
 
 
-@torch.library.custom_op("hannet::stack", mutates_args=(), device_types="cpu")
+def _signs_shape(x: Tensor, u: Tensor, reflections: int, fold: bool, dim: int) -> tuple[int, int]:
+    """(members, bytes) of the sign bits beside the output; what `_verify` refuses has none."""
+    if _on_gpu(x):
+        return _cuda().signs_shape(x.shape, u.shape, x.dtype, reflections, fold)
+    return _cpu().signs_shape(x.shape, u.shape, x.dtype, dim)
+
+
+@torch.library.custom_op("hannet::stack", mutates_args=(), device_types=("cpu", "cuda"))
 def _stack(
     x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1
 ) -> tuple[Tensor, Tensor]:
@@ -239,29 +283,19 @@ def _stack(
 
 @_stack.register_fake
 def _(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1) -> tuple[Tensor, Tensor]:
-    signs = x.new_empty(_cpu().signs_shape(x.shape, u.shape, x.dtype, dim), dtype=torch.uint8)
+    signs = x.new_empty(_signs_shape(x, u, reflections, fold, dim), dtype=torch.uint8)
     return torch.empty_like(x, memory_format=torch.contiguous_format), signs
 
 
-@torch.library.custom_op("hannet::stack_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("hannet::stack_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def _stack_backward(
-    grad_y: Tensor,
-    x: Tensor,
-    y: Tensor,
-    signs: Tensor,
-    u: Tensor,
-    b: Tensor | None,
-    reflections: int,
-    fold: bool,
-    dim: int = -1,
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None,
+    reflections: int, fold: bool, dim: int = -1,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, u and b (empty without b). x itself is only there to be differentiated again."""
     _verify(y, u, b, reflections, dim)
-    if (
-        grad_y.shape != y.shape
-        or grad_y.dtype != y.dtype
-        or signs.shape != _cpu().signs_shape(y.shape, u.shape, y.dtype, dim)
-    ):
+    shape = _signs_shape(y, u, reflections, fold, dim)
+    if grad_y.shape != y.shape or grad_y.dtype != y.dtype or signs.shape != shape:
         raise ValueError("hannet::stack_backward: grad_y and signs do not belong to y")
     grad_x, grad_u, grad_b = backward(grad_y, y, signs, u, b, reflections, fold, dim)
     return grad_x, grad_u, grad_y.new_empty(0) if grad_b is None else grad_b
@@ -269,16 +303,9 @@ def _stack_backward(
 
 @_stack_backward.register_fake
 def _(
-    grad_y: Tensor,
-    x: Tensor,
-    y: Tensor,
-    signs: Tensor,
-    u: Tensor,
-    b: Tensor | None,
-    reflections: int,
-    fold: bool,
-    dim: int = -1,
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None,
+    reflections: int, fold: bool, dim: int = -1,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     def like(t: Tensor) -> Tensor:
         return torch.empty_like(t, memory_format=torch.contiguous_format)
 
@@ -311,7 +338,9 @@ def _backward_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
 
     def first(grad_y: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
         def run(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
-            return reference.stack(x, u, b, *ctx.options)
+            if x.dtype not in HALF:
+                return reference.stack(x, u, b, *ctx.options)
+            return reference.stack(x.float(), u.float(), b if b is None else b.float(), *ctx.options).to(x.dtype)
 
         return torch.func.vjp(run, *leaves)[1](grad_y)
 
@@ -321,8 +350,7 @@ def _backward_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
 
 _stack.register_autograd(_stack_gradients, setup_context=_stack_setup)
 _stack_backward.register_autograd(_backward_gradients, setup_context=_backward_setup)
-for _device in ("cpu", "cuda"):
-    _stack.register_autocast(_device, torch.float32)
+_stack.register_autocast("cpu", torch.float32)  # on a GPU the kernel takes half x beside float32 parameters as it is
 
 
 def _front(tensor: Tensor, dim: int | None, size: int) -> Tensor:
@@ -353,18 +381,9 @@ def _(info: Any, dims: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections:
 
 @_stack_backward.register_vmap
 def _(
-    info: Any,
-    dims: Any,
-    grad_y: Tensor,
-    x: Tensor,
-    y: Tensor,
-    signs: Tensor,
-    u: Tensor,
-    b: Tensor | None,
-    reflections: int,
-    fold: bool,
-    dim: int = -1,
-) -> Any:
+    info: Any, dims: Any, grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None,
+    reflections: int, fold: bool, dim: int = -1,
+) -> Any:  # fmt: skip
     size = info.batch_size
     fronts = [_front(t, mapped, size) for t, mapped in zip((grad_y, x, y, signs, u), dims, strict=False)]
     rows = [t.flatten(0, 1) for t in fronts[:3]] if _has_members(u, dims[4]) else fronts[:3]

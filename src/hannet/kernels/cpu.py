@@ -1,7 +1,6 @@
 """A stack's forward and backward pass on the CPU: memory, threads, and the call of the compiled passes."""
 
 import ctypes
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import simd
+from . import shape, simd
 from .passes import FIELDS, compiled
 from .simd import ROWS
 
@@ -90,8 +89,7 @@ class _Shape(NamedTuple):
 
 
 def _shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype, dim: int) -> _Shape:
-    members, leading = (u[0], x[1:dim]) if len(u) == 3 else (1, x[:dim])
-    rows, depth, width = math.prod(leading), 1 if len(u) == 1 else u[-2], u[-1]
+    members, rows, depth, width = shape(x, u, dim)
     step = simd.REGISTER // dtype.itemsize
     if dim == -1:
         return _Shape(members, rows, 0, -(-rows // ROWS), -(-width // step) * step, depth, width)
@@ -100,16 +98,16 @@ def _shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype, dim: int) -> 
 
 def signs_shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype, dim: int = -1) -> tuple[int, int]:
     """(members, bytes) of the sign bits that `forward` keeps, from the shapes of x and u."""
-    shape = _shape(x, u, dtype, dim)
-    return shape.members, shape.tiles * shape.depth * (shape.padded * ROWS // 8)
+    sizes = _shape(x, u, dtype, dim)
+    return sizes.members, sizes.tiles * sizes.depth * (sizes.padded * ROWS // 8)
 
 
 @lru_cache(maxsize=256)
 def _plan(
     x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, fold: bool, dim: int, threads: int
 ) -> _Plan:
-    shape = _shape(x, u, dtype, dim)
-    members, rows, columns, tiles, padded, depth, _ = shape
+    sizes = _shape(x, u, dtype, dim)
+    members, rows, columns, tiles, padded, depth, _ = sizes
     size = dtype.itemsize
     word, tile, parameters = padded * ROWS // 8, padded * ROWS * size, (2 * depth + 1) * padded * size
     work = tiles * ROWS * padded * depth
@@ -121,7 +119,7 @@ def _plan(
         return max(1, min(threads, work // _SMALLEST_PART, pieces))
 
     return _Plan(
-        (chunks, *shape, reflections, fold, depth * word),
+        (chunks, *sizes, reflections, fold, depth * word),
         parts(members * work, members * tiles),
         parts(members * work, members * chunks),
         parts(members * depth * padded * chunks, members * depth),
