@@ -3,9 +3,9 @@
 Not in the paper. HanNets made to be certified (zero padding, Han-layers of several reflections, a last layer with unit rows),
 trained with three margin losses on all 60,000 images, beside a dense 1-Lipschitz net of deel-torchlip (three spectrally
 normalised layers of width 256 orthogonalised by Bjorck's iteration, GroupSort2), with the same loss, batches and epochs.
-hannet.certify judges all of them, as computed in float64: rounding is part of the certificate. The losses' constants, the rates
-and the shapes were chosen on 5,000 of the training images with other seeds (docs/log.md). Three seeds take about an hour on two
-cores, most of it the dense nets.
+hannet.certify judges all of them, as computed in float64: rounding is part of the certificate. The HanNets' losses, rates and
+shapes were chosen on 5,000 of the training images with another seed (docs/log.md); the dense net trains at the usual 0.001,
+which nobody tuned. Three seeds take about half an hour on two cores, most of it the dense nets.
 """
 
 import time
