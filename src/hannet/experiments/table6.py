@@ -184,7 +184,7 @@ class Experiment(Frame):
         from matplotlib.figure import Figure
 
         records = store.records()
-        figure = Figure(figsize=(12, 4), layout="constrained")
+        figure = Figure(figsize=(14.5, 4.2), layout="constrained")
         axis = figure.subplots()
         width = 0.8 / len(self._methods)
         for place, method in enumerate(self._methods):
@@ -200,7 +200,7 @@ class Experiment(Frame):
             [shown.replace(" on the ", " on\nthe ").replace(", ", "\n", 1) for shown in SHOWN.values()]
         )
         axis.set_xlabel("attack")
-        axis.legend()
+        figure.legend(loc="outside right upper")
         return self.marked(figure)
 
 
