@@ -7,7 +7,7 @@ decays it searched, and the rate of CW: docs/log.md tells how they were found, o
 
 The HanNet's weight decay is searched as in the paper, but on 10,000 images of their own: the most robust one (PGD, l2, 2)
 whose accuracy stays over 92.5%, and over 90% as in the paper. Not in the paper: a HanNet made to be certified
-(`lipschitz=True`), and PGD on the margin of logits. Five seeds take about 70 minutes on two cores.
+(`lipschitz=True`), and PGD on the margin of logits. Five seeds take about 75 minutes on two cores.
 """
 
 from collections.abc import Callable, Mapping, Sequence
