@@ -22,12 +22,31 @@ def here(tmp_path, monkeypatch):
     path = tmp_path / "given" / "regression" / "skillcraft.csv"
     path.parent.mkdir(parents=True)
     path.touch()
-    sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of nothing
+    checksum = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of nothing
     for sets in (regression.SETS, images.SETS):
         for name, source in sets.items():
-            files = [replace(file, url=f"http://127.0.0.1:9/{file.name}", sha256=sha256) for file in source.files]
+            files = [offline(replace(file, checksum=checksum)) for file in source.files]
             monkeypatch.setitem(sets, name, replace(source, files=tuple(files)))
     return path
+
+
+def offline(file):
+    """With nobody at its address, which for what is got by hand is not asked."""
+    if file.archive and file.archive.by_hand:
+        return file
+    archive = file.archive and replace(file.archive, url=f"http://127.0.0.1:9/{file.archive.name}")
+    return replace(file, url=f"http://127.0.0.1:9/{file.name}", archive=archive)
+
+
+@pytest.fixture
+def photographs(here):
+    """The files of the sets that come in archives for everybody."""
+    files = [file for name in ("cifar10", "cifar100", "stl10") for file in images.SETS[name].files]
+    paths = [here.parents[1] / file.folder / file.name for file in files]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return paths
 
 
 @pytest.fixture
@@ -59,6 +78,7 @@ def test_list(hannet, here):
     assert "not here" in lines["parkinsons"]
     assert "70,000 x 1 x 28 x 28" in lines["mnist"]
     assert "classification" in lines["mnist"]
+    assert "13,000 x 3 x 96 x 96" in lines["stl10"]
 
 
 def test_list_as_json(hannet, here):
@@ -66,12 +86,15 @@ def test_list_as_json(hannet, here):
     assert [fact["name"] for fact in facts] == NAMES
     assert [fact["where"] for fact in facts].count("HANNET_DATA") == 1
     assert all(fact["files"][0]["url"].startswith("http") and fact["quirks"].endswith(".") for fact in facts)
-    assert facts[-1]["shape"] == [1, 28, 28]
+    shapes = {fact["name"]: fact["shape"] for fact in facts}
+    assert (shapes["mnist"], shapes["cifar100"]) == ([1, 28, 28], [3, 32, 32])
+    archive = facts[NAMES.index("stl10")]["files"][0]["archive"]
+    assert (archive["name"], archive["size"]) == ("stl10_binary.tar.gz", 2640397119)
 
 
 def test_a_set_may_be_here_in_part(hannet, digits):
     def where():
-        return json.loads(hannet("data", "list", "--json")[1])[-1]["where"]
+        return json.loads(hannet("data", "list", "--json")[1])[NAMES.index("mnist")]["where"]
 
     assert where() == "HANNET_DATA"
     digits[1].unlink()
@@ -88,12 +111,40 @@ def test_get_prints_the_paths(hannet, here, digits):
     assert hannet("data", "get", "mnist")[1].splitlines() == [str(path) for path in digits]
 
 
-def test_get_all(hannet, here, digits):
+def test_get_all_leaves_out_what_only_the_user_may_get(hannet, here, digits, photographs):
     for name in regression.SETS:
         here.with_name(f"{name}.csv").touch()
-    code, out, _ = hannet("data", "get", "all")
+    code, out, err = hannet("data", "get", "all")
     assert code == 0
-    assert [Path(line).stem for line in out.splitlines()] == [*regression.SETS, *(path.stem for path in digits)]
+    expected = [*(str(here.with_name(f"{name}.csv")) for name in regression.SETS), *map(str, digits + photographs)]
+    assert out.splitlines() == expected
+    assert err == "Left out: downsampled-imagenet; `hannet data get downsampled-imagenet` says where you get it\n"
+
+
+def test_get_all_takes_what_the_user_has_got(hannet, here, digits, photographs):
+    for name in regression.SETS:
+        here.with_name(f"{name}.csv").touch()
+    files = images.SETS["downsampled-imagenet"].files
+    for file in files:
+        path = here.parents[1] / file.folder / file.name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    code, out, err = hannet("data", "get", "all")
+    assert (code, err, len(out.splitlines())) == (0, "", 5 + 4 + 12 + 11)
+
+
+def test_what_only_the_user_may_get_is_said_to_him(hannet, here):
+    code, out, err = hannet("data", "get", "downsampled-imagenet")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    for part in ("agree to the terms at https://image-net.org/download.php", "Imagenet32_train_npz.zip", "HANNET_DATA"):
+        assert part in err
+
+
+def test_large_downloads_are_told_before_they_begin(hannet, here):
+    code, out, err = hannet("data", "get", "cifar10", "cifar100")
+    assert (code, out, err.count("\n")) == (1, "", 2)
+    assert err.startswith("Downloads 339 MB: cifar-10-binary.tar.gz 170 MB, cifar-100-binary.tar.gz 169 MB\nhannet: ")
+    assert "set HANNET_DATA to a folder that holds cifar-10-batches-bin/data_batch_1.bin" in err
 
 
 @pytest.mark.parametrize("names", [["boston"], ["skillcraft", "boston"], ["all", "skillcraft"], []])

@@ -15,10 +15,13 @@ ORDER = [
     "ops", "functional", "layers",
     "models.hannet", "models.baselines", "models.vision", "models.mixer", "models.mobilevit", "models.load", "models",
     "certify", "surgery", "export",
-    "data", "data.synthetic", "data.fetch", "data.regression", "data.images", "attacks", "losses", "recipes", "optimizers", "steps",
+    "data", "data.synthetic", "data.archives", "data.fetch", "data.regression", "data.image_sets",
+    "data.idx", "data.binaries", "data.pictures", "data.images", "attacks", "losses", "augment", "recipes", "optimizers", "steps",
     "members", "defences", "train", "runs", "folders", "listing", "rows", "saved", "estimators", "experiments",
-    "experiments.board", "experiments.mnist", "experiments.*", "agenda", "cluster", "sweep", "report",
-    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "robustness", "datasets", "image_training", "cli",
+    "preprocessing", "checkpoints", "joint", "image_batches", "image_loop",
+    "experiments.board", "experiments.mnist", "experiments.vision", "experiments.*", "agenda", "cluster", "sweep", "report",
+    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "robustness", "datasets",
+    "image_networks", "row_training", "image_training", "classification", "cli",
 ]  # fmt: skip
 SAME_DATA = {  # an experiment may take another's data and splits
     "experiments.checkerboard_baselines": {"experiments.figure1"},
@@ -26,6 +29,7 @@ SAME_DATA = {  # an experiment may take another's data and splits
     "experiments.smallest": {"experiments.figure1"},
     "experiments.figure6_full": {"experiments.figure6"},
     "experiments.table2": {"experiments.figure3"},
+    "experiments.table14": {"experiments.table12"},
     "experiments.tabular": {"experiments.table9"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

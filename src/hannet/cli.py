@@ -139,19 +139,36 @@ def _output(out: Path | None, table: Path, *, force: bool) -> Path:
 
 @app.command(epilog="Example: hannet predict hannet-models/houses new.csv")
 def predict(
-    model: Annotated[Path, typer.Argument(help="The folder that `hannet fit` saved.")],
-    table: Annotated[Path, typer.Argument(help="A file with the columns that the model learned from.")],
-    out: Annotated[Path | None, typer.Option(help="CSV file to write.  [default: NAME-predictions.csv]")] = None,
+    model: Annotated[Path, typer.Argument(help="The folder that `hannet fit` or `hannet train images` saved.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="A table with the columns that the model learned from; or pictures.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file to write.  [default: NAME-predictions.csv for a table]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Predict: write the table as CSV, the predictions as further columns; with true values in it, also measure."""
+    """Predict: write the table as CSV, the predictions as further columns; with true values in it, also measure.
+
+    With a classifier of images: print the most probable classes of every picture, or of every picture in a folder.
+    """
+    from .classification import classify, is_classifier
+
+    if is_classifier(model):
+        classify(model, inputs, _output(out, inputs[0], force=force) if out else None, as_json=as_json)
+    elif len(inputs) > 1:
+        raise typer.BadParameter("a model for tables takes one table at a time", param_hint="inputs")
+    else:
+        _predict_table(model, inputs[0], _output(out, inputs[0], force=force), as_json=as_json)
+
+
+def _predict_table(model: Path, table: Path, path: Path, *, as_json: bool) -> None:
     from .compare import headings
     from .predictor import Model
     from .runs import write
     from .tables import read
 
-    path = _output(out, table, force=force)
     fitted = Model.load(model)
     told = fitted.predict(read(table, header=fitted.header))
     write(path, told.cells.to_csv(index=False).encode())

@@ -1,41 +1,36 @@
 """The command that trains a classifier of images and saves it: `hannet train images`."""
 
-import copy
 import json
 import math
 import shlex
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from . import image_networks, row_training
 from .console import display, stop
+from .image_networks import ON_ROWS, Model
+from .row_training import Loss
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from matplotlib.figure import Figure
+    from torch import nn
 
-    from .agenda import Progress
-    from .data.images import Images, ImageSource
-    from .models import FCNet, HanNet
-    from .recipes import Recipe
+    from .data import Images
+    from .experiments import Status
+    from .recipes import ImageRecipe, Recipe
 
-Model = Literal["hannet", "fcnet"]
-Loss = Literal["cross-entropy", "multi-margin", "hkr"]
+Augment = Literal["none", "crop", "flip", "auto"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 PARTS = ("config.json", "model.safetensors")
-BESIDE = ("README.md", "report.json")
+BESIDE = ("README.md", "report.json", "preprocessing.json", "curves.png", "curves.svg")
 HELD_OUT = 12  # one in so many training images validates: 5,000 of MNIST's 60,000
-RADII = (0.5, 1.58)
-AT_ONCE = 2000  # images that a network sees at once where it does not train: it bounds memory
-
-_COMMON = ("optimizer", "lr", "schedule", "weight_decay", "batch", "iterations", "loss")
-SETTINGS = {  # of a recipe, what there is to tell
-    "cross_entropy": (*_COMMON, "temperature"),
-    "multi_margin": (*_COMMON, "margin"),
-    "hkr": (*_COMMON, "margin", "alpha"),
-}
 
 train = typer.Typer(
     help="Train a network and save it as a folder.",
@@ -44,115 +39,123 @@ train = typer.Typer(
 )
 
 
-class Labelled(NamedTuple):
-    """x: (n, pixels), float32 in [0, 1]; y: (n,), int64."""
+class Parts(NamedTuple):
+    """What trains, what validates, what tests."""
 
-    x: "Tensor"
-    y: "Tensor"
+    training: "Images"
+    held: "Images"
+    test: "Images"
 
 
-@train.command("images", epilog="Example: hannet train images mnist --model hannet --lipschitz --epochs 20")
+@train.command("images", epilog="Example: hannet train images photos/ --model han-mixer --size 64 --epochs 30")
 def images(
-    name: Annotated[str, typer.Argument(help="The data: mnist.")],
-    model: Annotated[Model, typer.Option(help="HanNet, or the fully connected net with ReLU.")] = "hannet",
-    lipschitz: Annotated[bool, typer.Option("--lipschitz", help="A HanNet to certify: 1-Lipschitz outputs.")] = False,
+    data: Annotated[
+        str, typer.Argument(help="A folder with a folder of pictures for each class; or mnist, cifar10, ...")
+    ],
+    model: Annotated[Model, typer.Option(help="What to train; mobilevits have Han-blocks.")] = "hannet",
+    size: Annotated[
+        int | None,
+        typer.Option(min=8, help="Pixels that a folder's pictures become.  [default: 64; 256 for mobilevit]"),
+    ] = None,
     width: Annotated[
-        int | None, typer.Option(min=1, help="Of the hidden layers.  [default: 784; 1024 with --lipschitz]")
+        int | None, typer.Option(min=1, help="[default: 784; 1024 with --lipschitz; 512 channels of han-mixer]")
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(min=1, help="Hidden layers.  [default: 20; 4 with --lipschitz; 1 of fcnet]")
+        int | None,
+        typer.Option(min=0, help="Layers or blocks.  [default: 20; 4 with --lipschitz; 1 of fcnet; 16 of han-mixer]"),
     ] = None,
+    mlp_blocks: Annotated[
+        int | None, typer.Option(min=0, help="Mixer blocks before those of han-mixer.  [default: 0]")
+    ] = None,
+    lipschitz: Annotated[bool, typer.Option("--lipschitz", help="A hannet to certify: 1-Lipschitz outputs.")] = False,
     reflections: Annotated[
-        int | None, typer.Option(min=1, help="In each Han-layer.  [default: 1; 32 with --lipschitz]")
+        int | None, typer.Option(min=1, help="In each layer of hannet.  [default: 1; 32 with --lipschitz]")
     ] = None,
-    loss: Annotated[Loss, typer.Option(help="What training lowers.")] = "cross-entropy",
+    loss: Annotated[Loss | None, typer.Option(help="Of hannet and fcnet.  [default: cross-entropy]")] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Cross entropy is of the outputs over it.  [default: 1]")
     ] = None,
     margin: Annotated[float | None, typer.Option(help="Of multi-margin and hkr.  [default: 1]")] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Of Adam; falls to 0 as a cosine.  [default: 0.001; 0.003 with --lipschitz]")
+    augment: Annotated[
+        Augment | None,
+        typer.Option(help="Random changes: crop; flip: and mirrored; auto: and more.  [default: flip; crop for mnist]"),
     ] = None,
-    weight_decay: Annotated[float, typer.Option(help="Of Adam, as part of the gradient.")] = 0.0,
+    lr: Annotated[
+        float | None, typer.Option(help="First learning rate; it falls.  [default: 0.001; 0.003 with --lipschitz]")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="[default: 0; 0.1 for han-mixer, mobilevit]")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 256,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 20,
+    precision: Annotated[Precision | None, typer.Option(help="[default: fp32; bf16 on a GPU]")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of an average of the weights, such as 0.999.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Between two checkpoints.  [default: 10]")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of start, batches and images held out.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the network.  [default: hannet-models/NAME-MODEL]")
+        Path | None, typer.Option(help="Folder for the network.  [default: hannet-models/DATA-MODEL]")
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with a training that was cut off.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the network that is in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Train a classifier of images; measure it on images it has not seen; save it for `hannet attack` and `hannet certify`.
+    """Train a classifier of images, measure it on images it has not seen, save it for `hannet predict` and others.
 
-    One in twelve training images is held out to show the accuracy of every epoch; nothing is chosen by it.
+    One in twelve training images is held out to show the accuracy of every epoch; nothing is chosen by it. han-mixer and mobilevit
+    keep checkpoints: cut off, by Ctrl-C or SIGTERM or a crash, the same command goes on.
     """
-    source = _source(name)
-    options = _options(model, lipschitz=lipschitz, width=width, depth=depth, reflections=reflections)
+    shape = image_networks.Shape(width, depth, reflections, mlp_blocks, lipschitz)
+    own = {"loss": loss, "temperature": temperature, "margin": margin, "augment": augment, "precision": precision}
+    image_networks.require_own(model, {**shape._asdict(), **own, "ema": ema, "minutes": minutes})
     rate = lr if lr is not None else 3e-3 if lipschitz else 1e-3
-    recipe = _recipe(loss, temperature, margin, rate, weight_decay, batch)
-    folder = out or Path("hannet-models", f"{name}-{model}")
+    decay = weight_decay if weight_decay is not None else 0.0 if model in ON_ROWS else 0.1
+    _require_numbers(rate, decay, ema, minutes)
+    parts = _parts(data, size, model, seed)
+    if batch > len(parts.training.y):
+        raise typer.BadParameter(f"only {len(parts.training.y):,} images train", param_hint="--batch")
+    folder = out or Path("hannet-models", f"{Path(data).resolve().name if Path(data).is_dir() else data}-{model}")
     _require_free(folder, force=force)
-    network = _build(model, source, options, seed)
-    told = {"data": name, "network": {"model": type(network).__name__, **options}, "seed": seed}
-    told |= _learn(network, recipe, epochs, seed, name)
-    report = json.dumps(told, indent=1, allow_nan=False) + "\n"
+    arguments = image_networks.options(model, shape, parts.training)
+    network = image_networks.build(model, arguments, seed)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    if model in ON_ROWS:
+        chosen = row_training.recipe(loss or "cross-entropy", temperature, margin, rate, decay, batch)
+        learned = _learn_rows(network, chosen, epochs, seed, parts)
+    else:
+        augmentation = image_networks.augmentation(augment or ("crop" if data == "mnist" else "flip"), parts.training)
+        settings = {"lr": rate, "weight_decay": decay, "batch": batch, "epochs": epochs, "augmentation": augmentation}
+        recipe = image_networks.recipe(model, parts.training, {**settings, "ema": ema or 0.0, "precision": precision})
+        if fresh:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        learned = _learn_images(network, recipe, seed, parts, unfinished, 10.0 if minutes is None else minutes)
+    told = _facts(data, {"model": type(network).__name__, **arguments}, network, parts, seed) | learned.told
     print(json.dumps({**told, "folder": str(folder)}, allow_nan=False) if as_json else _words(told), flush=True)
-    _save(network, folder, report)
+    _save(
+        network, folder, {**learned.files, "report.json": (json.dumps(told, indent=1, allow_nan=False) + "\n").encode()}
+    )
+    shutil.rmtree(unfinished, ignore_errors=True)
     if not as_json:
-        print(f"Saved in {folder}: the network, report.json")
-        follow = "certify" if lipschitz else "attack"
-        print(f"Go on with: hannet {follow} {shlex.quote(str(folder))}")
+        print(f"Saved in {folder}: the network, {', '.join([*learned.files, 'report.json'])}")
+        follow = (
+            f"certify {shlex.quote(str(folder))}" if lipschitz else f"predict {shlex.quote(str(folder))} PICTURE.png"
+        )
+        print(f"Go on with: hannet {follow}")
 
 
-def _source(name: str) -> "ImageSource":
-    from .data.images import SETS
+class Learned(NamedTuple):
+    """What a training has to tell, and files to lie beside the network."""
 
-    if name not in SETS:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(SETS)}", param_hint="name")
-    return SETS[name]
-
-
-def _options(
-    model: Model, *, lipschitz: bool, width: int | None, depth: int | None, reflections: int | None
-) -> dict[str, Any]:
-    """Of the network: what was asked for, else the defaults."""
-    if model == "fcnet":
-        for option, given in {"--lipschitz": lipschitz, "--reflections": reflections}.items():
-            if given:
-                raise typer.BadParameter("fcnet has no such setting: leave it out", param_hint=option)
-        return {"width": width or 784, "depth": depth or 1}
-    shape = (1024, 4, 32) if lipschitz else (784, 20, 1)
-    asked = dict(zip(("width", "depth", "reflections"), (width, depth, reflections), strict=True))
-    sizes = {name: value or default for (name, value), default in zip(asked.items(), shape, strict=True)}
-    return {**sizes, "lipschitz": lipschitz}
+    told: dict[str, Any]
+    files: dict[str, bytes]
 
 
-def _recipe(
-    loss: Loss, temperature: float | None, margin: float | None, lr: float, weight_decay: float, batch: int
-) -> "Recipe":
-    from .recipes import Recipe
-
-    own, foreign = ("--temperature", "--margin") if loss == "cross-entropy" else ("--margin", "--temperature")
-    given = {"--temperature": temperature, "--margin": margin}
-    if given[foreign] is not None:
-        raise typer.BadParameter(f"the loss {loss} has no such setting: leave it out", param_hint=foreign)
-    constant = 1.0 if given[own] is None else given[own]
-    for option, value in {own: constant, "--lr": lr}.items():
-        if value is None or not 0 < value < math.inf:
-            raise typer.BadParameter(f"must be above 0 and finite, got {value}", param_hint=option)
+def _require_numbers(lr: float, weight_decay: float, ema: float | None, minutes: float | None) -> None:
+    if not 0 < lr < math.inf:
+        raise typer.BadParameter(f"must be above 0 and finite, got {lr}", param_hint="--lr")
     if not 0 <= weight_decay < math.inf:
         raise typer.BadParameter(f"must be at least 0 and finite, got {weight_decay}", param_hint="--weight-decay")
-    shape = {own.removeprefix("--"): constant}
-    return Recipe(
-        lr=lr,
-        weight_decay=weight_decay,
-        schedule="cosine",
-        optimizer="adam",
-        batch=batch,
-        loss=loss.replace("-", "_"),
-        **shape,  # type: ignore[arg-type]
-    )
+    if ema is not None and not 0 < ema < 1:
+        raise typer.BadParameter(f"must be between 0 and 1, got {ema}", param_hint="--ema")
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise typer.BadParameter(f"must be at least 0 and finite, got {minutes}", param_hint="--minutes")
 
 
 def _require_free(folder: Path, *, force: bool) -> None:
@@ -165,136 +168,146 @@ def _require_free(folder: Path, *, force: bool) -> None:
         raise typer.BadParameter(str(error), param_hint="--out") from error
 
 
-def _build(model: Model, source: "ImageSource", options: Mapping[str, Any], seed: int) -> "HanNet | FCNet":
+def _parts(data: str, size: int | None, model: Model, seed: int) -> Parts:
+    """What trains, validates and tests, of a named set or of a folder of pictures."""
     import torch
 
-    from .models import FCNet, HanNet
-
-    kind = HanNet if model == "hannet" else FCNet
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return kind(math.prod(source.size), len(source.classes), **options)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    except RuntimeError as error:  # the allocator's
-        raise typer.BadParameter("a network of this width and depth does not fit into memory") from error
+    whole, test = _read(data, size, model)
+    order = torch.randperm(len(whole.y), generator=torch.Generator().manual_seed(seed))
+    held, rest = order.tensor_split([len(order) // HELD_OUT])
+    if not len(held):
+        raise typer.BadParameter(
+            f"{data} has {len(whole.y)} training images, at least {HELD_OUT} are needed", param_hint="data"
+        )
+    training, validation = (replace(whole, x=whole.x[rows], y=whole.y[rows]) for rows in (rest, held))
+    return Parts(training, validation, test)
 
 
-def _learn(network: "HanNet | FCNet", recipe: "Recipe", epochs: int, seed: int, name: str) -> dict[str, Any]:
-    """Trains the network, in place. Returns how that went, and how well it does."""
-    from dataclasses import replace
+def _read(data: str, size: int | None, model: Model) -> "tuple[Images, Images]":
+    from .agenda import Progress
+    from .data import images as sets
+    from .experiments import Status
 
-    from .runs import commit, device, versions
+    began = time.perf_counter()
+    with display() as show:
 
-    training, held, test = _parts(name, seed)
-    if recipe.batch > len(training.y):
-        raise typer.BadParameter(f"only {len(training.y):,} images train", param_hint="--batch")
-    recipe = replace(recipe, iterations=epochs * (len(training.y) // recipe.batch))
+        def watch(done: int, total: int) -> None:
+            rate = done / max(time.perf_counter() - began, 1e-9)
+            show(
+                Progress(1, 1, done / total, (total - done) / rate, Status("reading", done, total, rate, "", "images"))
+            )
+
+        if Path(data).is_dir():
+            pixels = size or image_networks.PICTURE_SIZE.get(model, 64)
+            training, test = (sets.folder(data, pixels, part, watch) for part in ("train", "test"))
+            return training, test
+        if data not in sets.SETS:
+            known = ", ".join(sets.SETS)
+            raise typer.BadParameter(f"{data!r} is neither a folder nor one of {known}", param_hint="data")
+        if size:
+            raise typer.BadParameter(f"the images of {data} have a size: leave it out", param_hint="--size")
+        training, test = (sets.load(data, part, watch) for part in ("train", "test"))
+        return training, test
+
+
+def _learn_rows(network: "nn.Module", chosen: "Recipe", epochs: int, seed: int, parts: Parts) -> Learned:
+    """Trains a network that takes rows of pixels."""
+    from .preprocessing import FILE, Preprocessing
+
     began = time.perf_counter()
     try:
         with display() as show:
-            validation = _fit(network, recipe, seed, training, held, show)
-        seconds = time.perf_counter() - began
-        accuracies = _measure(network, test)
+            told = row_training.learn(network, chosen, epochs, seed, parts.training, parts.held, show)
+        told["seconds"] = round(time.perf_counter() - began, 3)
+        told |= row_training.measure(network, parts.test)
     except KeyboardInterrupt:
         stop("interrupted; nothing is saved", 130)
+    channels, size, _ = parts.training.x.shape[1:]
+    seen = Preprocessing(channels, size, parts.training.classes, (0.0,) * channels, (1.0,) * channels, flat=True)
+    return Learned(told, {FILE: seen.content()})
+
+
+def _learn_images(
+    network: "nn.Module", recipe: "ImageRecipe", seed: int, parts: Parts, unfinished: Path, minutes: float
+) -> Learned:
+    """Trains a network that takes images, from its checkpoint if there is one."""
+    from . import image_loop, report
+    from .agenda import Progress
+    from .checkpoints import CheckpointError
+    from .preprocessing import FILE, Preprocessing, probabilities
+
+    began = time.perf_counter()
+    try:
+        with display() as show:
+
+            def watch(now: "Status") -> None:
+                left = (now.steps - now.step) / max(now.rate, 1e-9)
+                show(Progress(1, 1, now.step / now.steps, left, now))
+
+            options: dict[str, Any] = {"held": parts.held, "checkpoint": unfinished, "minutes": minutes}
+            history = image_loop.fit(network, parts.training, recipe, seed, on_progress=watch, **options)
+    except KeyboardInterrupt:
+        stop(f"interrupted; the state is kept in {unfinished}, and the same command goes on from there", 130)
+    except image_loop.TerminatedError as error:
+        stop(str(error), 143)
+    except CheckpointError as error:
+        stop(f"{error} (--fresh does)", 1)
+    except image_loop.TrainingError as error:
+        stop(f"{error}; nothing is saved", 1)
+    channels, size, _ = parts.training.x.shape[1:]
+    seen = Preprocessing(channels, size, parts.training.classes, recipe.mean, recipe.std, recipe.resize)
+    network.cpu()
+    right = probabilities(network, seen, parts.test.x).argmax(1) == parts.test.y
+    told: dict[str, Any] = {
+        "recipe": asdict(recipe),
+        "epochs": recipe.epochs,
+        "seconds": round(time.perf_counter() - began, 3),
+        "validation_accuracy": [1 - error for error in history.held_error],
+        "test_accuracy": float(right.double().mean()),
+        "history": asdict(history),
+    }
+    pictures = {f"curves.{form}": report.image(_curves(told["history"]), form) for form in ("png", "svg")}
+    return Learned(told, {FILE: seen.content(), **pictures})
+
+
+def _curves(history: Mapping[str, Any]) -> "Figure":
+    """Loss and errors over the epochs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = range(1, len(history["train_loss"]) + 1)
+    left.plot(epochs, history["train_loss"], marker=".")
+    left.set(xlabel="epoch", ylabel="training loss")
+    for name, label in {"train_error": "training images, as augmented", "held_error": "images held out"}.items():
+        right.plot(epochs, [100 * error for error in history[name]], marker=".", label=label)
+    right.set(xlabel="epoch", ylabel="error in %", ylim=(0, None))
+    right.legend()
+    return figure
+
+
+def _facts(data: str, kind: dict[str, Any], network: "nn.Module", parts: Parts, seed: int) -> dict[str, Any]:
+    from .runs import commit, device, versions
+
     return {
-        "images": {"train": len(training.y), "validation": len(held.y), "test": len(test.y)},
+        "data": data,
+        "network": kind,
+        "seed": seed,
+        "images": {"train": len(parts.training.y), "validation": len(parts.held.y), "test": len(parts.test.y)},
+        "classes": list(parts.training.classes),
+        "notes": [*parts.training.notes, *parts.test.notes],
         "parameters": sum(p.numel() for p in network.parameters()),
-        "recipe": {name: getattr(recipe, name) for name in SETTINGS[recipe.loss]},
-        "epochs": epochs,
-        "seconds": round(seconds, 3),
-        "validation_accuracy": validation,
-        **accuracies,
         "device": device(),
         "versions": dict(versions()),
         "commit": commit(),
     }
 
 
-def _parts(name: str, seed: int) -> tuple[Labelled, Labelled, Labelled]:
-    """What trains, what validates, what tests."""
-    import torch
-
-    whole, test = _read(name, "train"), _read(name, "test")
-    order = torch.randperm(len(whole.y), generator=torch.Generator().manual_seed(seed))
-    held, rest = order.tensor_split([len(order) // HELD_OUT])
-    return Labelled(whole.x[rest], whole.y[rest]), Labelled(whole.x[held], whole.y[held]), test
-
-
-def _read(name: str, part: Literal["train", "test"]) -> Labelled:
-    from .data import images as sets
-
-    readers: dict[str, Callable[[Literal["train", "test"]], Images]] = {"mnist": sets.mnist}
-    found = readers[name](part)
-    return Labelled(found.x.flatten(1).float() / 255, found.y)
-
-
-def _fit(
-    network: "HanNet | FCNet",
-    recipe: "Recipe",
-    seed: int,
-    training: Labelled,
-    held: Labelled,
-    show: "Callable[[Progress], None]",
-) -> list[float]:
-    """Trains the network, in place. Returns the validation accuracy after every epoch."""
-    import torch
-    import torch.nn.functional as F
-
-    from . import agenda
-    from . import train as loop
-    from .experiments import Status
-
-    validation: list[float] = []
-    with torch.no_grad():
-        classes = network(training.x[:1]).shape[1]
-    epochs = recipe.iterations // (len(training.y) // recipe.batch)
-
-    def on_epoch(epoch: loop.Epoch) -> None:
-        logits = torch.cat([epoch.predict(part)[0] for part in held.x.split(AT_ONCE)])
-        validation.append(_accuracy(logits, held.y))
-
-    def on_progress(now: loop.Progress) -> None:
-        rate = now.step / max(now.seconds, 1e-9)
-        reached = "".join(f", validation {accuracy:.2%}" for accuracy in validation[-1:])
-        epoch = min(len(validation) + 1, epochs)
-        status = Status(type(network).__name__, now.step, now.steps, rate, f"loss {float(now.loss):.3g}{reached}")
-        show(agenda.Progress(epoch, epochs, now.step / now.steps, (now.steps - now.step) / rate, status))
-
-    target = F.one_hot(training.y, classes).float()
-    loop.train([network], [recipe], [seed], training.x, target, on_epoch=on_epoch, on_progress=on_progress)
-    return validation
-
-
-def _accuracy(logits: "Tensor", y: "Tensor") -> float:
-    return float((logits.argmax(1) == y).double().mean())
-
-
-def _measure(network: "HanNet | FCNet", test: Labelled) -> dict[str, Any]:
-    """Accuracy on the test images and, of a network to certify, certified accuracy in float64."""
-    import torch
-
-    from .certify import certified_accuracy
-    from .layers import UnitLinear
-
-    network.eval()
-    with torch.no_grad():
-        logits = torch.cat([network(part) for part in test.x.split(AT_ONCE)])
-    if not logits.isfinite().all():
-        stop("the training diverged: a smaller --lr may help; nothing is saved", 1)
-    told: dict[str, Any] = {"test_accuracy": _accuracy(logits, test.y)}
-    if isinstance(network.layers[-1], UnitLinear):
-        shares = certified_accuracy(copy.deepcopy(network).double(), test.x.double(), test.y, RADII)
-        told["certified_accuracy"] = {f"{radius:g}": share for radius, share in zip(RADII, shares, strict=True)}
-    return told
-
-
 def _words(told: Mapping[str, Any]) -> str:
     options = dict(told["network"])
     kind, images = options.pop("model"), told["images"]
-    sizes = ", ".join(f"{name} {value}" for name, value in options.items() if name != "lipschitz")
+    shown = ("width", "depth", "reflections", "channels", "mlp_blocks", "han_blocks", "size")
+    sizes = ", ".join(f"{name.replace('_', ' ')} {options[name]}" for name in shown if name in options)
     certified = told.get("certified_accuracy", {}).items()
     lines = [
         f"{kind}{', lipschitz' * options.get('lipschitz', False)}, {sizes}: {told['parameters']:,} parameters",
@@ -302,11 +315,12 @@ def _words(told: Mapping[str, Any]) -> str:
         f"validation accuracy         {told['validation_accuracy'][-1]:7.2%}  of {images['validation']:,} images",
         f"test accuracy               {told['test_accuracy']:7.2%}  of {images['test']:,}",
         *(f"{f'certified accuracy at {radius}':<28}{share:7.2%}" for radius, share in certified),
+        *(f"Note: {note}" for note in told["notes"]),
     ]
     return "\n".join(lines)
 
 
-def _save(network: "HanNet | FCNet", folder: Path, report: str) -> None:
+def _save(network: "nn.Module", folder: Path, files: Mapping[str, bytes]) -> None:
     from safetensors import SafetensorError
 
     from . import folders
@@ -314,8 +328,9 @@ def _save(network: "HanNet | FCNet", folder: Path, report: str) -> None:
 
     try:
         with folders.written(folder) as aside:
-            network.save_pretrained(aside)
+            network.save_pretrained(aside)  # type: ignore[operator]
             (aside / "README.md").unlink(missing_ok=True)  # a card that says it was pushed to the Hub
-            write(aside / "report.json", report.encode())
+            for name, content in files.items():
+                write(aside / name, content)
     except SafetensorError as error:
         raise StoreError(f"{folder}: {error}") from error

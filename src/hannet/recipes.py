@@ -1,10 +1,17 @@
 """How networks are trained, as plain values."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 from . import losses
+from .augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalise
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -81,3 +88,53 @@ class Recipe:
         if self.schedule == "constant":
             return 1.0
         return self.factor ** sum(done >= milestone for milestone in self.milestones)
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """How a classifier of images is trained: AdamW, the rate x factor at each milestone, a share of all steps (Table 11).
+
+    batch: images a step, of all processes together. resize: what images are enlarged to on the device, after augmentation.
+    ema: decay of the average of the weights that is measured and kept instead of the last; 0 for none.
+    precision: "fp32", or "bf16" or "fp16" for what autocast computes in them. Raises ValueError for anything impossible.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    milestones: tuple[float, ...] = (0.7, 0.9)
+    factor: float = 0.2
+    batch: int = 256
+    epochs: int = 600
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    resize: int | None = None
+    ema: float = 0.0
+    precision: str = "fp32"
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"lr must be above 0 and weight_decay at least 0, got {self.lr} and {self.weight_decay}")
+        if self.batch < 1 or self.epochs < 1 or (self.resize is not None and self.resize < 1):
+            raise ValueError(
+                f"batch, epochs and resize must be at least 1, got {self.batch}, {self.epochs}, {self.resize}"
+            )
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+    def differences(self) -> dict[str, Any]:
+        """What differs from the default recipe, as plain values, so that a record keeps its name when a recipe learns something new."""
+        standard, ours = asdict(ImageRecipe()), asdict(self)
+        return {f.name: ours[f.name] for f in fields(self) if ours[f.name] != standard[f.name]}
+
+    def rate(self, done: float) -> float:
+        """The learning rate when a share of all steps is done."""
+        return self.lr * self.factor ** sum(done >= milestone for milestone in self.milestones)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """What the network takes.  x: (n, channels, h, w), uint8 -> float32, normalised and resized."""
+        out = normalise(x, self.mean, self.std)
+        return F.interpolate(out, size=self.resize, mode="bilinear", antialias=True) if self.resize else out

@@ -59,7 +59,13 @@ def reproduce(
         str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: the experiment's own]")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few iterations, to see it work; kept apart.")] = False,
-    only: Annotated[str, typer.Option(help="Parts of it, such as bikesharing,skillcraft of table9.")] = "",
+    only: Annotated[
+        str, typer.Option("--only", "--config", help="Parts of it, such as bikesharing,skillcraft of table9.")
+    ] = "",
+    dataset: Annotated[str | None, typer.Option(help="The images of table12 and table14.  [default: cifar10]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Fewer epochs for table12 and table14 than the paper has.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.  [default: hannet-results/EXPERIMENT]")] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes to train in.  [default: one a thread of PyTorch]")
@@ -89,7 +95,7 @@ def reproduce(
         )
     if list_all:
         return _list(as_json=as_json)
-    plan = _plan(experiment, seeds, quick=quick, only=only)
+    plan = _plan(experiment, seeds, quick=quick, only=only, dataset=dataset, epochs=epochs)
     means = Means(
         jobs or torch.get_num_threads(), parse_shard(shard) if shard is not None else (1, 1), _scheduler(cluster, jobs)
     )
@@ -129,7 +135,7 @@ def _list(*, as_json: bool) -> None:
     console().print(table)
 
 
-def _plan(name: str, seeds: str | None, *, quick: bool, only: str) -> "Experiment":
+def _plan(name: str, seeds: str | None, *, quick: bool, only: str, **settings: Any) -> "Experiment":
     from . import experiments
 
     if name not in experiments.NAMES:
@@ -137,9 +143,9 @@ def _plan(name: str, seeds: str | None, *, quick: bool, only: str) -> "Experimen
         raise typer.BadParameter(f"{wrong} {', '.join(experiments.NAMES)}", param_hint="experiment")
     parts = [part.strip() for part in only.split(",") if part.strip()]
     try:
-        return experiments.load(name, parse_seeds(seeds) if seeds is not None else None, quick, parts)
+        return experiments.load(name, parse_seeds(seeds) if seeds is not None else None, quick, parts, **settings)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--only") from error
+        raise typer.BadParameter(str(error)) from error
 
 
 def _scheduler(address: str | None, jobs: int | None) -> str | None:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -204,6 +205,25 @@ def _claimed(path: Path) -> Iterator[bool]:
         with suppress(OSError):
             path.unlink()  # while it is locked: whoever opened this file before sees that it is gone, and opens another
         lock.release()
+
+
+@contextmanager
+def scratch(run: Run) -> Iterator[Path]:
+    """A folder in this machine's cache, where a long run keeps what it needs to go on; it goes when the run is done.
+
+    If another process computes the same run it is a folder of this process's own.
+    """
+    import pooch
+
+    root = Path(pooch.os_cache("hannet"), "unfinished")
+    with _faults(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with _claimed(root / f"{run.key}.lock") as mine:
+        folder = root / (run.key if mine else f"{run.key}.{os.getpid()}")
+        with _faults(folder):
+            folder.mkdir(exist_ok=True)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def weights(model: nn.Module) -> bytes:

@@ -2,16 +2,19 @@
 
 import hashlib
 import http.server
+import io
 import resource
 import sys
+import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pooch
 import pytest
 
 from hannet.data import DataError
-from hannet.data.fetch import RETRIES, File, find, where
+from hannet.data.fetch import RETRIES, Archive, File, find, is_published, where
 
 CONTENT = bytes(range(256)) * 400
 
@@ -70,7 +73,7 @@ def given(tmp_path, monkeypatch, cache):
 @pytest.fixture
 def file(server):
     url = f"http://127.0.0.1:{server.server_port}/numbers.bin"
-    return File("tables", "numbers.bin", url, hashlib.sha256(CONTENT).hexdigest())
+    return File("tables", "numbers.bin", url, "sha256:" + hashlib.sha256(CONTENT).hexdigest())
 
 
 def test_downloads_once_into_the_cache(file, cache, server):
@@ -109,7 +112,7 @@ def test_a_damaged_given_file_is_named_and_left_alone(file, given, server):
     with pytest.raises(DataError) as caught:
         find(file)
     message = str(caught.value)
-    for part in (str(given), hashlib.sha256(b"spoilt").hexdigest(), file.sha256, "remove it"):
+    for part in (str(given), hashlib.sha256(b"spoilt").hexdigest(), file.checksum.removeprefix("sha256:"), "remove it"):
         assert part in message
     assert "\n" not in message
     assert given.read_bytes() == b"spoilt"
@@ -212,3 +215,96 @@ def test_a_bar_on_a_terminal_and_one_line_elsewhere(file, cache, monkeypatch, ca
     assert err.startswith("Downloading file 'numbers.bin'")
     assert ("100%" in err) == terminal
     assert terminal or err.count("\n") == 1
+
+
+def sha256(content):
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def md5(content):
+    return "md5:" + hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def test_a_file_may_have_an_md5(file, cache, server):
+    assert find(replace(file, checksum=md5(CONTENT))).read_bytes() == CONTENT
+    server.answers = [(200, b"another", 7)]
+    with pytest.raises(DataError, match="is not the file with the MD5 "):
+        find(replace(file, name="other.bin", checksum=md5(CONTENT)))
+
+
+MEMBERS = {"numbers.bin": CONTENT, "labels.bin": b"some labels"}
+
+
+@pytest.fixture
+def members(server):
+    """Two files of an archive that the server has."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz") as opened:
+        for name, content in MEMBERS.items():
+            info = tarfile.TarInfo(f"tables/{name}")
+            info.size = len(content)
+            opened.addfile(info, io.BytesIO(content))
+    content = held.getvalue()
+    server.answers = [(200, content, len(content))]
+    url = f"http://127.0.0.1:{server.server_port}/tables.tar.gz"
+    sizes = tuple((f"tables/{name}", len(member)) for name, member in MEMBERS.items())
+    archive = Archive("tables.tar.gz", url, md5(content), len(content), sizes)
+    return [File("tables", name, url, sha256(member), archive) for name, member in MEMBERS.items()]
+
+
+def test_an_archive_is_downloaded_once_and_only_its_members_stay(members, cache, server):
+    assert [where(file) for file in members] == ["not here", "not here"]
+    assert [find(file) for file in members] == [cache / name for name in MEMBERS]
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == MEMBERS
+    assert list(cache.parent.iterdir()) == [cache]
+    assert [where(file) for file in members] == ["cache", "cache"]
+    assert server.asked == 1
+
+
+def test_a_damaged_member_in_the_cache_is_taken_out_again(members, cache, server):
+    find(members[0]).write_bytes(CONTENT[:-1])
+    assert find(members[0]).read_bytes() == CONTENT
+    assert server.asked == 2
+
+
+def test_an_archive_that_the_user_put_there_is_used_and_left_alone(members, cache, server):
+    cache.parent.mkdir(parents=True)
+    (cache.parent / "tables.tar.gz").write_bytes(server.answers[0][1])
+    assert find(members[1]).read_bytes() == b"some labels"
+    assert (cache.parent / "tables.tar.gz").exists()
+    assert server.asked == 0
+
+
+def test_another_archive_is_one_sentence_and_leaves_nothing(members, cache, server):
+    server.answers = [(200, b"<html>", 6)]
+    with pytest.raises(
+        DataError, match=r"tables.tar.gz could not be downloaded .* is not the file with the MD5"
+    ) as caught:
+        find(members[0])
+    assert f"put the file into {cache.parent}, or set HANNET_DATA to a folder that holds tables/numbers.bin" in str(
+        caught.value
+    )
+    assert not cache.exists()
+
+
+def test_a_given_member_may_differ_which_can_be_asked(members, given, server):
+    given.write_bytes(b"one pixel changed")
+    assert find(members[0]) == given
+    assert not is_published(members[0], given)
+    given.write_bytes(CONTENT)
+    assert is_published(members[0], given)
+    assert server.asked == 0
+
+
+def test_what_only_the_user_may_get_is_not_asked_for(members, cache, server):
+    archive = replace(members[0].archive, url="https://example.org/terms", by_hand=True)
+    file = replace(members[0], archive=archive)
+    with pytest.raises(
+        DataError, match=r"agree to the terms at https://example.org/terms, download tables.tar.gz"
+    ) as caught:
+        find(file)
+    assert f"unpack it in {cache.parent} or in a folder that HANNET_DATA names" in str(caught.value)
+    cache.mkdir(parents=True)
+    (cache / "numbers.bin").write_bytes(b"anything")
+    assert find(file) == cache / "numbers.bin"
+    assert server.asked == 0

@@ -79,7 +79,7 @@ def write(tmp_path, monkeypatch):
 
     def put(content):
         (tmp_path / "regression" / "parkinsons.csv").write_bytes(content)
-        file = replace(source.files[0], sha256=hashlib.sha256(content).hexdigest())
+        file = replace(source.files[0], checksum="sha256:" + hashlib.sha256(content).hexdigest())
         monkeypatch.setitem(module.SETS, "parkinsons", replace(source, files=(file,)))
 
     return put

@@ -40,7 +40,7 @@ class Regression:
 
 
 def _file(name: str, sha256: str) -> File:
-    return File("regression", f"{name}.csv", f"{_URL}{name}.csv", sha256)
+    return File("regression", f"{name}.csv", f"{_URL}{name}.csv", f"sha256:{sha256}")
 
 
 _SOURCES = (

@@ -5,7 +5,7 @@ A file defines `Experiment(seeds, quick)`; `hannet reproduce NAME` finds it by i
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from statistics import fmean, stdev
 from types import ModuleType
@@ -32,6 +32,9 @@ NAMES = (
     "table3",
     "table6",
     "table9",
+    "table12",
+    "table14",
+    "narrow-mixer",
     "tabular",
     "certified",
 )
@@ -164,17 +167,22 @@ def about(name: str) -> str:
     return " ".join((_module(name).__doc__ or "").split("\n\n")[0].split())
 
 
-def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str] = ()) -> Experiment:
+def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str] = (), **settings: Any) -> Experiment:
     """The experiment of that name, imported now. seeds: None for as many as the paper's table averages over.
 
-    only: the parts of it to run, for experiments that have parts. Raises ValueError if there are no such parts.
+    only: the parts of it to run, for experiments that have parts; settings: of its own, None as if not given.
+    Raises ValueError if there are no such parts or settings.
     """
     kind = _module(name).Experiment
+    given = {setting: value for setting, value in settings.items() if value is not None}
+    own = {f.name for f in fields(kind)} - {f.name for f in fields(Frame)}
+    if foreign := sorted(given.keys() - own):
+        raise ValueError(f"{name} has no {foreign[0]}, only {', '.join(sorted(own)) or 'seeds and parts'}")
     known = kind.parts
     if wrong := [part for part in only if part not in known]:
         raise ValueError(f"{wrong[0]!r} is not a part of {name}, which has {', '.join(known) or 'no parts'}")
     chosen = [tuple(part for part in known if part in only)] if only else []
-    return cast("Experiment", kind(tuple(seeds or range(kind.trials)), quick, *chosen))
+    return cast("Experiment", kind(tuple(seeds or range(kind.trials)), quick, *chosen, **given))
 
 
 def _module(name: str) -> ModuleType:

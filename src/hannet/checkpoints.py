@@ -1,0 +1,97 @@
+"""A training's state in one file, `checkpoint.safetensors`: tensors, and all else as JSON in its header. Nothing in it is executed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+_FORMAT = 1
+_NAME = "hannet"
+_SAMPLE = 1 << 26  # bytes of the images that a fingerprint looks at
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be gone on from; the message is one sentence for the user."""
+
+
+def path_in(folder: Path) -> Path:
+    """Where a folder's checkpoint is."""
+    return folder / "checkpoint.safetensors"
+
+
+def write(folder: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+    """Replace the folder's checkpoint, on the disk and not only in its cache when this returns. Raises OSError."""
+    text = json.dumps({"format": _FORMAT, **told}, allow_nan=False)
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {_NAME: text})
+    folder.mkdir(parents=True, exist_ok=True)
+    path = path_in(folder)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `write` wrote last, or None if there is nothing. Raises CheckpointError for anything else."""
+    path = path_in(folder)
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            told = json.loads((file.metadata() or {})[_NAME])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+        if told["format"] != _FORMAT:
+            raise CheckpointError(f"{path}: of format {told['format']}, but this hannet reads format {_FORMAT}")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint; remove it to start over") from error
+    return tensors, told
+
+
+def fingerprint(model: nn.Module, x: Tensor, y: Tensor, recipe: Any, seed: int) -> str:
+    """What a checkpoint must agree in to be gone on from: shapes of the model, images (a sample of them), recipe and seed."""
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    text = json.dumps([type(model).__name__, shapes, asdict(recipe), seed, list(x.shape)], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    stride = max(1, x.nbytes // _SAMPLE)
+    for part in (y, x[::stride]):
+        digest.update(part.contiguous().cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def of(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Moments and counts of steps, by the place of their parameter."""
+    return {
+        f"{place}.{name}": value
+        for place, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The state that `optimizer_state` gave."""
+    whole = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        place, key = name.split(".", 1)
+        state.setdefault(int(place), {})[key] = value
+    optimizer.load_state_dict({**whole, "state": state})

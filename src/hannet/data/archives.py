@@ -1,0 +1,65 @@
+"""Files out of a publisher's .tar.gz."""
+
+import os
+import tarfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from . import DataError
+
+_CHUNK = 1 << 20
+_UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error)
+
+
+def take(packed: Path, folder: Path, members: Mapping[str, int]) -> None:
+    """Write the members of a .tar.gz that are asked for, by path and bytes, below a folder; each appears whole or not at all.
+
+    Nothing else is taken out, wherever it wants to go. Raises DataError if one is missing, no plain file or of other bytes,
+    for a damaged archive, and for a folder that cannot hold them.
+    """
+    missing = dict(members)
+    try:
+        with tarfile.open(packed, "r|gz") as opened:
+            for member in opened:
+                path = member.name.removeprefix("./")
+                if path not in missing:
+                    continue
+                size = missing.pop(path)
+                content = opened.extractfile(member) if member.isreg() and not member.issparse() else None
+                if content is None or member.size != size:
+                    raise DataError(f"{packed}: {path} is not the file of {size:,} bytes that it should be")
+                _write(content, folder / path, size)
+                if not missing:
+                    return
+    except _UNREADABLE as error:
+        raise DataError(f"{packed}: not a .tar.gz file, or damaged") from error
+    raise DataError(f"{packed}: does not hold {next(iter(missing))}")
+
+
+def _write(content: IO[bytes], path: Path, size: int) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as opened:
+            _copy(content, opened, size)
+        aside.replace(path)
+    except OSError as error:
+        raise DataError(f"{path.parent}: cannot hold {path.name} ({error.strerror}); make room there") from error
+    finally:
+        with suppress(OSError):  # of a folder that cannot be written, which has been said
+            aside.unlink(missing_ok=True)
+
+
+def _copy(content: IO[bytes], opened: IO[bytes], size: int) -> None:
+    while size:
+        try:
+            chunk = content.read(min(size, _CHUNK))
+        except OSError as error:
+            raise EOFError from error  # reading: not the fault of where it is written to
+        if not chunk:
+            raise EOFError
+        opened.write(chunk)
+        size -= len(chunk)

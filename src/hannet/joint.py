@@ -1,0 +1,70 @@
+"""Several processes at one training: who they are, sums over them, and BatchNorm of the joint batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class Processes:
+    """The processes that `torchrun` or `accelerate launch` started, or this one alone; and this one's place and device."""
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+
+        state = PartialState()
+        self.count, self.place = state.num_processes, state.process_index
+        self.first, self.device = state.is_main_process, state.device
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Over all processes."""
+        if self.count > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return value
+
+    def largest(self, number: int) -> int:
+        """Of all processes."""
+        value = torch.tensor([number], device=self.device)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+
+
+class JointBatchNorm(nn.BatchNorm2d):
+    """nn.BatchNorm2d of the joint batch of all processes, also where nn.SyncBatchNorm refuses: on CPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, channels, h, w), as returned."""
+        if not self.training:
+            return super().forward(x)
+        n = x.numel() // x.shape[1] * dist.get_world_size()
+        mean = all_reduce(x.float().sum((0, 2, 3))) / n
+        variance = all_reduce((x - mean[:, None, None]).square().sum((0, 2, 3))) / n
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * (n / (n - 1)), share)
+        normal = (x - mean[:, None, None]) * (variance + self.eps).rsqrt()[:, None, None]
+        return normal * self.weight[:, None, None] + self.bias[:, None, None] if self.affine else normal
+
+
+@contextmanager
+def joint_statistics(model: nn.Module, processes: Processes) -> Iterator[None]:
+    """Within it the model's BatchNorms see the joint batch; names and values of its state stay what they are."""
+    norms = [module for module in model.modules() if type(module) is nn.BatchNorm2d] if processes.count > 1 else []
+    joint: Any = nn.SyncBatchNorm if processes.device.type == "cuda" else JointBatchNorm
+    try:
+        for norm in norms:
+            norm.__class__ = joint
+            norm.process_group = None  # type: ignore[assignment]  # all processes: what nn.SyncBatchNorm asks for
+        yield
+    finally:
+        for norm in norms:
+            norm.__class__ = nn.BatchNorm2d
+            del norm.process_group

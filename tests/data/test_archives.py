@@ -1,0 +1,137 @@
+import gzip
+import io
+import resource
+import tarfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hannet.data import DataError
+from hannet.data.archives import take
+
+CONTENTS = {"set/train.bin": bytes(range(256)) * 20, "set/test.bin": b"some pixels"}
+SIZES = {path: len(content) for path, content in CONTENTS.items()}
+
+
+def entry(path, content=b"", **fields):
+    info = tarfile.TarInfo(path)
+    info.size = len(content)
+    for name, value in fields.items():
+        setattr(info, name, value)
+    return info, content
+
+
+def packed(*entries):
+    """A .tar.gz with a folder, the contents, and what is given before them."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz") as archive:
+        for info, content in [*entries, entry("set", type=tarfile.DIRTYPE), *map(entry, CONTENTS, CONTENTS.values())]:
+            archive.addfile(info, io.BytesIO(content))
+    return held.getvalue()
+
+
+@pytest.fixture
+def archive(tmp_path):
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "set.tar.gz"
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_takes_what_is_asked_for_and_nothing_else(archive, tmp_path):
+    strangers = [
+        entry("../escaped", b"x"),
+        entry("/tmp/set/train.bin", b"x"),  # noqa: S108 nothing is written there
+        entry("set/unlabeled.bin", b"x" * 5000),
+        entry("set/link", type=tarfile.SYMTYPE, linkname="/etc"),
+    ]
+    archive.write_bytes(packed(*strangers))
+    take(archive, tmp_path / "cache", SIZES)
+    assert files(tmp_path / "cache") == CONTENTS
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "set.tar.gz"]
+
+
+def test_names_may_begin_with_the_folder_itself(archive, tmp_path):
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz") as opened:
+        for path, content in CONTENTS.items():
+            opened.addfile(entry(f"./{path}", content)[0], io.BytesIO(content))
+    archive.write_bytes(held.getvalue())
+    take(archive, tmp_path / "cache", SIZES)
+    assert files(tmp_path / "cache") == CONTENTS
+
+
+FAULTS = {
+    "a link for a file": (entry("set/train.bin", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "train.bin is not the"),
+    "a hard link": (entry("set/train.bin", type=tarfile.LNKTYPE, linkname="set/test.bin"), "train.bin is not the file"),
+    "a device": (entry("set/train.bin", type=tarfile.CHRTYPE), "train.bin is not the file of 5,120 bytes"),
+    "a pipe": (entry("set/train.bin", type=tarfile.FIFOTYPE), "train.bin is not the file"),
+    "a folder": (entry("set/train.bin", type=tarfile.DIRTYPE), "train.bin is not the file"),
+    "a byte less": (entry("set/train.bin", bytes(5119)), "train.bin is not the file of 5,120 bytes"),
+    "a bomb": (entry("set/train.bin", bytes(10_000_000)), "train.bin is not the file of 5,120 bytes"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_member_that_is_not_the_file_is_refused(archive, tmp_path, fault):
+    wrong, message = FAULTS[fault]
+    archive.write_bytes(packed(wrong))
+    with pytest.raises(DataError, match=message) as caught:
+        take(archive, tmp_path / "cache", SIZES)
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path / "cache") == {}
+
+
+def test_a_missing_member_is_named(archive, tmp_path):
+    archive.write_bytes(packed())
+    with pytest.raises(DataError, match=r"set.tar.gz: does not hold set/validation.bin"):
+        take(archive, tmp_path / "cache", {**SIZES, "set/validation.bin": 4})
+
+
+def test_no_archive_is_one_sentence(archive, tmp_path):
+    with pytest.raises(DataError, match=r"not a .tar.gz file, or damaged"):
+        take(archive, tmp_path / "cache", SIZES)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_cut_or_flipped_bit_gives_whole_files_or_one_sentence(tmp_path_factory, data):
+    whole = packed()
+    raw = gzip.decompress(whole)
+    outer = data.draw(st.booleans())
+    content = bytearray(whole if outer else raw)
+    if data.draw(st.booleans()):
+        bit = data.draw(st.integers(0, 8 * min(len(content), 1536) - 1))
+        content[bit // 8] ^= 1 << bit % 8
+    else:
+        del content[data.draw(st.integers(0, len(content))) :]
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "any.tar.gz").write_bytes(content if outer else gzip.compress(content))
+    try:
+        take(folder / "any.tar.gz", folder / "cache", SIZES)
+    except DataError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    for path, written in files(folder).items():
+        assert path == "any.tar.gz" or len(written) == SIZES[path.removeprefix("cache/")]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(archive, tmp_path):
+    archive.write_bytes(packed())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(DataError, match=r"cannot hold train.bin \(File too large\); make room there"):
+            take(archive, tmp_path / "cache", SIZES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(tmp_path / "cache") == {}
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(archive, tmp_path):
+    archive.write_bytes(packed())
+    (tmp_path / "cache" / "set").touch()
+    with pytest.raises(DataError, match=r"cannot hold train.bin \(File exists\)"):
+        take(archive, tmp_path / "cache", SIZES)

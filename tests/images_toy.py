@@ -1,0 +1,55 @@
+"""Tiny sets of images and a tiny network for the tests of image training; run as a program, one training of it."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from hannet.augment import Augmentation
+from hannet.data.images import Images
+from hannet.models import HanMixer
+from hannet.recipes import ImageRecipe
+
+CLASSES = ("red", "green", "blue")
+RECIPE = ImageRecipe(
+    lr=3e-3, batch=16, epochs=3, augmentation=Augmentation(padding=1, flip=True, cutout=2), milestones=(0.5,), ema=0.9
+)
+
+
+def toy_images(count: int, seed: int) -> Images:
+    """Images (3, 8, 8) whose class is the brightest colour."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 3
+    x = torch.randint(128, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    x[torch.arange(count), y] += 100
+    return Images(x, y, CLASSES)
+
+
+def toy_network() -> HanMixer:
+    torch.manual_seed(0)
+    return HanMixer(8, 3, channels=(4, 4, 8, 8, 8), mlp_blocks=1, han_blocks=2)
+
+
+def main(folder: str, out: str, epochs: str, minutes: str) -> None:
+    """Train, from what is in the folder; the first process writes weights and history."""
+    import json
+    from dataclasses import replace
+
+    from hannet.image_loop import fit
+    from hannet.joint import Processes
+    from hannet.runs import weights
+
+    torch.set_num_threads(1)
+    network = toy_network()
+    recipe = replace(RECIPE, epochs=int(epochs))
+    kept = Path(folder) if folder else None
+    history = fit(
+        network, toy_images(96, 1), recipe, 5, held=toy_images(30, 2), checkpoint=kept, minutes=float(minutes)
+    )
+    if Processes().first:
+        Path(out).write_bytes(weights(network))
+        Path(out + ".json").write_text(json.dumps([history.train_loss, history.train_error, history.held_error]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
