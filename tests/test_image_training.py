@@ -1,11 +1,13 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,7 +37,7 @@ def few(monkeypatch):
         return Images((155 * patterns[y] + noise).to(torch.uint8), y, tuple("0123456789"))
 
     parts = {"train": draw(240, 1), "test": draw(50, 2)}
-    monkeypatch.setattr(images, "load", lambda _, part: parts[part])
+    monkeypatch.setattr(images, "load", lambda _, part, *_progress: parts[part])
     return parts
 
 
@@ -57,7 +59,9 @@ def test_train_then_certify_then_attack(hannet, few):
     assert "100% HanNet [3/3] 39/39" in err
     assert "validation " in err
     folder = Path("hannet-models", "mnist-hannet")
-    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "report.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "model.safetensors", "preprocessing.json", "report.json"
+    }  # fmt: skip
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     report = json.loads((folder / "report.json").read_text())
     assert report["test_accuracy"] > 0.9
@@ -78,7 +82,7 @@ def test_the_report_as_json_holds_all_settings(hannet, few):
     facts = json.loads(out)
     assert code == 0
     assert facts["folder"] == "net"
-    assert facts["network"] == {"model": "FCNet", "width": 784, "depth": 2}
+    assert facts["network"] == {"model": "FCNet", "in_features": 784, "out_features": 10, "width": 784, "depth": 2}
     assert facts["recipe"] == {
         "optimizer": "adam", "lr": 0.002, "schedule": "cosine", "weight_decay": 0.001, "batch": 16, "iterations": 39,
         "loss": "hkr", "margin": 2.0, "alpha": 10.0,
@@ -94,10 +98,11 @@ def test_the_report_as_json_holds_all_settings(hannet, few):
 
 def test_the_defaults_are_those_of_the_help(hannet, few):
     told = json.loads(hannet("train", "images", "mnist", "--epochs", "1", "--batch", "220", "--lipschitz", "--json")[1])
-    assert told["network"] == {"model": "HanNet", "width": 1024, "depth": 4, "reflections": 32, "lipschitz": True}
+    sizes = {"model": "HanNet", "in_features": 784, "out_features": 10}
+    assert told["network"] == sizes | {"width": 1024, "depth": 4, "reflections": 32, "lipschitz": True}
     assert (told["recipe"]["lr"], told["recipe"]["temperature"]) == (3e-3, 1.0)
     told = json.loads(hannet("train", "images", "mnist", "--epochs", "1", "--batch", "220", "--force", "--json")[1])
-    assert told["network"] == {"model": "HanNet", "width": 784, "depth": 20, "reflections": 1, "lipschitz": False}
+    assert told["network"] == sizes | {"width": 784, "depth": 20, "reflections": 1, "lipschitz": False}
     assert told["recipe"]["lr"] == 1e-3
 
 
@@ -127,14 +132,30 @@ def test_what_tests_does_not_train(hannet, few):
 
 
 USAGE = {
-    "other data": (["cifar-10"], "'cifar-10' is not one of mnist"),
-    "no data": ([], "'name'"),
+    "other data": (["cifar-10"], "'cifar-10' is neither a folder nor one of mnist, cifar10"),
+    "no data": ([], "'data'"),
     "an unknown model": (["mnist", "--model", "transformer"], "transformer"),
     "fcnet with lipschitz": (["mnist", "--model", "fcnet", "--lipschitz"], "--lipschitz: fcnet has no such setting"),
     "fcnet with reflections": (["mnist", "--model", "fcnet", "--reflections", "2"], "--reflections: fcnet has no such"),
     "a narrow lipschitz net": (["mnist", "--lipschitz", "--width", "783"], "a width of at least in_features (784)"),
     "a shallow HanNet": (["mnist", "--depth", "1"], "depth must be at least 2"),
     "a width beyond memory": (["mnist", "--model", "fcnet", "--width", "99999999"], "does not fit into memory"),
+    "fcnet with blocks": (
+        ["mnist", "--model", "fcnet", "--mlp-blocks", "1"],
+        "--mlp-blocks: fcnet has no such setting",
+    ),
+    "a mixer with a loss": (
+        ["mnist", "--model", "han-mixer", "--loss", "hkr"],
+        "--loss: han-mixer has no such setting",
+    ),
+    "a mixer with an odd width": (
+        ["mnist", "--model", "han-mixer", "--width", "12"],
+        "--width: must be a multiple of 8",
+    ),
+    "a grey mobilevit": (["mnist", "--model", "mobilevit-xs"], "three colours, these have 1"),
+    "a size for mnist": (["mnist", "--size", "32"], "--size: the images of mnist have a size"),
+    "an average of all": (["mnist", "--model", "han-mixer", "--ema", "1"], "--ema: must be between 0 and 1"),
+    "no time": (["mnist", "--model", "han-mixer", "--minutes", "-1"], "--minutes: must be at least 0"),
     "no width": (["mnist", "--width", "0"], "--width"),
     "an unknown loss": (["mnist", "--loss", "multi_margin"], "multi_margin"),
     "a margin of cross entropy": (["mnist", "--margin", "1"], "the loss cross-entropy has no such setting"),
@@ -208,7 +229,8 @@ def test_ctrl_c_says_that_nothing_is_saved():
     arguments = ["train", "images", "mnist", "--epochs", "500", "--depth", "2"]
     with subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert "% HanNet [" in process.stderr.readline()
+            while "% HanNet [" not in (line := process.stderr.readline()):
+                assert line
             process.send_signal(signal.SIGINT)
             err = process.communicate(timeout=60)[1]
         finally:
@@ -226,3 +248,103 @@ def test_on_mnist(hannet):
     assert code == 0
     assert facts["images"] == {"train": 55_000, "validation": 5_000, "test": 10_000}
     assert facts["test_accuracy"] > 0.8
+
+
+MIXER = ("--model", "han-mixer", "--width", "16", "--depth", "2", "--epochs", "6", "--batch", "16", "--lr", "0.01")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three classes of 24 pictures whose colour tells the class."""
+    image = pytest.importorskip("PIL.Image")
+    generator = np.random.default_rng(0)
+    for channel, name in enumerate(("apples", "limes", "plums")):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(24):
+            pixels = generator.integers(0, 120, (20, 24, 3), dtype=np.uint8)
+            pixels[..., channel] += 100
+            image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_a_folder_of_pictures_becomes_a_classifier_of_pictures(hannet, photos):
+    code, out, err = hannet("train", "images", str(photos), *MIXER, "--size", "16", "--augment", "auto", "--ema", "0.5")
+    assert code == 0
+    assert "HanMixer, channels [2, 4, 8, 16, 16], mlp blocks 0, han blocks 2: " in out
+    assert "100% reading" in err
+    assert "100% HanMixer" in err
+    folder = Path("hannet-models", "photos-han-mixer")
+    assert out.endswith(f"Go on with: hannet predict {folder} PICTURE.png\n")
+    names = {"config.json", "model.safetensors", "preprocessing.json", "report.json", "curves.png", "curves.svg"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # the checkpoint is gone
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["images"] == {"train": 55, "validation": 5, "test": 12}
+    assert facts["classes"] == ["apples", "limes", "plums"]
+    assert len(facts["history"]["train_loss"]) == len(facts["validation_accuracy"]) == 6
+    assert facts["test_accuracy"] > 0.8
+    told = json.loads(hannet("predict", str(folder), str(photos / "limes"), "--json")[1])
+    assert sum(row["classes"][0] == "limes" for row in told["pictures"]) > 18
+
+
+def test_mobilevit_takes_pictures_of_its_size(hannet, photos):
+    arguments = ("--model", "mobilevit-xxs", "--size", "64", "--epochs", "1", "--batch", "32", "--json")
+    facts = json.loads(hannet("train", "images", str(photos), *arguments)[1])
+    assert facts["network"] == {"model": "MobileViT", "num_classes": 3, "size": "xxs", "block": "han"}
+    assert facts["recipe"]["resize"] == 256
+
+
+def test_a_mixer_learns_grey_images(hannet, few):
+    facts = json.loads(hannet("train", "images", "mnist", *MIXER, "--mlp-blocks", "1", "--json")[1])
+    assert facts["recipe"]["augmentation"] == {"padding": 3, "flip": False, "policy": "", "cutout": 0}
+    assert facts["recipe"]["mean"] == [0.5]
+    more = ("--augment", "none", "--epochs", "20", "--force", "--json")
+    assert json.loads(hannet("train", "images", "mnist", *MIXER, *more)[1])["test_accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_training_that_was_cut_off_goes_on(hannet, photos, number, expected):
+    arguments = ["train", "images", str(photos), *MIXER, "--size", "16"]
+    assert hannet(*arguments, "--out", "whole")[0] == 0
+    long = [*arguments[:-6], "--epochs", "2000", "--batch", "16", "--lr", "0.01", "--size", "16"]
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from hannet.cli import main; main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, *long], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while "HanMixer" not in (line := process.stderr.readline()):
+                assert line
+            process.send_signal(number)
+            err = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert process.returncode == expected
+    assert "the same command goes on from there" in err.splitlines()[-1]
+    assert Path("hannet-models", ".photos-han-mixer.unfinished", "checkpoint.safetensors").is_file()
+    code, out, err = hannet(*arguments)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].endswith(
+        "of a training with other settings, images or seed; remove it to start over (--fresh does)"
+    )
+    assert hannet(*arguments, "--fresh")[0] == 0
+    first, second = (
+        Path(name, "model.safetensors").read_bytes() for name in ("whole", "hannet-models/photos-han-mixer")
+    )
+    assert first == second
+
+
+def test_a_mixer_that_diverges_is_one_sentence(hannet, photos):
+    code, out, err = hannet("train", "images", str(photos), *MIXER[:-1], "1e30", "--size", "16")
+    assert (code, out) == (1, "")
+    assert "diverged in epoch 1: a smaller rate may help; nothing is saved" in err.splitlines()[-1]
+
+
+def test_a_folder_of_few_pictures_is_one_sentence(hannet, photos):
+    for name in ("apples", "limes"):
+        for path in sorted((photos / name).iterdir())[4:]:
+            path.unlink()
+    shutil.rmtree(photos / "plums")
+    code, out, err = hannet("train", "images", str(photos), *MIXER)
+    assert (code, out) == (2, "")
+    assert "training images, at least 12 are needed" in err.splitlines()[-1]

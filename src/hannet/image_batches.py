@@ -19,7 +19,8 @@ AT_ONCE = 500  # images to measure on at once: it bounds memory
 
 def seed_of(*parts: int) -> int:
     """A seed for a part of a training, unlike those of other parts."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # the length, as numpy takes (1,) and (1, 0) for the same
+    return int(np.random.SeedSequence([len(parts), *parts]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Batches:

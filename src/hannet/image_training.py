@@ -108,16 +108,16 @@ def images(
     rate = lr if lr is not None else 3e-3 if lipschitz else 1e-3
     decay = weight_decay if weight_decay is not None else 0.0 if model in ON_ROWS else 0.1
     _require_numbers(rate, decay, ema, minutes)
-    parts = _parts(data, size, model, seed)
-    if batch > len(parts.training.y):
-        raise typer.BadParameter(f"only {len(parts.training.y):,} images train", param_hint="--batch")
+    chosen = row_training.recipe(loss or "cross-entropy", temperature, margin, rate, decay, batch)
     folder = out or Path("hannet-models", f"{Path(data).resolve().name if Path(data).is_dir() else data}-{model}")
     _require_free(folder, force=force)
+    parts = _parts(data, size, model, seed)
     arguments = image_networks.options(model, shape, parts.training)
     network = image_networks.build(model, arguments, seed)
+    if batch > len(parts.training.y):
+        raise typer.BadParameter(f"only {len(parts.training.y):,} images train", param_hint="--batch")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     if model in ON_ROWS:
-        chosen = row_training.recipe(loss or "cross-entropy", temperature, margin, rate, decay, batch)
         learned = _learn_rows(network, chosen, epochs, seed, parts)
     else:
         augmentation = image_networks.augmentation(augment or ("crop" if data == "mnist" else "flip"), parts.training)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 class Processes:
@@ -34,6 +33,20 @@ class Processes:
         return int(value)
 
 
+class _Sum(torch.autograd.Function):
+    """Over all processes; each input has a part in every process's output, so gradients are summed as well."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return _Sum.apply(gradient)
+
+
 class JointBatchNorm(nn.BatchNorm2d):
     """nn.BatchNorm2d of the joint batch of all processes, also where nn.SyncBatchNorm refuses: on CPUs."""
 
@@ -42,16 +55,20 @@ class JointBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         n = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = all_reduce(x.float().sum((0, 2, 3))) / n
-        variance = all_reduce((x - mean[:, None, None]).square().sum((0, 2, 3))) / n
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = _Sum.apply(wide.sum((0, 2, 3))) / n
+        centred = wide - mean[:, None, None]
+        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / n
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
                 share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
                 self.running_mean.lerp_(mean, share)
                 self.running_var.lerp_(variance * (n / (n - 1)), share)
-        normal = (x - mean[:, None, None]) * (variance + self.eps).rsqrt()[:, None, None]
-        return normal * self.weight[:, None, None] + self.bias[:, None, None] if self.affine else normal
+        normal = centred * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
+        return normal.to(x.dtype)
 
 
 @contextmanager

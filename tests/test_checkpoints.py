@@ -1,0 +1,75 @@
+import json
+import struct
+
+import pytest
+import torch
+from torch import nn
+
+from hannet import checkpoints
+from hannet.checkpoints import CheckpointError
+from hannet.recipes import ImageRecipe
+
+TENSORS = {"model.weight": torch.arange(6.0).reshape(2, 3).T, "count": torch.tensor(3)}
+
+
+def test_comes_back(tmp_path):
+    assert checkpoints.read(tmp_path / "new") is None
+    checkpoints.write(tmp_path / "new", TENSORS, {"epoch": 1, "history": {"loss": [0.1]}})
+    checkpoints.write(tmp_path / "new", TENSORS, {"epoch": 2, "history": {"loss": [0.1, 0.05]}})
+    tensors, told = checkpoints.read(tmp_path / "new")
+    assert told == {"format": 1, "epoch": 2, "history": {"loss": [0.1, 0.05]}}
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_damaged_files_are_one_sentence(tmp_path):
+    checkpoints.write(tmp_path, TENSORS, {"epoch": 1})
+    path = checkpoints.path_in(tmp_path)
+    whole = path.read_bytes()
+    header = json.dumps({"__metadata__": {"hannet": "[" * 50_000}}).encode()
+    faults = [whole[:length] for length in range(0, len(whole), 17)]
+    faults += [b"PK\x03\x04" + whole, struct.pack("<Q", 1 << 60) + whole[8:], struct.pack("<Q", len(header)) + header]
+    faults += [whole.replace(b"epoch", b"ep\xffch"), whole.replace(b'\\"format\\": 1', b'\\"format\\": x')]
+    for content in faults:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"damaged, or not a checkpoint; remove it to start over$"):
+            checkpoints.read(tmp_path)
+    path.write_bytes(whole.replace(b'\\"format\\": 1', b'\\"format\\": 2'))
+    with pytest.raises(CheckpointError, match="of format 2"):
+        checkpoints.read(tmp_path)
+
+
+def test_a_fingerprint_tells_apart():
+    x, y = torch.randint(256, (20, 3, 4, 4), dtype=torch.uint8), torch.arange(20)
+    model, recipe = nn.Linear(3, 2), ImageRecipe()
+    first = checkpoints.fingerprint(model, x, y, recipe, 0)
+    assert first == checkpoints.fingerprint(nn.Linear(3, 2), x.clone(), y.clone(), ImageRecipe(), 0)
+    other = x.clone()
+    other[7, 1, 2, 3] += 1
+    changed = [
+        (nn.Linear(3, 3), x, y, recipe, 0),
+        (model, other, y, recipe, 0),
+        (model, x, y.flip(0), recipe, 0),
+        (model, x, y, ImageRecipe(lr=2e-3), 0),
+        (model, x, y, recipe, 1),
+    ]
+    assert len({first, *(checkpoints.fingerprint(*case) for case in changed)}) == 6
+
+
+def test_an_optimizer_comes_back():
+    def trained(optimizer, model, steps):
+        for _ in range(steps):
+            model(torch.ones(4, 3)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    torch.manual_seed(0)
+    model, copy = nn.Linear(3, 2), nn.Linear(3, 2)
+    optimizer, other = (torch.optim.AdamW(net.parameters(), lr=0.1) for net in (model, copy))
+    trained(optimizer, model, 3)
+    copy.load_state_dict(model.state_dict())
+    kept = {name: value.clone() for name, value in checkpoints.optimizer_state(optimizer).items()}
+    checkpoints.restore_optimizer(other, kept)
+    for net, one in ((model, optimizer), (copy, other)):
+        trained(one, net, 3)
+    assert torch.equal(model.weight, copy.weight)

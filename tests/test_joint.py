@@ -1,0 +1,47 @@
+"""Of one process; two of them are in test_image_loop.py."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+pytest.importorskip("accelerate")
+from hannet.joint import JointBatchNorm, Processes, joint_statistics
+
+
+def test_one_process_is_the_first_and_sums_nothing():
+    processes = Processes()
+    assert (processes.count, processes.place, processes.first) == (1, 0, True)
+    value = torch.ones(2)
+    assert processes.sum(value) is value
+
+
+def test_one_process_keeps_its_batch_norms():
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    with joint_statistics(model, Processes()):
+        assert type(model[0]) is nn.BatchNorm2d
+
+
+@pytest.fixture
+def group(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}])
+def test_alone_it_is_batch_norm(group, options):
+    torch.manual_seed(0)
+    ours, plain = JointBatchNorm(3, **options).double(), nn.BatchNorm2d(3, **options).double()
+    for _ in range(2):
+        x = torch.randn(4, 3, 5, 5, dtype=torch.float64) * 2 + 1
+        inputs = [x.clone().requires_grad_() for _ in range(2)]
+        outputs = [norm(given) for norm, given in zip((ours, plain), inputs, strict=True)]
+        for out in outputs:
+            (out * x.flip(0)).sum().backward()
+        torch.testing.assert_close(outputs[0], outputs[1])
+        torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    for (name, value), (other, expected) in zip(ours.state_dict().items(), plain.state_dict().items(), strict=True):
+        assert name == other
+        torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
