@@ -286,6 +286,13 @@ def test_a_folder_of_pictures_becomes_a_classifier_of_pictures(hannet, photos):
     assert facts["test_accuracy"] > 0.8
     told = json.loads(hannet("predict", str(folder), str(photos / "limes"), "--json")[1])
     assert sum(row["classes"][0] == "limes" for row in told["pictures"]) > 18
+    test = images.folder(photos, 16, "test")
+    np.savez("test.npz", x=test.x.numpy(), y=test.y.numpy())
+    told = json.loads(hannet("attack", str(folder), "--data", "test.npz", "--eps", "0.5", "--json")[1])
+    assert told["clean_accuracy"] == facts["test_accuracy"]  # of pixels from 0 to 1, scaled as in training
+    code, _, err = hannet("certify", str(folder), "--data", "test.npz")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "HanMixer" in err
 
 
 def test_mobilevit_takes_pictures_of_its_size(hannet, photos):

@@ -29,6 +29,17 @@ def test_normalised_then_resized():
 
 
 @pytest.mark.parametrize("told", [GREY, COLOUR])
+def test_from_pixels_is_the_same(told):
+    x = images(told)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(told(x)[0].numel(), 2)).double()
+    whole = told.from_pixels(network).double()
+    pixels = x.double() / 255
+    torch.testing.assert_close(
+        whole(pixels.flatten(1) if told.flat else pixels), network(told(x).double()), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("told", [GREY, COLOUR])
 def test_comes_back_from_its_file(tmp_path, told):
     (tmp_path / FILE).write_bytes(told.content())
     assert Preprocessing.load(tmp_path) == told
@@ -42,6 +53,7 @@ DAMAGED = {
     "classes that are no names": json.dumps({**json.loads(GREY.content()), "classes": [1, 2]}).encode(),
     "two channels": json.dumps({**json.loads(GREY.content()), "channels": 2, "mean": [0, 0], "std": [1, 1]}).encode(),
     "a std of 0": json.dumps({**json.loads(GREY.content()), "std": [0.0]}).encode(),
+    "a scaled row": json.dumps({**json.loads(GREY.content()), "std": [0.5]}).encode(),
     "an infinite mean": GREY.content().replace(b"0.0\n", b"1e999\n"),
     "a size of halves": json.dumps({**json.loads(GREY.content()), "size": 28.5}).encode(),
     "cut short": GREY.content()[:-20],

@@ -151,7 +151,7 @@ USAGE = {
     "a negative c": (["--attack", "cw", "--c", "-1"], "c must be above 0"),
     "no steps": (["--steps", "0"], "--steps"),
     "more points than there are": (["--points", "41"], "there are only 40"),
-    "other data": (["--data", "imagenet"], "'imagenet' is neither mnist nor the name of an .npz file"),
+    "other data": (["--data", "imagenet"], "'imagenet' is neither one of mnist, cifar10"),
     "an unknown attack": (["--attack", "banana"], "banana"),
     "an output that is no npz": (["--out", "found.png"], "does not end in .npz"),
     "an output nowhere": (["--out", "/nowhere/found.npz"], "in a folder that does not exist"),
@@ -173,7 +173,7 @@ CERTIFY_USAGE = {
     "a radius that is no number": (["--radii", "nan"], "--radii"),
     "an infinite radius": (["--radii", "inf"], "--radii"),
     "more points than there are": (["--points", "41"], "there are only 40"),
-    "other data": (["--data", "imagenet"], "'imagenet' is neither mnist nor the name of an .npz file"),
+    "other data": (["--data", "imagenet"], "'imagenet' is neither one of mnist, cifar10"),
     "an output that is no csv": (["--out", "found.npz"], "does not end in .csv"),
     "an output nowhere": (["--out", "/nowhere/found.csv"], "in a folder that does not exist"),
 }

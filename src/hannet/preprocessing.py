@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .augment import normalise
+from .layers import Standardise
 from .models import ModelFolderError
 
 FILE = "preprocessing.json"
@@ -37,6 +38,8 @@ class Preprocessing:
             raise ValueError("channels must be 1 or 3, size and resize positive, and there must be a class")
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"mean and std must have {self.channels} numbers")
+        if self.flat and (any(self.mean) or set(self.std) != {1.0}):
+            raise ValueError("what is flat has mean 0 and std 1")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(value > 0 for value in self.std):
             raise ValueError("mean and std must be finite, std above 0")
 
@@ -44,8 +47,17 @@ class Preprocessing:
         """x: (n, channels, size, size), uint8 -> what the network takes, float32."""
         out = normalise(x, self.mean, self.std)
         if self.resize:
-            out = F.interpolate(out, size=self.resize, mode="bilinear", antialias=True)
+            out = F.interpolate(out, size=self.resize, mode="bilinear")
         return out.flatten(1) if self.flat else out
+
+    def from_pixels(self, network: nn.Module) -> nn.Module:
+        """The network with the scaling before it, in eval mode.  x: (n, channels, size, size), from 0 to 1; flat if this is."""
+        if self.flat:
+            return network.eval()  # its pixels are not scaled
+        before: list[nn.Module] = [Standardise(self.mean, self.std)]
+        if self.resize:
+            before.append(nn.Upsample(self.resize, mode="bilinear"))
+        return nn.Sequential(*before, network).eval()
 
     def content(self) -> bytes:
         """Of the file."""

@@ -137,4 +137,4 @@ class ImageRecipe:
     def prepare(self, x: Tensor) -> Tensor:
         """What the network takes.  x: (n, channels, h, w), uint8 -> float32, normalised and resized."""
         out = normalise(x, self.mean, self.std)
-        return F.interpolate(out, size=self.resize, mode="bilinear", antialias=True) if self.resize else out
+        return F.interpolate(out, size=self.resize, mode="bilinear") if self.resize else out

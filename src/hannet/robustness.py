@@ -39,7 +39,10 @@ def attack(
     steps: Annotated[int | None, typer.Option(min=1, help="Of pgd and cw.  [default: 30 for pgd, 1000 for cw]")] = None,
     c: Annotated[float | None, typer.Option("--c", help="The weight of success over norm in cw.  [default: 1]")] = None,
     data: Annotated[
-        str, typer.Option(metavar="mnist|FILE.npz", help="MNIST's test images, or arrays x and y: uint8, or 0 to 1.")
+        str,
+        typer.Option(
+            metavar="SET|FILE.npz", help="Test images of mnist, cifar10, ...; or arrays x and y: uint8, or 0 to 1."
+        ),
     ] = "mnist",
     points: Annotated[
         int | None, typer.Option(min=1, help="As many, chosen at random.  [default: all; 1000 for cw]")
@@ -55,12 +58,10 @@ def attack(
 
     pgd and fgsm look within a distance eps, cw for the nearest change. An attack that finds nothing proves nothing.
     """
-    from . import models
-
     method = _method(name, norm, eps, steps, c, loss)
     if out:
         _require_free(out, ".npz", force=force)
-    net = models.load(model)
+    net = _loaded(model)
     x, y, rows = _points(data, points or (CW_POINTS if name == "cw" else None), exactly=points is not None)
     inputs = _fitting(net, x, y, model)
     began = time.perf_counter()
@@ -104,7 +105,10 @@ def _method(
 def certify(
     model: Annotated[Path, typer.Argument(help="The folder that `save_pretrained` wrote.")],
     data: Annotated[
-        str, typer.Option(metavar="mnist|FILE.npz", help="MNIST's test images, or arrays x and y: uint8, or 0 to 1.")
+        str,
+        typer.Option(
+            metavar="SET|FILE.npz", help="Test images of mnist, cifar10, ...; or arrays x and y: uint8, or 0 to 1."
+        ),
     ] = "mnist",
     radii: Annotated[str, typer.Option(metavar="R,...", help="l2 distances, pixels from 0 to 1.")] = "0.5,1.58",
     points: Annotated[int | None, typer.Option(min=1, help="As many, chosen at random.  [default: all]")] = None,
@@ -124,13 +128,12 @@ def certify(
     """
     import torch
 
-    from . import models
     from .certify import certificates, lipschitz_bound
 
     asked = _radii(radii)
     if out:
         _require_free(out, ".csv", force=force)
-    net = models.load(model).to(torch.float32 if float32 else torch.float64)
+    net = _loaded(model).to(torch.float32 if float32 else torch.float64)
     x, y, rows = _points(data, points, exactly=True)
     inputs = _fitting(net, x, y, model)
     began = time.perf_counter()
@@ -230,19 +233,31 @@ def _save(out: Path, content: bytes, figure: "Figure | None") -> str:
     return f"Saved: {', '.join(map(str, saved))}"
 
 
+def _loaded(folder: Path) -> "nn.Module":
+    """The network, from pixels from 0 to 1: with the scaling of its training, if that is kept beside it."""
+    from . import models
+    from .preprocessing import FILE, Preprocessing
+
+    net = models.load(folder)
+    return Preprocessing.load(folder).from_pixels(net) if (folder / FILE).exists() else net
+
+
 def _points(data: str, count: int | None, *, exactly: bool) -> "tuple[Tensor, Tensor, Tensor]":
     """x, from 0 to 1, y, and which of all points they are."""
     import torch
 
     from .data import images
 
-    if data == "mnist":
-        digits = images.mnist("test")
-        x, y = digits.x.float() / 255, digits.y
+    if data in images.SETS:
+        held = images.load(data, "test")
+        x, y = held.x.float() / 255, held.y
     elif data.endswith(".npz"):
         x, y = images.stored(Path(data))
     else:
-        raise typer.BadParameter(f"{data!r} is neither mnist nor the name of an .npz file", param_hint="--data")
+        known = ", ".join(images.SETS)
+        raise typer.BadParameter(
+            f"{data!r} is neither one of {known} nor the name of an .npz file", param_hint="--data"
+        )
     if exactly and count and count > len(y):
         raise typer.BadParameter(f"there are only {len(y):,}", param_hint="--points")
     rows = torch.arange(len(y))
