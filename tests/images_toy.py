@@ -48,7 +48,9 @@ def main(folder: str, out: str, epochs: str, minutes: str) -> None:
     )
     if Processes().first:
         Path(out).write_bytes(weights(network))
-        Path(out + ".json").write_text(json.dumps([history.train_loss, history.train_error, history.held_error]))
+        Path(out + ".json").write_text(
+            json.dumps([Processes().count, history.train_loss, history.train_error, history.held_error])
+        )
 
 
 if __name__ == "__main__":

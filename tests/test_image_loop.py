@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hannet import checkpoints
-from hannet.checkpoints import CheckpointError
-from hannet.image_loop import TerminatedError, TrainingError, fit
+from hannet.checkpoints import CheckpointError, TerminatedError
+from hannet.image_loop import TrainingError, fit
 
 sys.path.append(str(Path(__file__).parent))
 from images_toy import RECIPE, toy_images, toy_network
@@ -173,6 +173,18 @@ def test_ctrl_c_keeps_the_state(tmp_path):
     assert checkpoints.path_in(tmp_path).is_file()
 
 
+def test_what_is_ignored_stays_ignored(tmp_path):
+    """So it is in the worker processes of a sweep, whose parent answers Ctrl-C."""
+    network = toy_network()
+    network.register_forward_pre_hook(lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _, history = trained(network=network, checkpoint=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(history.train_loss) == 3
+
+
 def test_bits_are_the_same_after_sigkill(tmp_path):
     """A process that keeps its state after every step is killed at random times until it is done."""
     command = [sys.executable, TOY]
@@ -203,8 +215,9 @@ def test_two_processes_get_what_one_gets(tmp_path):
         arguments = ["", str(tmp_path / name), "3", "0"]
         subprocess.run([sys.executable, *options, TOY, *arguments], check=True, env=environment, timeout=120)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
-    assert two[0] == pytest.approx(one[0], rel=1e-4)
-    assert two[1:] == one[1:]
+    assert (one[0], two[0]) == (1, 2)
+    assert two[1] == pytest.approx(one[1], rel=1e-4)
+    assert two[2:] == one[2:]
     first, second = (load_file(tmp_path / name) for name in ("one", "two"))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=2e-3, atol=2e-4)

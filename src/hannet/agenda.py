@@ -5,13 +5,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .checkpoints import TerminatedError
 from .data import DataError
 from .experiments import Experiment, Status, seeds_named
 from .runs import Record, Run, Store, StoreError, weights
 
 PAUSE = 0.5  # seconds until a group that another process has is tried again
 TRIES = 3  # processes that may die over a group before it counts as failed
-FATAL = (StoreError, DataError, ModuleNotFoundError)  # they would befall every other group as well
+FATAL = (StoreError, DataError, ModuleNotFoundError, TerminatedError)  # they would befall every other group as well
 
 Kept = tuple[Record, bytes | None]
 

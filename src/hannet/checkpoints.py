@@ -18,6 +18,10 @@ _NAME = "hannet"
 _SAMPLE = 1 << 26  # bytes of the images that a fingerprint looks at
 
 
+class TerminatedError(RuntimeError):
+    """A training that was told to end (SIGTERM) and kept its state; the message is one sentence for the user."""
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be gone on from; the message is one sentence for the user."""
 

@@ -32,9 +32,10 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130."""
+    """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130, SIGTERM 143."""
     from .agenda import SweepError
     from .certify import CertificateError
+    from .checkpoints import TerminatedError
     from .data import DataError
     from .models import ModelFolderError
     from .runs import StoreError
@@ -48,6 +49,8 @@ def main() -> None:
         stop("interrupted", 130)
     except (CertificateError, DataError, ModelError, ModelFolderError, StoreError, SweepError) as error:
         stop(str(error), 1)
+    except TerminatedError as error:
+        stop(str(error), 143)
     except ModuleNotFoundError as error:
         stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
 

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import checkpoints
+from .checkpoints import TerminatedError
 from .data import Images
 from .experiments import Status
 from .image_batches import Batches, Watch, seed_of
@@ -33,10 +34,6 @@ _TELL_EVERY = 0.5  # seconds
 
 class TrainingError(RuntimeError):
     """A training that could not go on; the message is one sentence for the user."""
-
-
-class TerminatedError(TrainingError):
-    """A training that was told to end (SIGTERM) and left a checkpoint."""
 
 
 @dataclass
@@ -127,7 +124,7 @@ def _end(number: int, keeper: "_Keeper | None") -> None:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Notes SIGTERM and the first SIGINT instead of dying of them."""
+    """Notes SIGTERM and the first SIGINT instead of dying of them; what is ignored stays ignored."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -138,7 +135,8 @@ def _signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield caught
     finally:

@@ -102,6 +102,8 @@ def images(
     One in twelve training images is held out to show the accuracy of every epoch; nothing is chosen by it. han-mixer and mobilevit
     keep checkpoints: cut off, by Ctrl-C or SIGTERM or a crash, the same command goes on.
     """
+    from .joint import Processes
+
     shape = image_networks.Shape(width, depth, reflections, mlp_blocks, lipschitz)
     own = {"loss": loss, "temperature": temperature, "margin": margin, "augment": augment, "precision": precision}
     image_networks.require_own(model, {**shape._asdict(), **own, "ema": ema, "minutes": minutes})
@@ -126,6 +128,8 @@ def images(
         if fresh:
             shutil.rmtree(unfinished, ignore_errors=True)
         learned = _learn_images(network, recipe, seed, parts, unfinished, 10.0 if minutes is None else minutes)
+        if not Processes().first:
+            return  # the first of several processes tells and saves
     told = _facts(data, {"model": type(network).__name__, **arguments}, network, parts, seed) | learned.told
     print(json.dumps({**told, "folder": str(folder)}, allow_nan=False) if as_json else _words(told), flush=True)
     _save(
@@ -248,8 +252,6 @@ def _learn_images(
             history = image_loop.fit(network, parts.training, recipe, seed, on_progress=watch, **options)
     except KeyboardInterrupt:
         stop(f"interrupted; the state is kept in {unfinished}, and the same command goes on from there", 130)
-    except image_loop.TerminatedError as error:
-        stop(str(error), 143)
     except CheckpointError as error:
         stop(f"{error} (--fresh does)", 1)
     except image_loop.TrainingError as error:
@@ -295,7 +297,7 @@ def _facts(data: str, kind: dict[str, Any], network: "nn.Module", parts: Parts, 
         "seed": seed,
         "images": {"train": len(parts.training.y), "validation": len(parts.held.y), "test": len(parts.test.y)},
         "classes": list(parts.training.classes),
-        "notes": [*parts.training.notes, *parts.test.notes],
+        "notes": list(dict.fromkeys((*parts.training.notes, *parts.test.notes))),
         "parameters": sum(p.numel() for p in network.parameters()),
         "device": device(),
         "versions": dict(versions()),

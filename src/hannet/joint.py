@@ -15,9 +15,12 @@ class Processes:
     def __init__(self) -> None:
         from accelerate import PartialState
 
-        state = PartialState()
+        state = PartialState(cpu=not torch.accelerator.is_available())  # unless told, it makes no group on CPUs
         self.count, self.place = state.num_processes, state.process_index
-        self.first, self.device = state.is_main_process, state.device
+        self.first = state.is_main_process
+        self.device = (
+            state.device if state.device.type != "cpu" else torch.device("cpu")
+        )  # which may come with a number
 
     def sum(self, value: Tensor) -> Tensor:
         """Over all processes."""

@@ -1,10 +1,13 @@
 import json
+import signal
 
 import pytest
 import torch
 
+from hannet.checkpoints import TerminatedError
 from hannet.data import Images, images
 from hannet.experiments import load, vision
+from hannet.models import HanMixer
 from hannet.report import markdown, save
 from hannet.runs import Record, Store
 from hannet.sweep import perform
@@ -109,6 +112,28 @@ def test_trains_reports_and_draws(tmp_path):
     assert [row["seeds"] for row in table.rows] == [2, 2]
     for path in save(tmp_path / plan.name, table, store.records(), plan.picture(store)):
         assert path.stat().st_size > 500
+
+
+@pytest.mark.usefixtures("_noise")
+def test_sigterm_ends_the_whole_sweep_and_the_next_one_goes_on(tmp_path, monkeypatch):
+    pytest.importorskip("accelerate")
+    plan, store = load("narrow-mixer", [0], True, ["stem", "han16"]), Store(tmp_path / "store")
+    train = HanMixer.train
+
+    def told(model, mode=True):
+        if mode:
+            signal.raise_signal(signal.SIGTERM)
+        return train(model, mode)
+
+    monkeypatch.setattr(HanMixer, "train", told)
+    monkeypatch.setattr(vision, "QUICK_EPOCHS", 3)
+    with pytest.raises(TerminatedError):
+        perform(plan, store, lambda _: None)
+    assert len(list((tmp_path / "cache").rglob("checkpoint.safetensors"))) == 1
+    assert not store.records()
+    monkeypatch.setattr(HanMixer, "train", train)
+    assert perform(plan, store, lambda _: None) == 2
+    assert not list((tmp_path / "cache").rglob("checkpoint.safetensors"))
 
 
 @pytest.mark.usefixtures("_noise")
