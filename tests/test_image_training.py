@@ -295,6 +295,13 @@ def test_a_folder_of_pictures_becomes_a_classifier_of_pictures(hannet, photos):
     assert "HanMixer" in err
 
 
+@pytest.mark.parametrize("model", ["han-mixer", "hannet"])
+def test_few_pictures_make_small_batches(hannet, photos, model):
+    sizes = ("--width", "16", "--depth", "2", "--size", "16", "--epochs", "1")
+    facts = json.loads(hannet("train", "images", str(photos), "--model", model, *sizes, "--json")[1])
+    assert facts["recipe"]["batch"] == 55 // 8
+
+
 def test_mobilevit_takes_pictures_of_its_size(hannet, photos):
     arguments = ("--model", "mobilevit-xxs", "--size", "64", "--epochs", "1", "--batch", "32", "--json")
     facts = json.loads(hannet("train", "images", str(photos), *arguments)[1])

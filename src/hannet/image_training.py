@@ -30,6 +30,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 PARTS = ("config.json", "model.safetensors")
 BESIDE = ("README.md", "report.json", "preprocessing.json", "curves.png", "curves.svg")
+BATCH = 256
 HELD_OUT = 12  # one in so many training images validates: 5,000 of MNIST's 60,000
 
 train = typer.Typer(
@@ -84,7 +85,9 @@ def images(
         float | None, typer.Option(help="First learning rate; it falls.  [default: 0.001; 0.003 with --lipschitz]")
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="[default: 0; 0.1 for han-mixer, mobilevit]")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 256,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images a step.  [default: 256, or an eighth of fewer than 2048]")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 20,
     precision: Annotated[Precision | None, typer.Option(help="[default: fp32; bf16 on a GPU]")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of an average of the weights, such as 0.999.")] = None,
@@ -110,17 +113,18 @@ def images(
     rate = lr if lr is not None else 3e-3 if lipschitz else 1e-3
     decay = weight_decay if weight_decay is not None else 0.0 if model in ON_ROWS else 0.1
     _require_numbers(rate, decay, ema, minutes)
-    chosen = row_training.recipe(loss or "cross-entropy", temperature, margin, rate, decay, batch)
+    chosen = row_training.recipe(loss or "cross-entropy", temperature, margin, rate, decay, batch or BATCH)
     folder = out or Path("hannet-models", f"{Path(data).resolve().name if Path(data).is_dir() else data}-{model}")
     _require_free(folder, force=force)
     parts = _parts(data, size, model, seed)
     arguments = image_networks.options(model, shape, parts.training)
     network = image_networks.build(model, arguments, seed)
+    batch = batch or min(BATCH, max(1, len(parts.training.y) // 8))
     if batch > len(parts.training.y):
         raise typer.BadParameter(f"only {len(parts.training.y):,} images train", param_hint="--batch")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     if model in ON_ROWS:
-        learned = _learn_rows(network, chosen, epochs, seed, parts)
+        learned = _learn_rows(network, replace(chosen, batch=batch), epochs, seed, parts)
     else:
         augmentation = image_networks.augmentation(augment or ("crop" if data == "mnist" else "flip"), parts.training)
         settings = {"lr": rate, "weight_decay": decay, "batch": batch, "epochs": epochs, "augmentation": augmentation}
