@@ -30,9 +30,10 @@ def toy_network() -> HanMixer:
     return HanMixer(8, 3, channels=(4, 4, 8, 8, 8), mlp_blocks=1, han_blocks=2)
 
 
-def main(folder: str, out: str, epochs: str, minutes: str) -> None:
-    """Train, from what is in the folder; the first process writes weights and history."""
+def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> None:
+    """Train, from what is in the folder; the first process writes weights and history. stop: SIGTERM in the last one's first step."""
     import json
+    import signal
     from dataclasses import replace
 
     from hannet.image_loop import fit
@@ -43,6 +44,8 @@ def main(folder: str, out: str, epochs: str, minutes: str) -> None:
     network = toy_network()
     recipe = replace(RECIPE, epochs=int(epochs))
     kept = Path(folder) if folder else None
+    if stop and Processes().place == Processes().count - 1:
+        network.register_forward_pre_hook(lambda *_: signal.raise_signal(signal.SIGTERM))
     history = fit(
         network, toy_images(96, 1), recipe, 5, held=toy_images(30, 2), checkpoint=kept, minutes=float(minutes)
     )

@@ -17,7 +17,7 @@ def test_comes_back(tmp_path):
     checkpoints.write(tmp_path / "new", TENSORS, {"epoch": 1, "history": {"loss": [0.1]}})
     checkpoints.write(tmp_path / "new", TENSORS, {"epoch": 2, "history": {"loss": [0.1, 0.05]}})
     tensors, told = checkpoints.read(tmp_path / "new")
-    assert told == {"format": 1, "epoch": 2, "history": {"loss": [0.1, 0.05]}}
+    assert told == {"format": 2, "epoch": 2, "history": {"loss": [0.1, 0.05]}}
     assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint.safetensors"]
 
@@ -29,14 +29,36 @@ def test_damaged_files_are_one_sentence(tmp_path):
     header = json.dumps({"__metadata__": {"hannet": "[" * 50_000}}).encode()
     faults = [whole[:length] for length in range(0, len(whole), 17)]
     faults += [b"PK\x03\x04" + whole, struct.pack("<Q", 1 << 60) + whole[8:], struct.pack("<Q", len(header)) + header]
-    faults += [whole.replace(b"epoch", b"ep\xffch"), whole.replace(b'\\"format\\": 1', b'\\"format\\": x')]
+    faults += [whole.replace(b"epoch", b"ep\xffch"), whole.replace(b'\\"format\\": 2', b'\\"format\\": x')]
     for content in faults:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"damaged, or not a checkpoint; remove it to start over$"):
             checkpoints.read(tmp_path)
-    path.write_bytes(whole.replace(b'\\"format\\": 1', b'\\"format\\": 2'))
-    with pytest.raises(CheckpointError, match="of format 2"):
+    path.write_bytes(whole.replace(b'\\"format\\": 2', b'\\"format\\": 1'))
+    with pytest.raises(CheckpointError, match="of format 1"):
         checkpoints.read(tmp_path)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    checkpoints.write(tmp_path, TENSORS, {"epoch": 1})
+    path = checkpoints.path_in(tmp_path)
+    whole = path.read_bytes()
+    start = 8 + struct.unpack("<Q", whole[:8])[0]
+    for place in range(start, len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match="damaged"):
+            checkpoints.read(tmp_path)
+
+
+def test_tensors_may_share_memory(tmp_path):
+    one = torch.arange(4.0)
+    checkpoints.write(tmp_path, {"a": one, "b": one, "c": one[1:]}, {})
+    tensors, _ = checkpoints.read(tmp_path)
+    assert torch.equal(tensors["a"], one)
+    assert torch.equal(tensors["b"], one)
+    assert torch.equal(tensors["c"], one[1:])
 
 
 def test_a_fingerprint_tells_apart():

@@ -127,6 +127,10 @@ def test_what_does_not_fit_is_a_sentence():
     }.items():
         with pytest.raises(ValueError, match=part):
             trained(recipe)
+    held = toy_images(30, 2)
+    held.y[4] = 3
+    with pytest.raises(ValueError, match="labels must be from 0 to 2, the classes of the images, got 0 to 3"):
+        trained(held=held)
 
 
 def test_a_diverging_training_says_so():
@@ -221,6 +225,31 @@ def test_two_processes_get_what_one_gets(tmp_path):
     first, second = (load_file(tmp_path / name) for name in ("one", "two"))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=2e-3, atol=2e-4)
+
+
+def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path):
+    """One of them is told to; sums of a part of an epoch are those of both."""
+    port = 20000 + (os.getpid() + 1) % 20000
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command, kept = [sys.executable, *launch, TOY], str(tmp_path / "kept")
+    subprocess.run([sys.executable, TOY, "", str(tmp_path / "one"), "1", "10"], check=True, env=environment)
+    stopped = subprocess.run(
+        [*command, kept, str(tmp_path / "two"), "1", "10", "stop"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
+    assert stopped.returncode
+    assert "the same command goes on from there" in stopped.stderr
+    _, told = checkpoints.read(tmp_path / "kept")
+    assert (told["epoch"], told["at"]) == (0, 1)
+    subprocess.run([*command, kept, str(tmp_path / "two"), "1", "10"], check=True, env=environment, timeout=120)
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert two[1] == pytest.approx(one[1], rel=1e-5)
+    assert two[2:] == one[2:]
 
 
 CHANGES = {

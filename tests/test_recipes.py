@@ -3,7 +3,7 @@ import math
 import pytest
 
 from hannet import losses
-from hannet.recipes import Recipe
+from hannet.recipes import ImageRecipe, Recipe
 
 CROSS = {"loss": "cross_entropy"}
 
@@ -46,3 +46,20 @@ def test_the_loss_has_the_recipes_constants():
 def test_what_is_new_leaves_old_names_as_they_are():
     assert Recipe(lr=0.1, loss="cross_entropy", temperature=1.0, eps=0.1).differences() == {"lr": 0.1, **CROSS}
     assert Recipe(**CROSS, defence="trades", beta=5.0).differences() == {**CROSS, "defence": "trades", "beta": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("argument", "values", "part"),
+    [
+        ("factor", (0.0, math.nan), "factor must be above 0"),
+        ("milestones", ((7.0,), (math.nan,)), "milestones from 0 to 1"),
+        ("batch", (0, 1.5, True), "must be integers, at least 1"),
+        ("resize", (0, 2.0), "must be integers, at least 1"),
+        ("std", ((0.0, 1.0, 1.0), (math.nan,) * 3), "std above 0"),
+        ("mean", ((math.inf,) * 3,), "mean must be finite"),
+    ],
+)
+def test_a_recipe_for_images_refuses_what_cannot_be(argument, values, part):
+    for value in values:
+        with pytest.raises(ValueError, match=part):
+            ImageRecipe(**{argument: value})

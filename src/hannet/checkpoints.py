@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-_FORMAT = 1
-_NAME = "hannet"
+_FORMAT = 2
+_NAME, _CHECK = "hannet", "check"
 _SAMPLE = 1 << 26  # bytes of the images that a fingerprint looks at
 
 
@@ -34,7 +36,10 @@ def path_in(folder: Path) -> Path:
 def write(folder: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
     """Replace the folder's checkpoint, on the disk and not only in its cache when this returns. Raises OSError."""
     text = json.dumps({"format": _FORMAT, **told}, allow_nan=False)
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {_NAME: text})
+    own = {  # copies, as safetensors refuses tensors that share memory
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    content = save(own, {_NAME: text, _CHECK: _checksum(text, own)})
     folder.mkdir(parents=True, exist_ok=True)
     path = path_in(folder)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -46,6 +51,26 @@ def write(folder: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) 
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere folders cannot be opened
+        with _opened(folder) as number:
+            os.fsync(number)  # else the new name is in the cache only
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a checkpoint holds: safetensors has none, and would give back other numbers than it was given."""
+    total = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -55,14 +80,18 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            told = json.loads((file.metadata() or {})[_NAME])
+            header = file.metadata() or {}
+            told = json.loads(header[_NAME])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
         if told["format"] != _FORMAT:
             raise CheckpointError(f"{path}: of format {told['format']}, but this hannet reads format {_FORMAT}")
+        damaged = header[_CHECK] != _checksum(header[_NAME], tensors)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged, or not a checkpoint; remove it to start over") from error
+    if damaged:
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint; remove it to start over")
     return tensors, told
 
 

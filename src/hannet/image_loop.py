@@ -75,7 +75,7 @@ def fit(
     CheckpointError for a checkpoint that is damaged or of another training.
     """
     processes = Processes()
-    _check(training, recipe, processes.count)
+    _check(training, held, recipe, processes.count)
     with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
         with joint_statistics(model, processes):
             state = _Training(model, training, recipe, seed, held, processes)
@@ -87,7 +87,7 @@ def fit(
     return state.history
 
 
-def _check(training: Images, recipe: ImageRecipe, processes: int) -> None:
+def _check(training: Images, held: Images | None, recipe: ImageRecipe, processes: int) -> None:
     n, channels = training.x.shape[:2]
     if recipe.batch > n:
         raise ValueError(f"batch must be at most {n}, the number of images, got {recipe.batch}")
@@ -95,6 +95,12 @@ def _check(training: Images, recipe: ImageRecipe, processes: int) -> None:
         raise ValueError(f"batch must be a multiple of {processes}, the number of processes, got {recipe.batch}")
     if not len(recipe.mean) == len(recipe.std) == channels:
         raise ValueError(f"mean and std must have {channels} numbers, one for each channel of the images")
+    for images in (training, held) if held else (training,):
+        least, most, classes = int(images.y.min()), int(images.y.max()), len(images.classes)
+        if least < 0 or most >= classes:
+            raise ValueError(
+                f"labels must be from 0 to {classes - 1}, the classes of the images, got {least} to {most}"
+            )
 
 
 def _run(state: "_Training", keeper: "_Keeper | None", on_progress: Callable[[Status], None] | None) -> None:
@@ -109,9 +115,10 @@ def _run(state: "_Training", keeper: "_Keeper | None", on_progress: Callable[[St
             if on_progress and state.processes.first and (over or now - told > _TELL_EVERY):
                 on_progress(state.status())
                 told = now
-            if keeper:
-                keeper.keep_now_and_then(over=over)
-            if (number := state.told_to_end(caught)) and not over:
+            number, due = state.agreed(caught[0] if caught else 0, keeper is not None and keeper.due())
+            if keeper and (due or over):
+                keeper.keep_and_go_on()
+            if number and not over:
                 _end(number, keeper)
 
 
@@ -180,6 +187,7 @@ class _Training:
         self.history = History()
         self.began, self.since = time.perf_counter(), 0
         self.watch = Watch(self.device)
+        self.asked, self.unasked, self.ask_after = self.began, 0, 1
 
     def _logits(self, network: nn.Module, x: Tensor) -> Tensor:
         dtype = PRECISIONS[self.recipe.precision]
@@ -218,7 +226,7 @@ class _Training:
     def end_epoch(self) -> None:
         """Measures, and begins the next one."""
         speed = self._speed()
-        loss, error = (self.processes.sum(self.sums) / (self.processes.count * self.per_epoch)).tolist()
+        loss, error = (self.joint_sums() / self.per_epoch).tolist()
         history = self.history
         history.train_loss.append(loss)
         history.train_error.append(error)
@@ -250,12 +258,22 @@ class _Training:
         first, fifth = (self.processes.sum(wrong) / len(held.y)).tolist()
         return first, fifth
 
-    def told_to_end(self, caught: list[int]) -> int:
-        """The signal that any process caught, 0 if none did; all processes hear of it after the same step."""
-        number = caught[0] if caught else 0
+    def agreed(self, number: int, due: bool) -> tuple[int, bool]:
+        """The signal that any process caught, 0 if none did, and whether to keep the state: the same in all, about once a second."""
         if self.processes.count == 1:
-            return number
-        return self.processes.largest(number) if self.at % _LOOK_EVERY == 0 else 0
+            return number, due
+        self.unasked += 1
+        if self.unasked < self.ask_after:
+            return 0, False
+        now = time.perf_counter()
+        milliseconds = int(1000 * (now - self.asked) / self.unasked) + 1
+        number, kept, slowest = self.processes.largest(number, int(due), milliseconds)
+        self.asked, self.unasked, self.ask_after = now, 0, min(max(1000 // slowest, 1), _LOOK_EVERY)
+        return number, bool(kept)
+
+    def joint_sums(self) -> Tensor:
+        """The sums of all processes, their mean; all must ask."""
+        return self.processes.sum(self.sums) / self.processes.count
 
     def status(self) -> Status:
         """How far it is."""
@@ -274,12 +292,12 @@ class _Training:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of the state that is tensors."""
+        """All of the state that is tensors, but for the sums."""
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         found |= {f"optimizer.{name}": tensor for name, tensor in checkpoints.optimizer_state(self.optimizer).items()}
         if self.average:
             found |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
-        return found | {"sums": self.sums}
+        return found
 
     def told(self) -> dict[str, Any]:
         """All other state."""
@@ -298,7 +316,9 @@ class _Training:
         if self.average:
             self.average.load_state_dict(checkpoints.of("average.", tensors))
         self.scaler.load_state_dict(told["scaler"])
-        self.sums.copy_(tensors["sums"])
+        self.sums.copy_(
+            tensors["sums"] * (self.processes.count if self.processes.first else 0)
+        )  # its mean is as it was
         self.epoch, self.at, self.history = told["epoch"], told["at"], History(**told["history"])
 
     def finish(self) -> None:
@@ -333,21 +353,24 @@ class _Keeper:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise checkpoints.CheckpointError(f"{path}: damaged; remove it to start over") from error
 
-    def keep_now_and_then(self, *, over: bool) -> None:
-        """Keeps the state if it is time to, or the training is over."""
-        if over or time.perf_counter() - self.kept > self.seconds:
-            fault = self.keep()
-            if self.on_progress and fault.startswith("no"):
-                status = self.state.status()
-                self.on_progress(replace(status, metrics=f"{status.metrics}, {fault}"))
+    def due(self) -> bool:
+        """Whether it is time to keep the state."""
+        return time.perf_counter() - self.kept > self.seconds
+
+    def keep_and_go_on(self) -> None:
+        """Keeps the state, or tells that it could not."""
+        fault = self.keep()
+        if self.on_progress and fault.startswith("no"):
+            status = self.state.status()
+            self.on_progress(replace(status, metrics=f"{status.metrics}, {fault}"))
 
     def keep(self) -> str:
-        """Keeps the state. Returns what to say of it: a full disk ends no training, the last good checkpoint stays."""
-        self.kept = time.perf_counter()
+        """Keeps the state; all processes must. Returns what to say of it: a full disk ends no training, the last good checkpoint stays."""
+        self.kept, sums = time.perf_counter(), self.state.joint_sums()
         if not self.state.processes.first:
             return "the first process keeps the state"
         try:
-            checkpoints.write(self.folder, self.state.tensors(), self.state.told())
+            checkpoints.write(self.folder, self.state.tensors() | {"sums": sums}, self.state.told())
         except OSError as error:
             return f"no checkpoint could be written ({error.strerror or error})"
         return f"the state is kept in {self.folder}, and the same command goes on from there"

@@ -29,11 +29,12 @@ class Processes:
             dist.all_reduce(value)
         return value
 
-    def largest(self, number: int) -> int:
-        """Of all processes."""
-        value = torch.tensor([number], device=self.device)
-        dist.all_reduce(value, dist.ReduceOp.MAX)
-        return int(value)
+    def largest(self, *numbers: int) -> list[int]:
+        """Of each number the largest over all processes."""
+        values = torch.tensor(numbers, device=self.device)
+        if self.count > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values.tolist()
 
 
 class _Sum(torch.autograd.Function):

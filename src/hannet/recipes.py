@@ -116,10 +116,17 @@ class ImageRecipe:
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"lr must be above 0 and weight_decay at least 0, got {self.lr} and {self.weight_decay}")
-        if self.batch < 1 or self.epochs < 1 or (self.resize is not None and self.resize < 1):
+        if not 0 < self.factor < math.inf or not all(0 <= milestone <= 1 for milestone in self.milestones):
             raise ValueError(
-                f"batch, epochs and resize must be at least 1, got {self.batch}, {self.epochs}, {self.resize}"
+                f"factor must be above 0 and milestones from 0 to 1, got {self.factor} and {self.milestones}"
             )
+        sizes = (self.batch, self.epochs, *([] if self.resize is None else [self.resize]))
+        if any(type(size) is not int or size < 1 for size in sizes):
+            raise ValueError(
+                f"batch, epochs and resize must be integers, at least 1, got {self.batch}, {self.epochs}, {self.resize}"
+            )
+        if not all(map(math.isfinite, self.mean)) or not all(0 < std < math.inf for std in self.std):
+            raise ValueError(f"mean must be finite and std above 0, got {self.mean} and {self.std}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
         if self.precision not in PRECISIONS:
