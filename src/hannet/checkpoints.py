@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 _FORMAT = 2
 _NAME, _CHECK = "hannet", "check"
-_SAMPLE = 1 << 26  # bytes of the images that a fingerprint looks at
+_SAMPLE = 1 << 28  # bytes of the images that a fingerprint looks at
 
 
 class TerminatedError(RuntimeError):

@@ -220,7 +220,7 @@ class _Training:
             self._look()
 
     def _look(self) -> None:
-        if not self.sums.isfinite().all():
+        if not self.joint_sums().isfinite().all():  # so that all processes stop
             raise TrainingError(f"the training diverged in epoch {self.epoch + 1}: a smaller rate may help")
 
     def end_epoch(self) -> None:
