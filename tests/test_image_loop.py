@@ -170,10 +170,14 @@ def test_goes_on_from_a_checkpoint_after_any_step(tmp_path):
 
 
 def test_ctrl_c_keeps_the_state(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
     network = toy_network()
     network.register_forward_pre_hook(lambda *_: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        trained(network=network, checkpoint=tmp_path)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trained(network=network, checkpoint=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert checkpoints.path_in(tmp_path).is_file()
 
 
