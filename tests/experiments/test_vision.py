@@ -111,7 +111,7 @@ def test_trains_reports_and_draws(tmp_path):
     assert "QUICK" in markdown(table)
     assert [row["seeds"] for row in table.rows] == [2, 2]
     for path in save(tmp_path / plan.name, table, store.records(), plan.picture(store)):
-        assert path.stat().st_size > 500
+        assert path.stat().st_size > 300
 
 
 @pytest.mark.usefixtures("_noise")
@@ -147,5 +147,5 @@ def test_means_stand_beside_the_papers_and_missing_rows_are_left_open():
     rows = {row["network"]: row for row in plan.table(records).rows}
     han = rows["MLP(0) + Han(16)"]
     assert (han["error"], han["std"], han["paper"]) == (pytest.approx(6.5), pytest.approx(0.5**0.5), 5.9)
-    assert (han["hours"], han["rate"], han["seeds"]) == (1, 100, 2)
+    assert (han["rate"], han["seeds"]) == (100, 2)
     assert (rows["stem alone"]["error"], rows["stem alone"]["paper"]) == (None, 7.2)

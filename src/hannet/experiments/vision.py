@@ -130,12 +130,12 @@ class Experiment(Frame):
         columns |= {"paper": ("paper %", "{:.1f}")} if published else {}
         if self.dataset == "downsampled-imagenet":
             columns |= {"top5": ("top-5 error %", "{:.2f}"), "paper_top5": ("paper %", "{:.1f}")}
-        columns |= {"rate": ("images/s", "{:,.0f}"), "hours": ("hours", "{:.2f}"), "seeds": ("seeds", "{}")}
+        columns |= {"rate": ("images/s", "{:,.0f}"), "seeds": ("seeds", "{}")}
         rows = [self._row(part, network, records) for part, network in self.chosen().items()]
         recipe = self.recipe()
         notes = [
             f"{seeds_named(self.seeds)}; {recipe.epochs} of {self.protocol().epochs} epochs; the last one counts; std: over seeds",
-            "images/s: that train, median of the epochs; hours: of one training",
+            "images/s: that train, median of the epochs",
             *sorted({f"trained on {record.device}" for record in records.values()}),
             *self._told_of_data(),
         ]
@@ -159,7 +159,6 @@ class Experiment(Frame):
             row |= {key: mean} | ({"std": std} if key == "error" else {})
         if found:
             row["rate"] = fmean(record.metrics["images_per_second"] or 0.0 for record in found)
-            row["hours"] = fmean(record.seconds for record in found) / 3600
         return row
 
     def picture(self, store: Store) -> "Figure":
