@@ -198,20 +198,18 @@ def test_bits_are_the_same_after_sigkill(tmp_path):
     command = [sys.executable, TOY]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "", str(tmp_path / "whole"), "12", "0"], check=True, env=environment)
-    kills, pause = 0, np.random.default_rng(0)
-    while True:
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "kept"), str(tmp_path / "cut"), "12", "0"], env=environment
-        )
-        if kills < 4:
-            while process.poll() is None and not checkpoints.path_in(tmp_path / "kept").exists():
-                time.sleep(0.01)
-            time.sleep(pause.uniform(0.05, 0.3) if kills == 0 else pause.uniform(4, 6))
+    kept, pause = checkpoints.path_in(tmp_path / "kept"), np.random.default_rng(0)
+    for _ in range(4):
+        before = kept.stat().st_mtime_ns if kept.exists() else 0
+        with subprocess.Popen(
+            [*command, str(kept.parent), str(tmp_path / "cut"), "12", "0"], env=environment
+        ) as process:
+            while process.poll() is None and not (kept.exists() and kept.stat().st_mtime_ns > before):
+                time.sleep(0.002)
+            time.sleep(pause.uniform(0, 0.1))
             process.kill()
-            kills += process.wait() == -signal.SIGKILL
-        if process.wait() == 0:
-            break
-    assert kills
+        assert process.returncode == -signal.SIGKILL
+    subprocess.run([*command, str(kept.parent), str(tmp_path / "cut"), "12", "0"], check=True, env=environment)
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
     assert (tmp_path / "cut.json").read_text() == (tmp_path / "whole.json").read_text()
 
