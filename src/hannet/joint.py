@@ -1,5 +1,6 @@
 """Several processes at one training: who they are, sums over them, and BatchNorm of the joint batch."""
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,13 +10,22 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+def _leave() -> None:
+    """Without it the group's threads live on while the interpreter ends, which now and then aborts a process that has done its work."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 class Processes:
     """The processes that `torchrun` or `accelerate launch` started, or this one alone; and this one's place and device."""
 
     def __init__(self) -> None:
         from accelerate import PartialState
 
+        theirs = dist.is_initialized()
         state = PartialState(cpu=not torch.accelerator.is_available())  # unless told, it makes no group on CPUs
+        if dist.is_initialized() and not theirs:
+            atexit.register(_leave)
         self.count, self.place = state.num_processes, state.process_index
         self.first = state.is_main_process
         self.device = (

@@ -11,7 +11,7 @@ from typing import IO
 from . import DataError
 
 _CHUNK = 1 << 20
-_UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error)
+_UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, TypeError, zlib.error)
 
 
 def take(packed: Path, folder: Path, members: Mapping[str, int]) -> None:
