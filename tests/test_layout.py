@@ -17,7 +17,7 @@ ORDER = [
     "certify", "surgery", "export",
     "data", "data.synthetic", "data.archives", "data.fetch", "data.regression", "data.image_sets",
     "data.idx", "data.binaries", "data.pictures", "data.images", "attacks", "losses", "augment", "recipes", "optimizers", "steps",
-    "members", "defences", "train", "runs", "folders", "listing", "rows", "saved", "estimators", "experiments",
+    "members", "defences", "graphs", "train", "runs", "folders", "listing", "rows", "saved", "estimators", "experiments",
     "preprocessing", "checkpoints", "joint", "image_batches", "image_loop",
     "experiments.board", "experiments.mnist", "experiments.vision", "experiments.*", "agenda", "cluster", "sweep", "report",
     "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "robustness", "datasets",

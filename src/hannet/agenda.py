@@ -147,7 +147,7 @@ def compute(experiment: Experiment, group: Sequence[Run], on_status: Callable[[S
     share = (time.perf_counter() - began) / len(group)
     return [
         (
-            Record.of(run, result.metrics, share, result.curves),
+            Record.of(run, result.metrics, share, result.curves, result.device),
             None if result.model is None else weights(result.model),
         )
         for run, result in zip(group, results, strict=True)

@@ -19,10 +19,12 @@ class Members:
     def __init__(self, networks: Sequence[nn.Module], dtype: torch.dtype | None = None):
         """dtype: what to compute in, if not in that of the networks' parameters."""
         self.networks = list(networks)
-        self.alive = torch.arange(len(networks))
         self._kept: Named = {}
         self._has_kept = torch.zeros(len(networks), dtype=torch.bool)
         state, self._buffers = stack_module_state(self.networks)
+        self.living = list(range(len(networks)))  # as `alive`, which is where the parameters are
+        held = [*state.values(), *self._buffers.values()]
+        self.alive = torch.arange(len(networks), device=held[0].device if held else None)
         self._skeleton = deepcopy(networks[0]).to("meta")
         self._set({name: p.detach().to(dtype or p.dtype) for name, p in state.items()})
 
@@ -37,7 +39,7 @@ class Members:
     def predict(self, x: Tensor) -> Tensor:
         """What every network makes of x, NaN for the retired.  x: (n, in) or (networks, n, in) -> (networks, n, out)."""
         if x.dim() == 2:
-            x = x.expand(len(self.alive), *x.shape)
+            x = x.expand(len(self.living), *x.shape)
         elif not self.complete:
             x = x[self.alive]
         return self.spread(self.outputs(x))
@@ -56,6 +58,7 @@ class Members:
     def retire(self, kept: Tensor) -> None:
         """Goes on with these of the living members; the others' networks keep their parameters as they stand."""
         self.write_back()
+        self.living = [self.living[index] for index in kept.tolist()]
         self.alive = self.alive[kept]
         self._buffers = {name: buffer[kept] for name, buffer in self._buffers.items()}
         self._set({name: p[kept] for name, p in self.parameters.items()})
@@ -63,12 +66,13 @@ class Members:
     @property
     def complete(self) -> bool:
         """Whether no member is retired."""
-        return len(self.alive) == len(self.networks)
+        return len(self.living) == len(self.networks)
 
     @torch.no_grad()
     def keep(self, better: Tensor) -> None:
         """Remembers the parameters of these members (a mask over the networks) for `write_back`."""
-        mine = better[self.alive].nonzero().flatten()
+        better = better.cpu()
+        mine = better[self.living].nonzero().flatten()
         for name, p in self.parameters.items():
             if name not in self._kept:
                 self._kept[name] = p.new_full((len(self.networks), *p.shape[1:]), torch.nan)
@@ -114,7 +118,7 @@ class Members:
     @torch.no_grad()
     def write_back(self) -> None:
         """Gives every living member's network its parameters: those kept last, else the present ones."""
-        for index, network in enumerate(self.alive.tolist()):
+        for index, network in enumerate(self.living):
             source, place = (self._kept, network) if self._has_kept[network] else (self.parameters, index)
             for name, parameter in self.networks[network].named_parameters():
                 parameter.copy_(source[name][place])

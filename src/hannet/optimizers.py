@@ -1,4 +1,7 @@
-"""Gradient steps for members: parameters (members, ...), each member with a rate and a weight decay of its own."""
+"""Gradient steps for members: parameters (members, ...), each member with a rate and a weight decay of its own.
+
+Rates and decays are on the CPU, wherever the parameters are.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
@@ -13,8 +16,11 @@ Named = Mapping[str, Tensor]
 class Optimizer(Protocol):
     """What training asks of an optimizer."""
 
-    def step(self, gradients: Named, rate: float) -> None:
-        """Move the parameters once, in place, at `rate` times every member's own rate."""
+    def step(self, gradients: Named, rate: float | Tensor) -> None:
+        """Move the parameters once, in place, at `rate` times every member's own rate.
+
+        rate: a number, or a float32 tensor () beside the parameters, of which no value is asked: so a graph can hold the step.
+        """
 
     def retire(self, parameters: Named, kept: Tensor) -> None:
         """Go on with these members, whose parameters now are `parameters`."""
@@ -36,16 +42,18 @@ class SGD:
         self.parameters = list(parameters.values())
         self.velocities = {name: v[kept] for name, v in self.velocities.items()}
         self.lr, self.decay = self.lr[kept], self.decay[kept]
-        self.decays = _each(self.decay, self.parameters) if self.decay.any() else None
-        self.rate: float | None = None
+        device = self.parameters[0].device
+        self.lr_there = self.lr.to(device)
+        self.decays = _each(self.decay.to(device), self.parameters) if self.decay.any() else None
+        self.rate: float | Tensor | None = None
 
     @torch.no_grad()
-    def step(self, gradients: Named, rate: float) -> None:
+    def step(self, gradients: Named, rate: float | Tensor) -> None:
         """Move the parameters once, in place."""
         velocities = list(self.velocities.values())
         slopes = [gradients[name] for name in self.velocities]
-        if rate != self.rate:
-            self.rate, self.steps = rate, _each(-rate * self.lr, self.parameters)
+        if isinstance(rate, Tensor) or rate != self.rate:
+            self.rate, self.steps = rate, _each(-rate * self.lr_there, self.parameters)
         if self.decays:
             slopes = list(torch._foreach_addcmul(slopes, self.parameters, self.decays))
         torch._foreach_mul_(velocities, self.momentum)
@@ -68,7 +76,7 @@ class Adam:
         self.kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
         self.lr, self.decay = lr, decay
         self.means, self.squares = ({name: torch.zeros_like(p) for name, p in parameters.items()} for _ in range(2))
-        self.count = torch.zeros(())
+        self.count = torch.zeros((), device=next(iter(parameters.values())).device)
         self.retire(parameters, torch.arange(len(lr)))
 
     def retire(self, parameters: Named, kept: Tensor) -> None:
@@ -80,22 +88,23 @@ class Adam:
         self.lr, self.decay = self.lr[kept], self.decay[kept]
         alike = len(torch.stack([self.lr, self.decay]).unique(dim=1).T) == 1
         self.parts = [slice(None)] if alike else [slice(member, member + 1) for member in range(len(self.lr))]
+        self.numbers = list(zip(self.lr.tolist(), self.decay.tolist(), strict=True))
 
     @torch.no_grad()
-    def step(self, gradients: Named, rate: float) -> None:
+    def step(self, gradients: Named, rate: float | Tensor) -> None:
         """Move the parameters once, in place."""
         self.count += 1
         states = self.parameters, gradients, self.means, self.squares
         for part in self.parts:  # all members in one call, unless their rates differ
-            member = part.start or 0
+            lr, decay = self.numbers[part.start or 0]
             p, g, m, v = ([state[name][part] for name in self.parameters] for state in states)
             g = [gradient.contiguous() for gradient in g]  # the kernel reads memory in order, whatever the strides
             self.kernel(
                 *(p, g, m, v, [], [self.count] * len(p)),
-                lr=rate * self.lr[member].item(),
+                lr=rate * lr,
                 beta1=0.9,
                 beta2=0.999,
-                weight_decay=self.decay[member].item(),
+                weight_decay=decay,
                 eps=1e-8,
                 amsgrad=False,
                 maximize=False,
@@ -124,7 +133,7 @@ class Several:
             if len(members):
                 optimizer.retire(_of(parameters, part), members)
 
-    def step(self, gradients: Named, rate: float) -> None:
+    def step(self, gradients: Named, rate: float | Tensor) -> None:
         """Move the parameters once, in place."""
         for optimizer, part in zip(self.optimizers, self.parts, strict=True):
             if part.stop > part.start:

@@ -63,9 +63,14 @@ class Record:
 
     @classmethod
     def of(
-        cls, run: Run, metrics: Mapping[str, float], seconds: float, curves: Mapping[str, Sequence[float]] | None = None
+        cls,
+        run: Run,
+        metrics: Mapping[str, float],
+        seconds: float,
+        curves: Mapping[str, Sequence[float]] | None = None,
+        trained_on: str = "cpu",
     ) -> "Record":
-        """The record of a run that just ended on this machine."""
+        """The record of a run that just ended on this machine. trained_on: "cpu" or "cuda"."""
         return cls(
             key=run.key,
             experiment=run.experiment,
@@ -73,7 +78,7 @@ class Record:
             seed=run.seed,
             metrics={name: _finite(value) for name, value in metrics.items()},
             seconds=round(seconds, 3),
-            device=device(),
+            device=device(trained_on),
             versions=versions(),
             commit=commit(),
             when=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -254,8 +259,10 @@ def _faults(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: this file system has no locks, which a store needs") from error
 
 
-def device() -> str:
-    """The processor that trains here, and on how many threads."""
+def device(kind: str = "cpu") -> str:
+    """The processor that trains here, and on how many threads; for "cuda" the GPU."""
+    if kind == "cuda":
+        return f"cuda {torch.cuda.get_device_name()}"
     return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, threads: {torch.get_num_threads()}"
 
 

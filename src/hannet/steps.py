@@ -37,6 +37,11 @@ def _hooked(module: nn.Module) -> bool:
     return any(hooks) or "forward" in vars(module)
 
 
+def known(network: nn.Module) -> bool:
+    """Whether it consists of these modules alone, and nobody listens to them: then no part of it asks a tensor for a value."""
+    return all(type(module) in _KNOWN and not _hooked(module) for module in network.modules())
+
+
 def steps_of(module: nn.Module, name: str, parameters: Named) -> list[Step] | None:
     """The module as steps, first to last; None if there is one among them that only autograd knows.
 
@@ -215,7 +220,7 @@ class _Sort:
             raise ValueError(f"features must come in groups of {self.group}, got {tuple(x.shape)}")
         self.y = _like(self.y, *x.shape, of=x)
         if self.places is None or self.places.shape != x.shape:
-            self.places = torch.empty(x.shape, dtype=torch.uint8)
+            self.places = torch.empty(x.shape, dtype=torch.uint8, device=x.device)
         sort_groups(_flat(x), self.group, self.descending, _flat(self.y), _flat(self.places))
         return self.y
 

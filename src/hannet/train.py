@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from .defences import Defence
+from .graphs import Graph
 from .members import Members
 from .optimizers import SGD, Adam, Optimizer, Several
 from .recipes import Recipe
+from .steps import known
 from .subnormals import zero_subnormals
 
 _LOOK_EVERY = 100  # steps between two looks for members that diverged, and for subnormal numbers
@@ -57,7 +59,8 @@ class _Batches:
     """Shuffled batches without end.  Members of one seed see the same; a last batch that is not full is left out."""
 
     def __init__(self, columns: Sequence[Tensor], rows: Tensor | None, seeds: Sequence[int], batch: int):
-        self.columns, self.rows, self.seeds = columns, rows, list(seeds)
+        self.columns, self.seeds = columns, list(seeds)
+        self.rows = None if rows is None else rows.cpu()
         self.n = len(columns[0]) if rows is None else rows.shape[1]
         self.batch = min(batch, self.n)
         self.per_epoch = self.n // self.batch
@@ -65,16 +68,36 @@ class _Batches:
         size = len(self.seeds) * self.batch * sum(column[0].numel() for column in columns)
         self.at_once = min(max(_GATHER // size, 1), 64)
 
-    def __iter__(self) -> Iterator[list[Tensor]]:
-        """Of every column (n, ...) a part (members, batch, ...)."""
+    def passes(self) -> Iterator[Tensor]:
+        """Of one pass after the other the rows of its batches, (batches, members, batch), where the columns are.
+
+        They are drawn on the CPU, so that the seed means the same everywhere.
+        """
         while True:
             drawn = {seed: torch.randperm(self.n, generator=g) for seed, g in self.generators.items()}
             order = torch.stack([drawn[seed] for seed in self.seeds])
             if self.rows is not None:
                 order = self.rows.gather(1, order)
             order = order[:, : self.per_epoch * self.batch].view(len(self.seeds), self.per_epoch, self.batch)
-            for some in order.transpose(0, 1).split(self.at_once):
+            yield _sent(order.transpose(0, 1), self.columns[0].device)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        """Of every column (n, ...) a part (members, batch, ...)."""
+        for order in self.passes():
+            for some in order.split(self.at_once):
                 yield from map(list, zip(*(column[some] for column in self.columns), strict=True))
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """To a GPU without waiting for it."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def device() -> torch.device:
+    """Where experiments train: the GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train(
@@ -92,7 +115,8 @@ def train(
 ) -> None:
     """Trains networks of one shape together, in place.
 
-    x: (n, in); y: (n, out); weights: (n,), of the rows in the loss. Recipes may differ in lr, weight_decay, orthogonal,
+    x: (n, in); y: (n, out); weights: (n,), of the rows in the loss: all on the device of the networks, where they train; on a
+    GPU the steps are replayed as a CUDA graph, if it can hold them. Recipes may differ in lr, weight_decay, orthogonal,
     optimizer and momentum; a seed fixes the order of the batches, so that a network's result does not depend on its company.
     Parameters that do not require gradients stay as they are. rows: (members, m), the rows of x
     and y that each member trains on (default: all). A member whose loss is no longer finite is retired as it stands.
@@ -102,7 +126,11 @@ def train(
     recipe = _common(networks, recipes, seeds, x, y)
     _check(len(networks), x, rows, weights)
     columns = [x, y] if weights is None else [x, y, weights]
+    _check_devices(networks, columns)
     _Training(networks, recipes, recipe, _Batches(columns, rows, seeds, recipe.batch)).run(on_epoch, on_progress, every)
+
+
+_Moved = tuple[Tensor, list[Tensor]]  # outputs and targets of a step
 
 
 class _Training:
@@ -112,12 +140,16 @@ class _Training:
         self.trained = [name for name, parameter in networks[0].named_parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(self._trained(), recipes)
         self.decays = any(recipe.weight_decay for recipe in recipes)
-        self.orthogonal = torch.tensor([recipe.orthogonal for recipe in recipes])
+        self.device = batches.columns[0].device
+        self.orthogonal: Tensor | None = None
+        if any(recipe.orthogonal for recipe in recipes):
+            self.orthogonal = torch.tensor([recipe.orthogonal for recipe in recipes], device=self.device)
         linear = (f"{name}.weight".lstrip(".") for name, m in networks[0].named_modules() if isinstance(m, nn.Linear))
         self.dense = [name for name in linear if name in self.trained]
         self.loss = recipe.loss_function()
         self.defence = Defence(recipe, batches.seeds) if recipe.defence else None
-        self.sum = torch.zeros(len(networks), dtype=torch.float64)
+        self.sum = torch.zeros(len(networks), dtype=torch.float64, device=self.device)
+        self.graph: Graph[_Moved] | None = None
         self.start = time.perf_counter()
         x, y = batches.columns[:2]
         if (out := self.members.predict(x[:1]).shape[-1]) != y.shape[1]:
@@ -130,8 +162,8 @@ class _Training:
         every: float,
     ) -> None:
         iterations, per_epoch, last = self.recipe.iterations, self.batches.per_epoch, self.start
-        for step, batch in zip(range(1, iterations + 1), self.batches, strict=False):
-            losses, over = self._step(step, batch, on_epoch is not None)
+        for step, moved in zip(range(1, iterations + 1), self._moves(on_epoch is not None), strict=False):
+            losses, over = self._look(step, *moved)
             if on_epoch and step % per_epoch == 0:
                 over = self._epoch(step // per_epoch, on_epoch) or over
             over = over or step == iterations
@@ -143,8 +175,39 @@ class _Training:
                 last = now
             if over:
                 break
+        self.graph = None  # else it and this training keep each other, and x, on the device
         self._zero_subnormals()
         self.members.write_back()
+
+    def _capturable(self) -> bool:
+        """Whether a graph can hold a step. The noise of TRADES comes from the CPU; foreign modules may wait for the device."""
+        return self.device.type == "cuda" and self.recipe.defence != "trades" and known(self.members.networks[0])
+
+    def _moves(self, summed: bool) -> Iterator[_Moved]:
+        """Steps without end. summed: add the losses to the epoch's."""
+        if self._capturable():
+            return self._replays(summed)
+        return (self._move(batch, self.recipe.rate(step), summed) for step, batch in enumerate(self.batches))
+
+    def _replays(self, summed: bool) -> Iterator[_Moved]:
+        """The same steps, each the same work on the same tensors: batch and rate are found by a counter beside them."""
+        batches, shape = self.batches, (self.batches.per_epoch, len(self.members.networks), self.batches.batch)
+        rates = [self.recipe.rate(step) for step in range(self.recipe.iterations)]
+        rate = torch.tensor(rates, dtype=torch.float32, device=self.device)
+        order = torch.empty(shape, dtype=torch.int64, device=self.device)
+        done = torch.zeros(1, dtype=torch.int64, device=self.device)
+
+        def work() -> _Moved:
+            some = order.index_select(0, done % batches.per_epoch)[0]
+            moved = self._move([column[some] for column in batches.columns], rate.index_select(0, done)[0], summed)
+            done.add_(1)
+            return moved
+
+        for drawn in batches.passes():
+            order.copy_(drawn)
+            for _ in range(batches.per_epoch):
+                self.graph = self.graph or Graph(work, self.device)
+                yield self.graph()
 
     def _zero_subnormals(self) -> None:
         """Weight decay leads to them, and by values, not by threads, so that these change no bit."""
@@ -154,8 +217,8 @@ class _Training:
     def _trained(self) -> dict[str, Tensor]:
         return {name: self.members.parameters[name] for name in self.trained}
 
-    def _step(self, step: int, batch: list[Tensor], summed: bool) -> tuple[Callable[[], Tensor], bool]:
-        """One step. Returns how to get the living members' losses, and whether no member lives."""
+    def _move(self, batch: list[Tensor], rate: float | Tensor, summed: bool) -> _Moved:
+        """One step, without a question to the device: what the living members gave before it, and should have given."""
         members, recipe = self.members, self.recipe
         x, *targets = batch if members.complete else [part[members.alive] for part in batch]
         if self.defence is None:
@@ -165,27 +228,33 @@ class _Training:
         if recipe.lasso:
             first = next(iter(members.parameters))
             _add_lasso(gradients[first], members.parameters[first], recipe.lasso)
-        if self.orthogonal.any():
+        if self.orthogonal is not None:
             for name in self.dense:
                 gradients[name] = gradients[name] + _orthogonal_slope(
                     members.parameters[name], self.orthogonal[members.alive]
                 )
-        self.optimizer.step(gradients, recipe.rate(step - 1))
-        if step % _LOOK_EVERY == 0:
-            self._zero_subnormals()
+        self.optimizer.step(gradients, rate)
         if summed:
             self.sum += members.spread(self.loss.value(outputs, *targets))
+        return outputs, targets
+
+    def _look(self, step: int, outputs: Tensor, targets: list[Tensor]) -> tuple[Callable[[], Tensor], bool]:
+        """What is not done at each step. Returns how to get the living members' losses, and whether no member lives."""
+        if step % _LOOK_EVERY == 0:
+            self._zero_subnormals()
         if step % _LOOK_EVERY == 1 and not (finite := outputs.isfinite().all(2).all(1)).all():
-            kept = finite.nonzero().flatten()
+            kept = finite.cpu().nonzero().flatten()
             if not len(kept):
                 return lambda: self.loss.value(outputs, *targets), True
-            members.retire(kept)
+            self.members.retire(kept)
             self.optimizer.retire(self._trained(), kept)
+            self.graph = None  # it worked on the parameters of before
             return lambda: self.loss.value(outputs, *targets)[kept], False
         return lambda: self.loss.value(outputs, *targets), False
 
     def _epoch(self, number: int, on_epoch: Callable[[Epoch], None]) -> bool:
-        mean, self.sum = self.sum / self.batches.per_epoch, torch.zeros_like(self.sum)
+        mean = self.sum / self.batches.per_epoch
+        self.sum.zero_()
         seconds, epochs = time.perf_counter() - self.start, self.recipe.iterations // self.batches.per_epoch
         epoch = Epoch(number, epochs, seconds, mean.float(), self.members.predict, self.members.keep)
         on_epoch(epoch)
@@ -252,6 +321,13 @@ def _check(members: int, x: Tensor, rows: Tensor | None, weights: Tensor | None)
         )
     if weights is not None and weights.shape != x.shape[:1]:
         raise ValueError(f"weights must be ({len(x)},), one a row of x, got {tuple(weights.shape)}")
+
+
+def _check_devices(networks: Sequence[nn.Module], columns: Sequence[Tensor]) -> None:
+    tensors = [t for network in networks for t in (*network.parameters(), *network.buffers())]
+    devices = {t.device: None for t in (*tensors, *columns)}
+    if len(devices) > 1:
+        raise ValueError(f"networks, x, y and weights must be on one device, got {', '.join(map(str, devices))}")
 
 
 def predict(networks: Sequence[nn.Module], x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 import pytest
 
+from hannet import agenda
 from hannet.experiments import board, load
 from hannet.experiments.figure6 import Experiment
 from hannet.recipes import Recipe
@@ -43,6 +44,14 @@ def test_nets_of_every_family_train_under_their_names(tiny):
     for group in tiny.groups():
         assert len(tiny.compute(group, lambda status: labels.append(status.label))) == len(board.QUICK_RATES)
     assert {"HanNet 20x2, seed 0", "HanNet, dense ends 40x4, seed 0", "FCNet 40x2, seed 0"} <= set(labels)
+
+
+@pytest.mark.gpu
+def test_nets_train_on_the_gpu_and_records_say_so(tiny):
+    for group in tiny.groups()[:2]:
+        for record, _ in agenda.compute(tiny, group, lambda _: None):
+            assert record.device.startswith("cuda ")
+            assert record.metrics["train_accuracy"] > 0
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,10 @@ class Square:
     y_test: Tensor
     mesh: Tensor  # (81 * 81, 2), the first coordinate slowest
     target: Tensor  # (81 * 81,)
+
+    def to(self, device: torch.device) -> "Square":
+        """The same on that device."""
+        return replace(self, **{part.name: getattr(self, part.name).to(device) for part in fields(self)})
 
     def validation(self, seed: int) -> "Square":
         """The training points alone: a fifth of them, drawn with the seed, are the test points."""

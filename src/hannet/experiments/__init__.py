@@ -64,11 +64,12 @@ class Status:
 
 @dataclass(frozen=True)
 class Result:
-    """What one run gave. model: weights to keep, if any; curves: numbers an epoch, for pictures."""
+    """What one run gave. model: weights to keep, if any; curves: numbers an epoch, for pictures; device: where it trained."""
 
     metrics: Mapping[str, float]
     model: nn.Module | None = None
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 class Experiment(Protocol):

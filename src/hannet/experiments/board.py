@@ -100,9 +100,10 @@ def square(data: Mapping[str, Any]) -> Square:
 
 def fit(group: Sequence[Run], label: str, on_status: Callable[[Status], None]) -> list[Result]:
     """Train the runs of one group together; a run with restarts is the one of its starts with the lowest training loss."""
-    board = square(group[0].config["data"])
+    device = training.device()
+    board = square(group[0].config["data"]).to(device)
     starts = [(run, run.seed + 1000 * start) for run in group for start in range(run.config.get("restarts", 1))]
-    networks = [build(run.config, seed) for run, seed in starts]
+    networks = [build(run.config, seed).to(device) for run, seed in starts]
     recipes = [Recipe(**run.config["recipe"]) for run, _ in starts]
     seeds = [seed for _, seed in starts]
     training.train(networks, recipes, seeds, board.x_train, board.y_train, on_progress=_Watch(label, board, on_status))
@@ -112,7 +113,7 @@ def fit(group: Sequence[Run], label: str, on_status: Callable[[Status], None]) -
     for run in group:
         mine = islice(outcomes, run.config.get("restarts", 1))
         values, network = min(mine, key=lambda outcome: worst_if_nan(outcome[0][0]))
-        results.append(Result(dict(zip(metrics, values, strict=True)), network))
+        results.append(Result(dict(zip(metrics, values, strict=True)), network.cpu(), device=device.type))
     return results
 
 
