@@ -1,16 +1,20 @@
 """What the GPU compiler makes of the Triton kernels, without a GPU: registers, spills, shared memory, instructions, traffic.
 
-    python benchmarks/registers.py [--arch 90] [--width 512 ...] [--dtype bf16 ...] [--rows 65536] [--depth 20]
+    python benchmarks/registers.py [--shapes 65536x512x20 ...] [--dtype bf16 ...] [--arch 90] [--out results/benchmarks]
 
-Compiles what a stack of each width launches and assembles it with the ptxas that comes with Triton. The bytes are those of rows and sign
-bits that a pass moves from and to memory, an activation; a copy of x, the floor, moves 2 * itemsize / depth.
+Compiles what a stack of rows x width x depth launches, and assembles and takes it apart with the tools that come with Triton; prints a
+table and appends a record. Instructions are those that a thread runs for one activation in the loop over the layers. Bytes are those
+of rows and sign bits that a pass moves from and to memory, an activation; "over copy" is that beside a copy of x, the floor, which
+moves 2 * itemsize / depth. Neither says how long a pass takes: `gpu.py` times it, on a GPU.
 """
 
 import argparse
 import re
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from unittest.mock import patch
 
@@ -21,8 +25,18 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia import compiler as nvidia
 from triton.compiler import ASTSource
 
+from hannet import runs
 from hannet.kernels import cuda, tiles
 
+SHAPES = [
+    "65536x512x20",
+    "65536x1024x16",
+    "262144x64x16",
+    "65536x100x20",
+    "65536x784x20",
+    "16384x4096x20",
+    "8192x8192x20",
+]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 TYPES = {dtype: f"*{name}" for name, dtype in DTYPES.items()} | {
     torch.uint8: "*u8", torch.int16: "*i16", torch.int32: "*i32"
@@ -48,6 +62,9 @@ class Kernel:
                 signature[parameter.name], attributes[(index,)] = TYPES[value.dtype], [["tt.divisibility", 16]]
             else:
                 signature[parameter.name] = "i32"
+        given = dict(zip((parameter.name for parameter in self.kernel.params), values, strict=True))
+        if "R" in given:
+            self.activations = given["R"] * given["WIDTH"]  # of a tile
         source = ASTSource(self.kernel, signature, constants, attributes)
         self.warps = options["num_warps"]
         self.compiled = triton.compile(source, target=GPUTarget("cuda", self.arch, 32), options=options)
@@ -75,58 +92,81 @@ def compiled(
     return kernels
 
 
-def assembled(ptx: str, arch: int) -> tuple[int, int]:
-    """Registers of a thread and bytes that it spills."""
+def assembled(ptx: str, arch: int) -> tuple[int, int, list[str]]:
+    """Registers of a thread, bytes that it spills, and the machine's instructions, labels among them."""
+    tool = Path(nvidia.get_ptxas(arch).path)
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
+        source, binary = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         source.write_text(ptx)
         name = f"--gpu-name=sm_{arch}{'a' if arch >= 90 else ''}"
-        command = [nvidia.get_ptxas(arch).path, "-v", name, str(source), "-o", f"{source}.cubin"]
-        report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        report = _output(tool, "-v", name, source, "-o", binary).stderr
+        listing = _output(tool.with_name("nvdisasm"), "-c", binary).stdout
     spills = sum(map(int, re.findall(r"(\d+) bytes spill", report)))
-    return int(re.search(r"Used (\d+) registers", report).group(1)), spills
+    return int(re.search(r"Used (\d+) registers", report).group(1)), spills, listing.splitlines()
 
 
-def report(rows: int, width: int, depth: int, dtype: str, arch: int) -> None:
-    """One line for each kernel."""
+def _output(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+
+
+def innermost(listing: list[str]) -> int:
+    """Instructions of the first loop that ends: from the label that a jump goes back to, to that jump."""
+    labels: dict[str, int] = {}
+    count = 0
+    for line in map(str.strip, listing):
+        if found := re.match(r"(\.L_x_\d+):", line):
+            labels[found[1]] = count
+        elif re.match(r"/\*[0-9a-f]+\*/", line):
+            count += 1
+            jump = re.search(r"\bBRA\b.*?(\.L_x_\d+)", line)
+            if jump and jump[1] in labels:
+                return count - labels[jump[1]]
+    raise ValueError("no loop in this kernel")
+
+
+def report(rows: int, width: int, depth: int, dtype: str, arch: int) -> dict[str, dict[str, float]]:
+    """For each kernel what the compiler says of it."""
     size = DTYPES[dtype].itemsize / depth
     kept = cuda.signs_shape((rows, width), (depth, width), DTYPES[dtype], 1, True)[1] / (rows * width * depth)
-    moved = {"forward": f"{2 * size + kept:.3f}", "backward": f"{3 * size + kept:.3f}"}
+    moved = {"forward": 2 * size + kept, "backward": 3 * size + kept}
+    found: dict[str, dict[str, float]] = {}
     for name, kernel in compiled(rows, width, depth, DTYPES[dtype], arch).items():
-        ptx, shared = kernel.compiled.asm["ptx"], kernel.compiled.metadata.shared
-        counts = [ptx.count(instruction) for instruction in ("shfl.sync", "bar.sync", "ld.shared", "st.shared")]
-        cells = name, width, depth, dtype, kernel.warps, *assembled(ptx, arch), shared, *counts, moved.get(name, "")
-        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        registers, spilled, listing = assembled(kernel.compiled.asm["ptx"], arch)
+        shared = kernel.compiled.metadata.shared
+        found[name] = {"warps": kernel.warps, "registers": registers, "spilled": spilled, "shared": shared}
+        if name in moved:
+            held = kernel.activations / (32 * kernel.warps)
+            found[name] |= {
+                "instructions": innermost(listing) / held,
+                "bytes": moved[name],
+                "over copy": moved[name] / (2 * size),
+            }
+    return found
 
 
 def main() -> None:
-    """Compile, assemble, print."""
+    """Compile, assemble, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", type=int, default=90, help="compute capability times ten")
-    parser.add_argument("--width", type=int, nargs="+", default=[64, 100, 512, 784, 1024, 2048, 4096, 8192])
-    parser.add_argument("--depth", type=int, default=20)
-    parser.add_argument("--rows", type=int, default=65536)
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, help="rows x width x depth")
     parser.add_argument("--dtype", nargs="+", default=["bf16"], choices=DTYPES)
+    parser.add_argument("--out", type=Path, default=Path("hannet-results/benchmarks"), help="folder of the record")
     args = parser.parse_args()
-    heads = (
-        "kernel",
-        "width",
-        "depth",
-        "dtype",
-        "warps",
-        "registers",
-        "spilled",
-        "shared",
-        "shfl",
-        "bar",
-        "ld",
-        "st",
-        "bytes",
-    )
-    print(f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
-    for width in args.width:
+    began, metrics = perf_counter(), {}
+    heads = ("warps", "registers", "spilled", "shared", "instructions", "bytes", "over copy")
+    print(f"| kernel | rows x width x depth | dtype | {' | '.join(heads)} |\n{'| --- ' * (3 + len(heads))}|")
+    for shape in args.shapes:
         for dtype in args.dtype:
-            report(args.rows, width, args.depth, dtype, args.arch)
+            for kernel, found in report(*map(int, shape.split("x")), dtype, args.arch).items():
+                cells = [f"{found[head]:.4g}" if head in found else "" for head in heads]
+                print(f"| {' | '.join([kernel, shape, dtype, *cells])} |", flush=True)
+                metrics |= {f"{shape} {dtype} {kernel}: {name}": value for name, value in found.items()}
+    run = runs.Run("benchmark registers", {"shapes": args.shapes, "dtypes": args.dtype, "arch": args.arch}, 0)
+    record = runs.Record.of(run, metrics, perf_counter() - began)
+    record = replace(
+        record, device=f"compiled for sm_{args.arch}", versions=dict(record.versions) | {"triton": triton.__version__}
+    )
+    runs.Store(args.out).append([record])
 
 
 if __name__ == "__main__":
