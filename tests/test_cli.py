@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from hannet import reproduction
+from hannet import __version__, reproduction
 from hannet.agenda import Progress
 from hannet.console import describe
 from hannet.experiments import NAMES, Status, board, figure1
@@ -24,6 +24,10 @@ def test_help_has_an_example_for_each_command(hannet):
     for command in ("reproduce", "runs", "info", "fit", "predict"):
         assert command in out
         assert f"Example: hannet {command}" in hannet(command, "-h")[1]
+
+
+def test_version(hannet):
+    assert hannet("--version") == (0, f"hannet {__version__}\n", "")
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("1", (0,)), ("5", (0, 1, 2, 3, 4)), ("0,3", (0, 3)), ("7,", (7,))])

@@ -23,12 +23,28 @@ if TYPE_CHECKING:
 Task = Literal["regression", "classification"]
 
 app = typer.Typer(
-    help="Han-layers, y = |H(u) x + b|, and the experiments of their paper.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from . import __version__
+
+        print(f"hannet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Han-layers, y = |H(u) x + b|, and the experiments of their paper."""
 
 
 def main() -> None:
