@@ -123,7 +123,10 @@ def test_sizes_are_positive_integers(model, name, value):
         (lambda: HanNet(3, 2, reflections=0), "reflections must be a positive integer, got 0"),
         (lambda: FCNet(3, 2, activation="maxmin", width=5)(torch.ones(1, 3)), "features must come in pairs"),
         (lambda: HanNet(3, 2, depth=3, dense_ends=True), "depth must be at least 4 with dense ends, got 3"),
-        (lambda: FCNet(3, 2, activation="tanh"), "activation must be one of relu, abs, maxmin, groupsort5, got 'tanh'"),
+        (
+            lambda: FCNet(3, 2, activation="tanh"),
+            "activation must be one of relu, abs, maxmin, groupsort5, groupsort20, got 'tanh'",
+        ),
     ],
 )
 def test_bad_arguments_are_named(build, sentence):

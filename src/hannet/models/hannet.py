@@ -16,6 +16,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "abs": Abs,
     "maxmin": MaxMin,
     "groupsort5": partial(GroupSort, 5),
+    "groupsort20": partial(GroupSort, 20),
 }
 
 
@@ -85,7 +86,7 @@ class HanNet(nn.Module, Saved):
 class FCNet(nn.Module, Saved):
     """`depth` hidden layers Linear + activation, then Linear.  x: (..., in_features) -> (..., out_features).
 
-    activation: "relu", "abs", "maxmin" (an even width) or "groupsort5" (a width of fives).
+    activation: "relu", "abs", "maxmin" (an even width), "groupsort5" or "groupsort20" (in groups of so many).
     Weights start from Kaiming's normal distribution (the authors' published code).
     Raises ValueError for sizes below 1 and for other activations.
 
