@@ -13,7 +13,7 @@ ORDER = [
     "subnormals",
     "reference", "kernels", "kernels.simd", "kernels.passes", "kernels.cpu", "kernels.sorts", "kernels.tiles", "kernels.cuda",
     "ops", "functional", "layers",
-    "models.hannet", "models.baselines", "models.vision", "models.mixer", "models.mobilevit", "models.load", "models",
+    "models.folder", "models.hannet", "models.baselines", "models.vision", "models.mixer", "models.mobilevit", "models.load", "models",
     "certify", "surgery", "export",
     "data", "data.synthetic", "data.archives", "data.fetch", "data.regression", "data.image_sets",
     "data.idx", "data.binaries", "data.pictures", "data.images", "attacks", "losses", "augment", "recipes", "optimizers", "steps",

@@ -1,7 +1,8 @@
 """Networks made of the layers."""
 
+from .folder import ModelFolderError
 from .hannet import FCNet, HanNet
-from .load import ModelFolderError, load
+from .load import load
 from .mixer import HanMixer
 from .mobilevit import MobileViT
 

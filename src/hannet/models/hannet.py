@@ -1,15 +1,13 @@
 """HanNet, and the fully connected net that the paper compares it with."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from ..layers import Abs, GroupSort, HanStack, MaxMin, UnitLinear, require_positive
+from .folder import Saved
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -18,17 +16,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "groupsort5": partial(GroupSort, 5),
     "groupsort20": partial(GroupSort, 20),
 }
-
-
-class Saved(PyTorchModelHubMixin):
-    """save_pretrained and from_pretrained; `config.json` also names the class, so that `hannet.models.load` knows it."""
-
-    _hub_mixin_config: dict[str, object]
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        super()._save_pretrained(save_directory)
-        config = {"model": type(self).__name__, **self._hub_mixin_config}
-        Path(save_directory, "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _orthogonal(in_features: int, out_features: int, kind: type[nn.Linear] = nn.Linear) -> nn.Linear:

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..functional import han_stacks
 from ..layers import HanStack, require_positive
-from .hannet import Saved
-from .vision import CARD, facts, require_images, require_integers
+from .folder import Saved
+from .vision import TAG, facts, require_images, require_integers
 
 
 class Stem(nn.Sequential):
@@ -109,7 +108,7 @@ def _untouched(block: nn.Module) -> bool:
     return ours and not any(listening)
 
 
-class HanMixer(nn.Module, Saved, tags=["han-layer", "mlp-mixer"], **CARD):
+class HanMixer(nn.Module, Saved, tags=["mlp-mixer"], pipeline_tag=TAG):
     """Stem, `mlp_blocks` Mixer blocks, `han_blocks` Han-Mixer blocks, LayerNorm, mean over tokens, Linear.
 
     x: (n, in_channels, image_size, image_size) -> (n, num_classes). `channels`: of the stem's five convolutions, the last also of
@@ -160,9 +159,9 @@ class HanMixer(nn.Module, Saved, tags=["han-layer", "mlp-mixer"], **CARD):
         require_images(x, f"(n, {', '.join(map(str, expected))})", x.shape[1:] == expected)
         return self.head(self.norm(self.han_blocks(self.mlp_blocks(self.stem(x)))).mean(1))
 
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card that save_pretrained writes."""
+    def facts(self) -> dict[str, str]:
+        """For the model card."""
         counts = f"Mixer blocks: {len(self.mlp_blocks)}, Han-Mixer blocks: {len(self.han_blocks)}"
         what = f"Convolutional stem, {counts}, linear head."
         image = f"{self.in_channels}, {self.image_size}, {self.image_size})"
-        return super().generate_model_card(*args, **facts(self, what, self.head.out_features, image), **kwargs)
+        return facts(what, self.head.out_features, image)

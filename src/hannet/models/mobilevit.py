@@ -1,15 +1,14 @@
 """MobileViT (Mehta and Rastegari, 2022), with its feed-forward blocks or with Han-blocks (section 5.4 of the paper)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers import HanLayer, Householder, require_positive
-from .hannet import Saved
-from .vision import CARD, facts, require_images
+from .folder import Saved
+from .vision import TAG, facts, require_images
 
 
 class Size(NamedTuple):
@@ -125,7 +124,7 @@ class MobileViTBlock(nn.Module):
         return self.fuse(torch.cat([x, self.back(y)], 1))
 
 
-class MobileViT(nn.Module, Saved, tags=["han-layer", "mobilevit"], **CARD):
+class MobileViT(nn.Module, Saved, tags=["mobilevit"], pipeline_tag=TAG):
     """MobileViT of `size` "xxs" or "xs" whose transformers have `block` "mlp" or "han".  x: (n, 3, h, w) -> (n, num_classes).
 
     h and w are multiples of 64; the paper resizes all images to 256x256. Weights start as PyTorch's own, Han-blocks as they say.
@@ -167,9 +166,9 @@ class MobileViT(nn.Module, Saved, tags=["han-layer", "mobilevit"], **CARD):
         require_images(x, f"(n, 3, h, w) with h and w multiples of {_STEP}", fits)
         return self.head(self.layers(x).mean((2, 3)))
 
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card that save_pretrained writes."""
+    def facts(self) -> dict[str, str]:
+        """For the model card."""
         kind = {"mlp": "feed-forward blocks of two dense layers", "han": "Han-blocks in place of dense layers"}
         what = f"MobileViT-{self.size.upper()} whose transformers have {kind[self.block]} (block {self.block})."
         image = f"3, h, w), h and w multiples of {_STEP}"
-        return super().generate_model_card(*args, **facts(self, what, self.head.out_features, image), **kwargs)
+        return facts(what, self.head.out_features, image)

@@ -1,60 +1,18 @@
-"""What the networks for images share: the check of their input and the model card saved beside them."""
+"""What the networks for images share: the check of their input and what the model card saved beside them tells."""
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-_TEMPLATE = """---
-{{ card_data }}
----
-
-# {{ name }}
-
-{{ what }} {{ parameters }} parameters.
-Task: one score for each of {{ classes }} classes from images (n, {{ image }}, scaled and normalised as in training.
-
-A model of the Python package `hannet`: Han-layers, `y = |H(u) x + b|` with the Householder reflection `H(u)`, have 2d parameters
-and gradients of constant norm. The package is independent of the authors of the paper.
-
-```python
-from hannet import {{ name }}
-
-model = {{ name }}.from_pretrained("FOLDER")  # in evaluation mode
-```
-
-License: MIT. The layer and this way of using it are from the paper; please cite it if you use the model:
-
-```bibtex
-@article{yu2024lightweight,
-  title = {A Lightweight and Gradient-Stable Neural Layer},
-  author = {Yu, Y. and Zhang, Y.},
-  journal = {Neural Networks},
-  volume = {175},
-  pages = {106269},
-  year = {2024}
-}
-```
-"""
-
-CARD: dict[str, Any] = {
-    "model_card_template": _TEMPLATE,
-    "library_name": "hannet",
-    "license": "mit",
-    "pipeline_tag": "image-classification",
-    "paper_url": "https://arxiv.org/abs/2106.04088",
-}
+TAG = "image-classification"
 
 
-def facts(model: nn.Module, what: str, classes: int, image: str) -> dict[str, Any]:
+def facts(what: str, classes: int, image: str) -> dict[str, str]:
     """What the card says of one model: `what` it is made of, its number of `classes`, the shape of an `image`."""
-    count = sum(p.numel() for p in model.parameters())
-    return {
-        "name": type(model).__name__,
-        "what": what,
-        "parameters": f"{count:,}",
-        "classes": classes,
-        "image": image,
-    }
+    task = (
+        f"Task: one score for each of {classes} classes from images (n, {image}, scaled and normalised as in training."
+    )
+    return {"what": what, "task": task}
 
 
 def require_images(x: Tensor, shape: str, fits: bool) -> None:

@@ -1,0 +1,141 @@
+"""Networks as folders: what save_pretrained writes, with a model card, and how it is read back, strictly and without pickle."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+_HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_CARD = """---
+{{ card_data }}
+---
+
+# {{ name }}
+
+{{ what }} {{ parameters }} parameters.
+{{ task }}
+
+A model of the Python package `hannet`: Han-layers, `y = |H(u) x + b|` with the Householder reflection `H(u)`, have 2d parameters
+and gradients of constant norm. The package is independent of the authors of the paper.
+
+```python
+from hannet import {{ name }}
+
+model = {{ name }}.from_pretrained("FOLDER")  # in evaluation mode
+```
+
+License: MIT. The layer and this way of using it are from the paper; please cite it if you use the model:
+
+```bibtex
+@article{yu2024lightweight,
+  title = {A Lightweight and Gradient-Stable Neural Layer},
+  author = {Yu, Y. and Zhang, Y.},
+  journal = {Neural Networks},
+  volume = {175},
+  pages = {106269},
+  year = {2024}
+}
+```
+"""
+
+
+class ModelFolderError(RuntimeError):
+    """A folder that holds no network, or a damaged one; the message is one sentence for the user."""
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """What `config.json` says. Raises ModelFolderError if there is no such folder or file, or for what is no JSON object."""
+    path = Path(folder, CONFIG)
+    if not Path(folder).is_dir():
+        raise ModelFolderError(f"{folder}: no such folder")
+    try:
+        config = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelFolderError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{path}: damaged") from error
+    if not isinstance(config, dict):
+        raise ModelFolderError(f"{path}: damaged")
+    return config
+
+
+def restore(model: nn.Module, weights: Path, device: str | torch.device = "cpu") -> nn.Module:
+    """The model with these weights, all of them, in their dtype; in eval mode. Raises ModelFolderError if they do not fit."""
+    try:
+        model.load_state_dict(load_file(weights, str(device)), assign=True)
+    except OSError as error:
+        raise ModelFolderError(f"{weights}: cannot be read ({error.strerror or error})") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelFolderError(f"{weights}: damaged, or not of the network that {CONFIG} beside it tells of") from error
+    return model.eval()
+
+
+class Saved(
+    PyTorchModelHubMixin,
+    library_name="hannet",
+    license="mit",
+    paper_url="https://arxiv.org/abs/2106.04088",
+    model_card_template=_CARD,
+    tags=["han-layer"],
+):
+    """save_pretrained and from_pretrained; `config.json` also names the class, so that `hannet.models.load` knows it."""
+
+    _hub_mixin_config: dict[str, object]
+
+    def facts(self) -> dict[str, str]:
+        """For the model card: `what` it is made of, its `task`."""
+        config, order = self._hub_mixin_config, self._hub_mixin_init_parameters
+        given = ", ".join(f"{name}={config[name]!r}" for name in order if name in config)
+        return {"what": f"`{type(self).__name__}({given})`.", "task": "Input and output: (..., features)."}
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card that save_pretrained writes."""
+        assert isinstance(self, nn.Module)
+        count = sum(p.numel() for p in self.parameters())
+        own = {"name": type(self).__name__, "parameters": f"{count:,}", **self.facts()}
+        return super().generate_model_card(*args, **own, **kwargs)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        super()._save_pretrained(save_directory)
+        config = {"model": type(self).__name__, **self._hub_mixin_config}
+        Path(save_directory, CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """The network in a folder, or of that name (owner/name) on the Hugging Face Hub, in eval mode and in the dtype of its weights.
+
+        options: those of huggingface_hub's from_pretrained. Raises ModelFolderError if there is none, or another, or it is damaged.
+        """
+        source = str(pretrained_model_name_or_path)
+        if Path(source).is_dir():
+            held = read_config(source).get("model", cls.__name__)
+            if held != cls.__name__:
+                raise ModelFolderError(
+                    f"{source}: holds a {held}, not a {cls.__name__}; hannet.models.load reads either"
+                )
+        elif not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source):
+            raise ModelFolderError(f"{source}: no such folder")
+        try:
+            return super().from_pretrained(source, **options)
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+            raise ModelFolderError(f"{source}: no such folder, and not to be had from the Hugging Face Hub") from error
+        except TypeError as error:
+            raise ModelFolderError(f"{source}/{CONFIG}: does not tell of a {cls.__name__} ({error})") from error
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, map_location: str | torch.device = "cpu", **options: Any) -> Self:
+        """With the weights as safetensors only, and all of them."""
+        hub = {name: options.pop(name) for name in _HUB_OPTIONS}
+        model: Any = cls(**options)
+        local = Path(model_id).is_dir()
+        weights = Path(model_id, WEIGHTS) if local else Path(hf_hub_download(model_id, WEIGHTS, **hub))
+        restore(model, weights, map_location)
+        return model
