@@ -3,7 +3,7 @@ import io
 import pandas as pd
 import pytest
 
-from hannet.listing import columns, flat, select, telling, to_csv
+from hannet.listing import columns, fitting, flat, select, telling, to_csv, whole
 from hannet.runs import Record, Run
 
 
@@ -102,3 +102,28 @@ def test_csv_comes_back_as_it_went(rows):
         assert table[key].isna().tolist() == expected.isna().tolist()
         present = [value for value in expected if not pd.isna(value)]
         assert [type(one)(other) for one, other in zip(present, table[key].dropna(), strict=True)] == present
+
+
+def test_the_end_of_a_key_is_enough_where_only_one_ends_so(rows):
+    known = columns(rows)
+    assert whole(known, "width") == "config.network.width"
+    assert whole(known, "seed") == "seed"
+    assert seeds(select(rows, ["width>=20"], "-loss")) == [0, 1]
+    with pytest.raises(ValueError, match=r"'loss' may be any of config\.loss, metrics\.loss"):
+        whole(["config.loss", "metrics.loss"], "loss")
+    with pytest.raises(ValueError, match=r"no record has 'wide'; there is config.network.width"):
+        whole(known, "wide")
+
+
+@pytest.mark.parametrize(
+    ("room", "expected"),
+    [
+        (100, ["experiment", "config.width", "config.depth", "seed", "metrics.loss", "metrics.test"]),
+        (40, ["experiment", "config.width", "seed", "metrics.loss"]),
+        (30, ["experiment", "seed", "metrics.loss"]),
+        (0, []),
+    ],
+)
+def test_columns_for_which_there_is_no_room_are_left_out_in_turn(room, expected):
+    keys = ["experiment", "config.width", "config.depth", "seed", "metrics.loss", "metrics.test"]
+    assert fitting(keys, dict.fromkeys(keys, 10), room) == expected

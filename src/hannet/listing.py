@@ -8,6 +8,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 from .recipes import Recipe
@@ -72,21 +73,45 @@ def select(rows: Sequence[Row], conditions: Sequence[str], sort: str | None = No
     chosen = [row for row in rows if all(test(row) for test in tests)]
     if sort is None:
         return chosen
-    key = sort.removeprefix("-")
-    require(known, [key])
+    falling, key = sort.startswith("-"), whole(known, sort.removeprefix("-"))
     have = [row for row in chosen if row.get(key) is not None]
     mixed = len({isinstance(row[key], str) for row in have}) > 1
-    have.sort(key=lambda row: str(row[key]) if mixed else row[key], reverse=sort != key)
+    have.sort(key=lambda row: str(row[key]) if mixed else row[key], reverse=falling)
     return have + [row for row in chosen if row.get(key) is None]
 
 
-def require(known: Sequence[str], wanted: Iterable[str]) -> None:
-    """Raises ValueError at the first wanted key that is not known."""
-    for key in wanted:
-        if key not in known:
-            ends = {name if "." in key else name.rsplit(".", 1)[-1]: name for name in known}
-            near = [ends[end] for end in difflib.get_close_matches(key, ends, 3, 0.6)]
-            raise ValueError(f"no record has {key!r}; there is {', '.join(near or known)}")
+def whole(known: Sequence[str], key: str) -> str:
+    """The known key that is meant: itself, or the only one that ends in .key. Raises ValueError if there is none, or more."""
+    if key in known:
+        return key
+    found = [name for name in known if name.endswith(f".{key}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"{key!r} may be any of {few(found)}")
+    ends = {name if "." in key else name.rsplit(".", 1)[-1]: name for name in known}
+    near = [ends[end] for end in difflib.get_close_matches(key, ends, 3, 0.6)]
+    raise ValueError(f"no record has {key!r}; there is {few(near or known)}")
+
+
+def few(keys: Sequence[str], most: int = 6) -> str:
+    """The first of them, in words."""
+    more = f" and {len(keys) - most:,} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more
+
+
+def fitting(keys: Sequence[str], widths: Mapping[str, int], room: int) -> list[str]:
+    """As many of the keys, in their order, as there is room for: first what each record has, then configs and metrics in turn."""
+    first = [key for key in keys if key in _ALWAYS]
+    metrics = [key for key in keys if key.startswith("metrics.")]
+    rest = [key for key in keys if key not in first and key not in metrics]
+    turns = [key for pair in zip_longest(metrics, rest) for key in pair if key is not None]
+    chosen: set[str] = set()
+    for key in (*first, *turns):
+        if room >= widths[key]:
+            chosen.add(key)
+            room -= widths[key]
+    return [key for key in keys if key in chosen]
 
 
 def _condition(text: str, known: Sequence[str]) -> Callable[[Row], bool]:
@@ -96,7 +121,7 @@ def _condition(text: str, known: Sequence[str]) -> Callable[[Row], bool]:
     key, sign, given = found.groups()
     if given.startswith(("=", "<", ">")):
         raise ValueError(f"{sign + given[0]!r} is no operator; there are = != {' '.join(_ORDERS)}")
-    require(known, [key])
+    key = whole(known, key)
     if sign in ("=", "!="):
         return lambda row: _same(row.get(key), given) == (sign == "=")
     bound = _number(given)

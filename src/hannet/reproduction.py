@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .runs import Run, Store
 
 
+DEFAULT = Path("hannet-results")
 MOST_SEEDS = 10_000
 LARGEST_SEED = 2**31
 
@@ -211,15 +213,17 @@ def runs(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all columns as CSV; - prints them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all columns.")] = False,
 ) -> None:
-    """List the records of experiments: filter, sort, write as CSV. Keys are such as seed, config.network.width, metrics.test_accuracy."""
+    """List the records of experiments: filter, sort, write as CSV.
+
+    Keys are such as seed, config.network.width, metrics.test_accuracy, or the end of one: width, test_accuracy.
+    """
     from . import listing
     from .runs import write
 
     rows = _rows(folders or [])
-    chosen = [key.strip() for key in columns.split(",") if key.strip()]
     known = listing.columns(rows)
     try:
-        listing.require(known, chosen)
+        chosen = [listing.whole(known, key.strip()) for key in columns.split(",") if key.strip()]
         matching = listing.select(rows, where or [], sort)
         rows = matching[:limit]
     except ValueError as error:
@@ -241,12 +245,9 @@ def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     from . import listing
     from .runs import Store
 
-    found = list(folders) or sorted(path.parent for path in Path("hannet-results").glob("*/records.jsonl"))
+    found = [store for folder in folders or [DEFAULT] for store in _stores(folder)]
     if not found:
         stop("there are no records in hannet-results; name the folders that have some", 1)
-    for folder in found:
-        if not (folder / "records.jsonl").is_file():
-            raise typer.BadParameter(f"{folder} holds no records", param_hint="folders")
     rows = [
         {"folder": str(folder)} | listing.flat(record)
         for folder in found
@@ -257,17 +258,38 @@ def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
+def _stores(folder: Path) -> list[Path]:
+    """The folder, or those in it, that hold records."""
+    if (folder / "records.jsonl").is_file():
+        return [folder]
+    inside = sorted(path.parent for path in folder.glob("*/records.jsonl"))
+    if not inside and folder != DEFAULT:
+        raise typer.BadParameter(f"{folder} holds no records", param_hint="folders")
+    return inside
+
+
 def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], matching: int) -> None:
+    """As many columns as the terminal has room for; in a file all, each row a line."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Console
     from rich.table import Table
 
+    from . import listing
+
+    heads = {column: column.replace(".", ".\n").replace("_", "_\n") for column in columns}
+    cells = {column: [_cell(row.get(column)) for row in rows] for column in columns}
+    widths = {name: 3 + max(map(len, (*heads[name].split("\n"), *cells[name]))) for name in columns}
+    room = console().width if sys.stdout.isatty() else sum(widths.values())
+    shown = listing.fitting(columns, widths, room)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace(".", ".\n").replace("_", "_\n"), overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    console().print(table)
+    for column in shown:
+        table.add_column(heads[column], no_wrap=True)
+    for line in zip(*(cells[column] for column in shown), strict=True):
+        table.add_row(*line)
+    Console(highlight=False, markup=False, width=max(room, 1)).print(table)
     print(f"{len(rows)} of {matching} runs" if len(rows) < matching else f"{matching} run{'s' * (matching != 1)}")
+    if left := [column for column in columns if column not in shown]:
+        print(f"No room for {listing.few(left)}: --columns chooses, --csv - prints all.")
 
 
 def _cell(value: Any) -> str:
