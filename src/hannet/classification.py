@@ -101,7 +101,9 @@ def _pictures(inputs: Sequence[Path]) -> list[Path]:
             continue
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
         if not inside:
-            raise typer.BadParameter(f"{path} holds no pictures", param_hint="inputs")
+            folders = any(inner.is_dir() for inner in path.iterdir())
+            hint = f", only folders: name them, such as {path}/*" if folders else ""
+            raise typer.BadParameter(f"{path} holds no pictures{hint}", param_hint="inputs")
         found += inside
     return found
 

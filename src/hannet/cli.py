@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ Task = Literal["regression", "classification"]
 
 app = typer.Typer(
     no_args_is_help=True,
+    epilog="Example: hannet fit houses.csv --target price. Each command has more: hannet fit --help",
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -71,15 +73,28 @@ def main() -> None:
         stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
 
 
-app.command(epilog="Example: hannet reproduce figure1 --seeds 5")(reproduce)
-app.command(epilog="Example: hannet runs results/figure1 --where seed=0 --sort -metrics.test_accuracy")(runs)
-app.command(epilog="Example: hannet attack my-model --attack pgd --norm l2 --eps 1")(attack)
-app.command(epilog="Example: hannet certify hannet-models/mnist-hannet --radii 0.5,1.58")(certify)
-app.add_typer(train, name="train", epilog="Example: hannet train images mnist --model hannet --lipschitz")
-app.add_typer(data, name="data", epilog="Example: hannet data list")
+_REST: list[tuple[Callable[..., None], str, str]] = [
+    (reproduce, "A figure or table of the paper, ours beside theirs.", "reproduce figure1 --seeds 5"),
+    (
+        runs,
+        "List, filter and export what experiments gave.",
+        "runs results/figure1 --where seed=0 --sort -test_accuracy",
+    ),
+    (attack, "How far do small changes fool a classifier?", "attack hannet-models/mnist-hannet --norm l2 --eps 1"),
+    (certify, "How far can no change fool it? Proved.", "certify hannet-models/mnist-hannet --radii 0.5,1.58"),
+]
+for verb, short, example in _REST:
+    app.command(short_help=short, epilog=f"Example: hannet {example}")(verb)
+app.add_typer(
+    train,
+    name="train",
+    short_help="Train a classifier of images.",
+    epilog="Example: hannet train images mnist --model hannet --lipschitz",
+)
+app.add_typer(data, name="data", short_help="Show and fetch data sets.", epilog="Example: hannet data list")
 
 
-@app.command(epilog="Example: hannet fit houses.csv --target price")
+@app.command(short_help="Learn to predict a column of a table.", epilog="Example: hannet fit houses.csv --target price")
 def fit(
     table: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file.")],
     target: Annotated[str, typer.Option(help="The column to predict.")],
@@ -156,7 +171,10 @@ def _output(out: Path | None, table: Path, *, force: bool) -> Path:
     return path
 
 
-@app.command(epilog="Example: hannet predict hannet-models/houses new.csv")
+@app.command(
+    short_help="Predict rows of a table, or classify pictures.",
+    epilog="Example: hannet predict hannet-models/houses new.csv",
+)
 def predict(
     model: Annotated[Path, typer.Argument(help="The folder that `hannet fit` or `hannet train images` saved.")],
     inputs: Annotated[
@@ -203,7 +221,7 @@ def _predict_table(model: Path, table: Path, path: Path, *, as_json: bool) -> No
     print(f"{len(told.cells):,} row{'s' * (len(told.cells) > 1)} predicted. Saved: {path}")
 
 
-@app.command(epilog="Example: hannet info --json")
+@app.command(short_help="Versions, devices, and which code runs.", epilog="Example: hannet info --json")
 def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show versions, threads and devices, and which implementation runs for each device and dtype, and why."""
     import torch

@@ -172,7 +172,7 @@ def _proven(facts: Mapping[str, Any]) -> str:
     how = f"the model as computed in {facts['computed_in']}, {facts['seconds']:.1f} s"
     lines = [
         f"{facts['points']:,} points of {facts['data']}, {how}",
-        f"Lipschitz bound (l2)             {facts['lipschitz_bound']:7.4g}",
+        f"Lipschitz bound (l2)             {facts['lipschitz_bound']:7.4g}  of all outputs together",
         f"accuracy                         {facts['accuracy']:7.2%}",
         *(f"{f'certified accuracy at {radius}':<33}{share:7.2%}" for radius, share in shares),
         f"median radius of what is right   {median}",
@@ -273,6 +273,7 @@ def _fitting(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tenso
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
     if dtype not in (torch.float32, torch.float64):
         raise typer.BadParameter(f"{folder} computes in {dtype}, but float32 or float64 is needed")
+    fault = f"does not take x of {' x '.join(map(str, x.shape[1:]))}, as it is or as a vector of {x[0].numel():,}"
     for inputs in (x.to(dtype), x.to(dtype).flatten(1)):
         try:
             with torch.no_grad():
@@ -281,12 +282,8 @@ def _fitting(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tenso
             continue
         if logits.ndim == 2 and int(y.max()) < logits.shape[1] >= 2:
             return inputs
-    size = " x ".join(map(str, x.shape[1:]))
-    raise typer.BadParameter(
-        f"{folder} does not take x of {size}, as it is or as a vector of {x[0].numel():,}, to logits of "
-        f"{max(2, int(y.max()) + 1)} classes or more",
-        param_hint="--data",
-    )
+        fault = f"gives {tuple(logits.shape[1:])} for a point, and y, up to {int(y.max())}, needs a logit for each class, two or more"
+    raise typer.BadParameter(f"{folder} {fault}", param_hint="--data")
 
 
 def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int, batch: int) -> "Adversaries":

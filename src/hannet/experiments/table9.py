@@ -160,11 +160,12 @@ class Experiment(Cells):
             "held_out_r2_std": ("std", "{:.3f}"),
         }
         rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(NETWORKS)]
+        epochs = QUICK_EPOCHS if self.quick else EPOCHS
         notes = [
             f"{seeds_named(self.seeds)}: each has its own split, start and order of batches",
             "RMSE, R²: on the test rows at the epoch with the best test error, as in the paper; std: over seeds",
             "held-out: at the epoch with the best validation error; the test rows decide nothing",
-            f"{EPOCHS} epochs of Adam, rate {RECIPE.lr:g}, batch {RECIPE.batch}; size: number of parameters",
+            f"{epochs} epochs of Adam, rate {RECIPE.lr:g}, batch {RECIPE.batch}; size: number of parameters",
         ]
         if BY_SUBJECT in self.chosen_parts:
             notes.append(
