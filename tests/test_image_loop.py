@@ -18,6 +18,7 @@ from torch import nn
 from hannet import checkpoints
 from hannet.checkpoints import CheckpointError, TerminatedError
 from hannet.image_loop import TrainingError, fit
+from hannet.runs import StoreError
 
 sys.path.append(str(Path(__file__).parent))
 from images_toy import RECIPE, toy_images, toy_network
@@ -212,6 +213,37 @@ def test_bits_are_the_same_after_sigkill(tmp_path):
     subprocess.run([*command, str(kept.parent), str(tmp_path / "cut"), "12", "0"], check=True, env=environment)
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
     assert (tmp_path / "cut.json").read_text() == (tmp_path / "whole.json").read_text()
+
+
+def test_one_folder_keeps_one_training(tmp_path):
+    """Another one ends, of one process or of two, until the first one is killed: its lock dies with it."""
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(20000 + os.getpid() % 20000)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    kept = tmp_path / "kept"
+    arguments = [TOY, str(kept), str(tmp_path / "out"), "100000", "0"]
+    with subprocess.Popen([sys.executable, *arguments], env=environment) as process:
+        try:
+            while not checkpoints.path_in(kept).exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            with pytest.raises(StoreError, match="kept: another training keeps its state there"):
+                trained(checkpoint=kept)
+            two = subprocess.run(
+                [sys.executable, *launch, *arguments],
+                check=False,
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=120,
+            )
+            assert two.returncode
+            assert "kept: another training keeps its state there" in two.stderr
+            assert "the first process could not begin" in two.stderr
+        finally:
+            process.kill()
+    with pytest.raises(CheckpointError, match="of a training with other settings"):
+        trained(checkpoint=kept)
+    assert [path.name for path in kept.iterdir() if path.suffix == ".lock"] == []
 
 
 def test_two_processes_get_what_one_gets(tmp_path):

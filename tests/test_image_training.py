@@ -348,6 +348,26 @@ def test_a_training_that_was_cut_off_goes_on(hannet, photos, number, expected):
     assert first == second
 
 
+@pytest.mark.parametrize("model", [MIXER, TINY])
+def test_one_folder_has_one_training(hannet, photos, model):
+    arguments = ["train", "images", str(photos), *model, "--size", "16", "--epochs", "100000", "--out", "net"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from hannet.cli import main; main()", *arguments], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not ("HanMixer" in (line := process.stderr.readline()) or "HanNet" in line):
+                assert line
+            for more in ([], ["--fresh"], ["--force", "--seed", "1"]):
+                code, out, err = hannet(*arguments, *more)
+                assert (code, out, err.count("\n")) == (1, "", 1)
+                assert "hannet: another process is training for net: wait until it ends, or name another folder" in err
+            assert process.poll() is None
+        finally:
+            process.kill()
+    assert hannet(*arguments, "--epochs", "1", "--fresh")[0] == 0  # a process that was killed is in nobody's way
+    assert {path.name for path in Path().iterdir()} == {"photos", "net"}
+
+
 def test_a_mixer_that_diverges_is_one_sentence(hannet, photos):
     code, out, err = hannet("train", "images", str(photos), *MIXER[:-1], "1e30", "--size", "16")
     assert (code, out) == (1, "")

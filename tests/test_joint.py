@@ -7,6 +7,7 @@ from torch import nn
 
 pytest.importorskip("accelerate")
 from hannet.joint import JointBatchNorm, Processes, joint_statistics
+from hannet.runs import StoreError
 
 
 def test_one_process_is_the_first_and_sums_nothing():
@@ -20,6 +21,31 @@ def test_one_process_keeps_its_batch_norms():
     model = nn.Sequential(nn.BatchNorm2d(3))
     with joint_statistics(model, Processes()):
         assert type(model[0]) is nn.BatchNorm2d
+
+
+def test_a_lock_keeps_others_out_until_the_block_ends(tmp_path):
+    lock, processes = tmp_path / "new" / "lock", Processes()
+    with processes.alone(lock, "busy"):
+        with pytest.raises(StoreError, match=r"^busy$"), processes.alone(lock, "busy"):
+            pytest.fail("two hold one lock")
+        assert lock.exists()
+    with processes.alone(lock, "busy"):
+        pass
+    assert not list(lock.parent.iterdir())
+
+
+def test_a_lock_that_cannot_be_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(StoreError, match=r"file: (File exists|Not a directory)"),
+        Processes().alone(tmp_path / "file" / "lock", "busy"),
+    ):
+        pytest.fail("a lock nowhere")
+
+
+def test_a_fault_under_a_lock_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError), Processes().alone(tmp_path / "lock", "busy"):
+        raise FileNotFoundError("of the work")
 
 
 @pytest.fixture

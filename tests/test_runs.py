@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from hannet.runs import Record, Run, Store, StoreError, versions, write
+from hannet.runs import Record, Run, Store, StoreError, claimed, versions, write
 
 
 def run(seed: int = 0, **config) -> Run:
@@ -194,6 +196,20 @@ def test_the_claims_of_a_killed_process_end_with_it(tmp_path):
     assert [*(tmp_path / "models").iterdir(), *(tmp_path / "claims").iterdir()] == []
     with store.claim([run(0)]) as mine:
         assert mine
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch, fault):
+    store = Store(tmp_path)
+
+    def refused(*_):
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(StoreError, match="this file system has no locks"):
+        store.append([record(0)])
+    with pytest.raises(StoreError, match="this file system has no locks"), claimed(tmp_path / "lock"):
+        pytest.fail("claimed without a lock")
 
 
 def test_models_come_back_and_misfits_are_named(tmp_path):

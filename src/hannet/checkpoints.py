@@ -33,6 +33,11 @@ def path_in(folder: Path) -> Path:
     return folder / "checkpoint.safetensors"
 
 
+def lock_in(folder: Path) -> Path:
+    """What a training that keeps its state in a folder holds."""
+    return folder / "checkpoint.lock"
+
+
 def write(folder: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
     """Replace the folder's checkpoint, on the disk and not only in its cache when this returns. Raises OSError."""
     text = json.dumps({"format": _FORMAT, **told}, allow_nan=False)

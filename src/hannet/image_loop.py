@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -72,12 +72,12 @@ def fit(
     so many minutes, at the end, and when SIGTERM or Ctrl-C ends the training; from what is there it goes on. Only the first of
     several processes writes and tells of progress; all of them end with the same weights.
     Raises ValueError where the arguments do not fit together, TrainingError if the training diverges, TerminatedError after SIGTERM,
-    CheckpointError for a checkpoint that is damaged or of another training.
+    CheckpointError for a checkpoint that is damaged or of another training, StoreError for a folder that another training is in.
     """
     processes = Processes()
     _check(training, held, recipe, processes.count)
     with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
-        with joint_statistics(model, processes):
+        with _alone(checkpoint, processes), joint_statistics(model, processes):
             state = _Training(model, training, recipe, seed, held, processes)
             keeper = _Keeper(checkpoint, minutes, state, on_progress) if checkpoint else None
             if keeper:
@@ -85,6 +85,12 @@ def fit(
             _run(state, keeper, on_progress)
         state.finish()
     return state.history
+
+
+def _alone(folder: Path | None, processes: Processes) -> AbstractContextManager[None]:
+    if not folder:
+        return nullcontext()
+    return processes.alone(checkpoints.lock_in(folder), f"{folder}: another training keeps its state there")
 
 
 def _check(training: Images, held: Images | None, recipe: ImageRecipe, processes: int) -> None:

@@ -5,7 +5,8 @@ import math
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from .data import Images
     from .experiments import Status
+    from .joint import Processes
     from .recipes import ImageRecipe, Recipe
 
 Augment = Literal["none", "crop", "flip", "auto"]
@@ -50,6 +52,7 @@ class Parts(NamedTuple):
 
 @train.command("images", epilog="Example: hannet train images photos/ --model han-mixer --size 64 --epochs 30")
 def images(
+    context: typer.Context,
     data: Annotated[
         str, typer.Argument(help="A folder with a folder of pictures for each class; or mnist, cifar10, ...")
     ],
@@ -105,8 +108,6 @@ def images(
     One in twelve training images is held out to show the accuracy of every epoch; nothing is chosen by it. han-mixer and mobilevit
     keep checkpoints: cut off, by Ctrl-C or SIGTERM or a crash, the same command goes on.
     """
-    from .joint import Processes
-
     shape = image_networks.Shape(width, depth, reflections, mlp_blocks, lipschitz)
     own = {"loss": loss, "temperature": temperature, "margin": margin, "augment": augment, "precision": precision}
     image_networks.require_own(model, {**shape._asdict(), **own, "ema": ema, "minutes": minutes})
@@ -115,7 +116,7 @@ def images(
     _require_numbers(rate, decay, ema, minutes)
     chosen = row_training.recipe(loss or "cross-entropy", temperature, margin, rate, decay, batch or BATCH)
     folder = out or Path("hannet-models", f"{Path(data).resolve().name if Path(data).is_dir() else data}-{model}")
-    _require_free(folder, force=force)
+    processes = context.with_resource(_alone(folder, force=force))
     parts = _parts(data, size, model, seed)
     arguments = image_networks.options(model, shape, parts.training)
     network = image_networks.build(model, arguments, seed)
@@ -129,10 +130,10 @@ def images(
         augmentation = image_networks.augmentation(augment or ("crop" if data == "mnist" else "flip"), parts.training)
         settings = {"lr": rate, "weight_decay": decay, "batch": batch, "epochs": epochs, "augmentation": augmentation}
         recipe = image_networks.recipe(model, parts.training, {**settings, "ema": ema or 0.0, "precision": precision})
-        if fresh:
+        if fresh and processes.first:
             shutil.rmtree(unfinished, ignore_errors=True)
         learned = _learn_images(network, recipe, seed, parts, unfinished, 10.0 if minutes is None else minutes)
-        if not Processes().first:
+        if not processes.first:
             return  # the first of several processes tells and saves
     told = _facts(data, {"model": type(network).__name__, **arguments}, network, parts, seed) | learned.told
     print(json.dumps({**told, "folder": str(folder)}, allow_nan=False) if as_json else _words(told), flush=True)
@@ -164,6 +165,19 @@ def _require_numbers(lr: float, weight_decay: float, ema: float | None, minutes:
         raise typer.BadParameter(f"must be between 0 and 1, got {ema}", param_hint="--ema")
     if minutes is not None and not 0 <= minutes < math.inf:
         raise typer.BadParameter(f"must be at least 0 and finite, got {minutes}", param_hint="--minutes")
+
+
+@contextmanager
+def _alone(folder: Path, *, force: bool) -> "Iterator[Processes]":
+    """Keep others from training for a folder, which is free to be written, as long as the command runs."""
+    from .joint import Processes
+
+    _require_free(folder, force=force)
+    processes, target = Processes(), folder.resolve()
+    busy = f"another process is training for {folder}: wait until it ends, or name another folder with --out"
+    with processes.alone(target.with_name(f".{target.name}.lock"), busy):
+        _require_free(folder, force=force)  # another training may have filled it in between
+        yield processes
 
 
 def _require_free(folder: Path, *, force: bool) -> None:

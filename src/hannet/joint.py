@@ -2,12 +2,15 @@
 
 import atexit
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from .runs import StoreError, claimed
 
 
 def _leave() -> None:
@@ -45,6 +48,26 @@ class Processes:
         if self.count > 1:
             dist.all_reduce(values, dist.ReduceOp.MAX)
         return values.tolist()
+
+    @contextmanager
+    def alone(self, lock: Path, busy: str) -> Iterator[None]:
+        """Keep other trainings off what a lock file stands for; the first process holds it, for all of them.
+
+        busy: what to say if another training holds it. Raises StoreError, in every process, if the first does not get it.
+        """
+        with ExitStack() as held:
+            fault = ""
+            if self.first:
+                try:
+                    lock.parent.mkdir(parents=True, exist_ok=True)
+                    fault = "" if held.enter_context(claimed(lock)) else busy
+                except OSError as error:
+                    fault = f"{lock.parent}: {error.strerror or error}"
+                except StoreError as error:
+                    fault = str(error)
+            if any(self.largest(bool(fault))):
+                raise StoreError(fault or "the first process could not begin, and says why")
+            yield
 
 
 class _Sum(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """A run (what to compute) becomes a record (what came out), kept in a store so that nothing is computed twice."""
 
+import errno
 import hashlib
 import json
 import math
@@ -21,6 +22,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what file systems say to flock
 
 
 class StoreError(RuntimeError):
@@ -117,7 +120,7 @@ class Store:
                 pass
 
     def _lock(self) -> FileLock:
-        return FileLock(self.folder / "records.lock")
+        return _file_lock(self.folder / "records.lock")
 
     def records(self) -> dict[str, Record]:
         """All records by the key of their run. Raises StoreError if a whole line is not a record."""
@@ -159,7 +162,7 @@ class Store:
             with _faults(claims):
                 claims.mkdir(exist_ok=True)
                 paths = sorted({claims / f"{run.key}.lock" for run in runs})
-                free = all(held.enter_context(_claimed(path)) for path in paths)
+                free = all(held.enter_context(claimed(path)) for path in paths)
             if not free:
                 held.close()
             yield free
@@ -171,7 +174,7 @@ class Store:
         for key in keys:
             with _faults(claims):
                 claims.mkdir(exist_ok=True)
-                with _claimed(claims / f"{key}.lock") as free:
+                with claimed(claims / f"{key}.lock") as free:
                     for aside in models.glob(f".{key}.*") if free else ():
                         aside.unlink(missing_ok=True)
 
@@ -196,12 +199,17 @@ class Store:
         return self.folder / "models" / f"{key}.safetensors"
 
 
+def _file_lock(path: Path) -> FileLock:
+    return FileLock(path, fallback_to_soft=False)  # what it would fall back to outlives a process that is killed
+
+
 @contextmanager
-def _claimed(path: Path) -> Iterator[bool]:
-    lock = FileLock(path)
-    try:
+def claimed(path: Path) -> Iterator[bool]:
+    """Hold a lock file, unless another process does: which, it gives. The lock ends with its process. Raises StoreError."""
+    lock = _file_lock(path)
+    with _faults(path), suppress(Timeout):
         lock.acquire(blocking=False)
-    except Timeout:
+    if not lock.is_locked:
         yield False
         return
     try:
@@ -223,7 +231,7 @@ def scratch(run: Run) -> Iterator[Path]:
     root = Path(pooch.os_cache("hannet"), "unfinished")
     with _faults(root):
         root.mkdir(parents=True, exist_ok=True)
-    with _claimed(root / f"{run.key}.lock") as mine:
+    with claimed(root / f"{run.key}.lock") as mine:
         folder = root / (run.key if mine else f"{run.key}.{os.getpid()}")
         with _faults(folder):
             folder.mkdir(exist_ok=True)
@@ -254,9 +262,9 @@ def _faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise StoreError(f"{path}: this file system has no locks, which are needed there") from error
         raise StoreError(f"{error.filename or path}: {error.strerror or error}") from error
-    except NotImplementedError as error:  # filelock's word for it
-        raise StoreError(f"{path}: this file system has no locks, which a store needs") from error
 
 
 def device(kind: str = "cpu") -> str:
