@@ -52,6 +52,20 @@ def test_every_flipped_bit_is_noticed(tmp_path):
             checkpoints.read(tmp_path)
 
 
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path):
+    checkpoints.write(tmp_path, TENSORS, {"epoch": 1})
+    (tmp_path / ".checkpoint.safetensors.123").write_bytes(b"half")
+    (tmp_path / ".checkpoint.safetensors.45").mkdir()
+    (tmp_path / "checkpoint.safetensors.old").touch()
+    checkpoints.tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".checkpoint.safetensors.45",
+        "checkpoint.safetensors",
+        "checkpoint.safetensors.old",
+    ]
+    checkpoints.tidy(tmp_path / "none")
+
+
 def test_tensors_may_share_memory(tmp_path):
     one = torch.arange(4.0)
     checkpoints.write(tmp_path, {"a": one, "b": one, "c": one[1:]}, {})

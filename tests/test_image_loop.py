@@ -210,9 +210,11 @@ def test_bits_are_the_same_after_sigkill(tmp_path):
             time.sleep(pause.uniform(0, 0.1))
             process.kill()
         assert process.returncode == -signal.SIGKILL
+        (kept.parent / f".checkpoint.safetensors.{process.pid}").write_bytes(b"half")  # as if it had been writing
     subprocess.run([*command, str(kept.parent), str(tmp_path / "cut"), "12", "0"], check=True, env=environment)
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
     assert (tmp_path / "cut.json").read_text() == (tmp_path / "whole.json").read_text()
+    assert list(kept.parent.iterdir()) == [kept]
 
 
 def test_one_folder_keeps_one_training(tmp_path):

@@ -5,7 +5,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ def path_in(folder: Path) -> Path:
 def lock_in(folder: Path) -> Path:
     """What a training that keeps its state in a folder holds."""
     return folder / "checkpoint.lock"
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed processes left half-written; for who holds the folder's lock."""
+    for aside in folder.glob(f".{path_in(folder).name}.*"):
+        with suppress(OSError):  # it is in nobody's way
+            aside.unlink()
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:

@@ -345,6 +345,8 @@ class _Keeper:
 
     def restore(self) -> None:
         """Goes on from the checkpoint, if there is one."""
+        if self.state.processes.first:
+            checkpoints.tidy(self.folder)
         found = checkpoints.read(self.folder)
         if not found:
             return
