@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from .augment import apply, draw
 from .data import Images
 from .joint import Processes
 from .recipes import ImageRecipe
+
+Key = TypeVar("Key")
+Thing = TypeVar("Thing")
 
 AT_ONCE = 500  # images to measure on at once: it bounds memory
 
@@ -29,35 +32,63 @@ class Batches:
     def __init__(self, images: Images, recipe: ImageRecipe, seed: int, processes: Processes):
         self.recipe, self.seed, self.processes, self.device = recipe, seed, processes, processes.device
         self.x, self.y = _near(images.x, self.device), images.y.to(self.device)
+        self.near = self.x.device.type == self.device.type  # one of the two may come with a number
+        self.side = torch.cuda.Stream(self.device) if self.device.type == "cuda" and not self.near else None
+        self.ahead: Ahead[tuple[int, int], Tensor] = Ahead(lambda place: self._sent(self._rows(*place)))
         self.per_epoch = len(images.y) // recipe.batch
         self.epoch = -1
         self.order = torch.empty(0, dtype=torch.int64)
 
     def at(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """What a step of an epoch trains on: images as the network takes them, and their classes."""
+        rows = self._rows(epoch, step)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, step))
+        height, width = self.x.shape[2:]
+        draws = draw(self.recipe.batch, (height, width), self.recipe.augmentation, generator, self.device)
+        start = len(rows) * self.processes.place
+        y = self._classes(rows)
+        following = (epoch, step + 1) if step + 1 < self.per_epoch else (epoch + 1, 0)
+        x = self._images(rows) if self.near else self.ahead.get((epoch, step), following)
+        return self._prepared(apply(x, draws.part(start, start + len(rows)))), y
+
+    def _rows(self, epoch: int, step: int) -> Tensor:
+        """The places of this process's images of a step."""
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
             self.epoch, self.order = epoch, torch.randperm(len(self.y), generator=generator)
         mine = self.recipe.batch // self.processes.count
-        start = mine * self.processes.place
-        rows = self.order[step * self.recipe.batch :][start : start + mine]
-        generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, step))
-        height, width = self.x.shape[2:]
-        draws = draw(self.recipe.batch, (height, width), self.recipe.augmentation, generator, self.device)
-        x, y = self._taken(rows)
-        return self._prepared(apply(x, draws.part(start, start + mine))), y
+        start = step * self.recipe.batch + mine * self.processes.place
+        return self.order[start : start + mine]
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images, unchanged, a part at a time; processes share the parts."""
         for rows in list(torch.arange(len(self.y)).split(AT_ONCE))[self.processes.place :: self.processes.count]:
-            x, y = self._taken(rows)
-            yield self._prepared(x), y
+            yield self._prepared(self._images(rows)), self._classes(rows)
 
-    def _taken(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        there = rows.to(self.device, non_blocking=True)
-        if self.x.device == self.device:
-            return self.x[there], self.y[there]
-        return self.x[rows].pin_memory().to(self.device, non_blocking=True), self.y[there]
+    def _classes(self, rows: Tensor) -> Tensor:
+        return self.y[rows.to(self.device, non_blocking=True)]
+
+    def _images(self, rows: Tensor) -> Tensor:
+        return self.x[rows.to(self.device, non_blocking=True)] if self.near else self._sent(rows)()
+
+    def _sent(self, rows: Tensor) -> Callable[[], Tensor]:
+        """Images on their way to the device, beside what it computes; what it gives waits for them."""
+        if self.side is None:
+            x = self.x[rows].to(self.device)
+            return lambda: x
+        picked = torch.empty(len(rows), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=True)
+        torch.index_select(self.x, 0, rows, out=picked)
+        with torch.cuda.stream(self.side):
+            x = picked.to(self.device, non_blocking=True)
+            there = self.side.record_event()
+
+        def waited() -> Tensor:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(there)
+            x.record_stream(current)  # else its memory might be filled again before it is read
+            return x
+
+        return waited
 
     def _prepared(self, x: Tensor) -> Tensor:
         x = self.recipe.prepare(x)
@@ -65,11 +96,29 @@ class Batches:
 
 
 def _near(x: Tensor, device: torch.device) -> Tensor:
-    """The images on the device, if they take less than half of what is free there; else in memory that it can read."""
+    """The images on the device, if they take less than half of what is free there; else where they are."""
     if device.type != "cuda":
         return x
     free, _ = torch.cuda.mem_get_info(device)
-    return x.to(device) if 2 * x.nbytes < free else x.pin_memory()
+    return x.to(device) if 2 * x.nbytes < free else x
+
+
+class Ahead(Generic[Key, Thing]):
+    """What is asked for one after the other, each begun while the one before it is in use.
+
+    begin: key -> what waits for the thing that was begun, and gives it.
+    """
+
+    def __init__(self, begin: Callable[[Key], Callable[[], Thing]]):
+        self.begin = begin
+        self.begun: dict[Key, Callable[[], Thing]] = {}
+
+    def get(self, key: Key, following: Key) -> Thing:
+        """The thing of a key; that of the following one is on its way when this returns."""
+        wait = self.begun.pop(key, None) or self.begin(key)
+        thing = wait()
+        self.begun = {following: self.begin(following)}
+        return thing
 
 
 class Watch:

@@ -65,7 +65,7 @@ class Processes:
                     fault = f"{lock.parent}: {error.strerror or error}"
                 except StoreError as error:
                     fault = str(error)
-            if any(self.largest(bool(fault))):
+            if any(self.largest(int(bool(fault)))):
                 raise StoreError(fault or "the first process could not begin, and says why")
             yield
 
