@@ -92,20 +92,42 @@ def test_a_fingerprint_tells_apart():
     assert len({first, *(checkpoints.fingerprint(*case) for case in changed)}) == 6
 
 
-def test_an_optimizer_comes_back():
+@pytest.mark.parametrize(
+    ("device", "fused"), [("cpu", False), ("cpu", True), pytest.param("cuda", True, marks=pytest.mark.gpu)]
+)
+def test_an_optimizer_comes_back(tmp_path, device, fused):
+    """Bit for bit, by way of a file, also where parameters lie channels last; fused steps go through memory in its order."""
+
     def trained(optimizer, model, steps):
         for _ in range(steps):
-            model(torch.ones(4, 3)).square().sum().backward()
+            model(torch.ones(4, 3, 5, 5, device=device)).square().sum().backward()
             optimizer.step()
             optimizer.zero_grad()
 
     torch.manual_seed(0)
-    model, copy = nn.Linear(3, 2), nn.Linear(3, 2)
-    optimizer, other = (torch.optim.AdamW(net.parameters(), lr=0.1) for net in (model, copy))
+    model, copy = (nn.Conv2d(3, 2, 3).to(device, memory_format=torch.channels_last) for _ in range(2))
+    optimizer, other = (torch.optim.AdamW(net.parameters(), lr=0.1, fused=fused) for net in (model, copy))
     trained(optimizer, model, 3)
     copy.load_state_dict(model.state_dict())
-    kept = {name: value.clone() for name, value in checkpoints.optimizer_state(optimizer).items()}
-    checkpoints.restore_optimizer(other, kept)
+    checkpoints.write(tmp_path, checkpoints.optimizer_state(optimizer), {})
+    checkpoints.restore_optimizer(other, checkpoints.read(tmp_path)[0])
     for net, one in ((model, optimizer), (copy, other)):
         trained(one, net, 3)
     assert torch.equal(model.weight, copy.weight)
+    for name, value in checkpoints.optimizer_state(optimizer).items():
+        again = checkpoints.optimizer_state(other)[name]
+        assert torch.equal(again, value)
+        assert (again.stride(), again.device) == (value.stride(), value.device)
+
+
+def test_a_plain_optimizer_goes_on_from_a_fused_one():
+    """As a training does that began on a GPU and goes on where there is none."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    fused, plain = (torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused) for fused in (True, False))
+    model(torch.ones(4, 3)).square().sum().backward()
+    fused.step()
+    checkpoints.restore_optimizer(plain, checkpoints.optimizer_state(fused))
+    assert plain.state_dict()["param_groups"][0]["fused"] is False
+    assert float(plain.state[model.weight]["step"]) == 1
+    plain.step()

@@ -107,6 +107,26 @@ def test_other_precisions_learn(precision):
     assert history.held_error[-1] < 0.2
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_step_does_not_wait_for_a_gpu(precision):
+    """From the third step to the fifth any wait raises: of batches, gradients and optimizer."""
+    network, steps = toy_network(), iter(range(10**6))
+
+    def told(module, _):
+        if module.training:
+            torch.cuda.set_sync_debug_mode(
+                {2: "error", 5: "default"}.get(next(steps), torch.cuda.get_sync_debug_mode())
+            )
+
+    network.register_forward_pre_hook(told)
+    augmentation = replace(RECIPE.augmentation, policy="cifar10")
+    try:
+        trained(replace(RECIPE, precision=precision, ema=0.0, augmentation=augmentation), network=network)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_images_are_resized_on_the_way():
     class Sizes(nn.Module):
         def __init__(self):

@@ -118,7 +118,8 @@ def draw(
     row, stage, sign = whole(0, len(policy.odds), 1), torch.arange(2), whole(0, 2, 2)
     happens = torch.rand(n, 2, generator=generator) < policy.odds[row, stage]
     levels, moves = (field[row, stage, sign] for field in (policy.levels, policy.moves))
-    sent = torch.cat([place, hole, moves.flatten(1), levels.view(torch.int32)], dim=1).to(device)
+    sent = torch.cat([place, hole, moves.flatten(1), levels.view(torch.int32)], dim=1)
+    sent = sent.to(device, non_blocking=True)  # else it would wait for all that a GPU has to do
     place, hole, moves, levels = sent.split([6, 4, 12, 2], dim=1)
     kinds = torch.where(happens, policy.kinds[row, stage], 0)
     return Draws(place, hole, kinds, levels.view(torch.float32), moves.unflatten(1, (2, 6)))
@@ -134,7 +135,7 @@ def apply(x: Tensor, draws: Draws) -> Tensor:
     if len(x) != len(draws.place):
         raise ValueError(f"the draws are for {len(draws.place)} images, got {len(x)}")
     x = _moved(x, draws.place, BLACK)
-    order = draws.kinds.argsort(dim=0).T.contiguous().to(x.device)
+    order = draws.kinds.argsort(dim=0).T.contiguous().to(x.device, non_blocking=True)
     for stage in range(2):
         sizes = draws.kinds[:, stage].bincount(minlength=len(KINDS)).tolist()
         groups = dict(zip(KINDS, order[stage].split(sizes), strict=True))

@@ -133,10 +133,12 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The state that `optimizer_state` gave."""
+    """The state that `optimizer_state` gave; moments lie in memory as their parameters do, which fused steps rely on."""
     whole = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         place, key = name.split(".", 1)
-        state.setdefault(int(place), {})[key] = value
+        like = torch.empty_like(parameters[int(place)], dtype=value.dtype)
+        state.setdefault(int(place), {})[key] = value if key == "step" else like.copy_(value)
     optimizer.load_state_dict({**whole, "state": state})

@@ -180,7 +180,12 @@ class _Training:
             if recipe.ema
             else None
         )
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            fused=self.device.type == "cuda" or None,  # fp16 then waits for no step's gradients
+        )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
         self.batches = Batches(training, recipe, seed, processes)
         self.held = held and Batches(held, recipe, seed, processes)
