@@ -31,10 +31,11 @@ def toy_network() -> HanMixer:
 
 
 def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> None:
-    """Train, from what is in the folder; the first process writes weights and history. stop: SIGTERM in the last one's first step."""
+    """Train, from what is in the folder; the first process writes weights and history. stop: the step of the last one with SIGTERM."""
     import json
     import signal
     from dataclasses import replace
+    from itertools import count
 
     from hannet.image_loop import fit
     from hannet.joint import Processes
@@ -45,7 +46,12 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     recipe = replace(RECIPE, epochs=int(epochs))
     kept = Path(folder) if folder else None
     if stop and Processes().place == Processes().count - 1:
-        network.register_forward_pre_hook(lambda *_: signal.raise_signal(signal.SIGTERM))
+        steps = count(1)
+        network.register_forward_pre_hook(
+            lambda module, _: (
+                signal.raise_signal(signal.SIGTERM) if module.training and next(steps) == int(stop) else None
+            )
+        )
     history = fit(
         network, toy_images(96, 1), recipe, 5, held=toy_images(30, 2), checkpoint=kept, minutes=float(minutes)
     )

@@ -170,7 +170,7 @@ def test_progress_is_told():
 def test_goes_on_from_a_checkpoint_after_any_step(tmp_path):
     """A training is cut off by a signal after each of some steps in turn; what comes out is what never was cut off."""
     whole, history = trained()
-    for stop_after in (1, 5, 6, 7, 13):
+    for stop_after in (1, 5, 6, 7, 13, 18):
         folder, left = tmp_path / str(stop_after), iter(range(stop_after - 1, -1, -1))
 
         def told(module, _, left=left):
@@ -195,7 +195,7 @@ def test_ctrl_c_keeps_the_state(tmp_path):
     network = toy_network()
     network.register_forward_pre_hook(lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="the same command goes on from there"):
             trained(network=network, checkpoint=tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -283,15 +283,16 @@ def test_two_processes_get_what_one_gets(tmp_path):
         torch.testing.assert_close(second[name], tensor, rtol=2e-3, atol=2e-4)
 
 
-def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path):
-    """One of them is told to; sums of a part of an epoch are those of both."""
+@pytest.mark.parametrize("stop", [1, 6])
+def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path, stop):
+    """One of them is told to, in the last step as in the first; sums of a part of an epoch are those of both."""
     port = 20000 + (os.getpid() + 1) % 20000
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command, kept = [sys.executable, *launch, TOY], str(tmp_path / "kept")
     subprocess.run([sys.executable, TOY, "", str(tmp_path / "one"), "1", "10"], check=True, env=environment)
     stopped = subprocess.run(
-        [*command, kept, str(tmp_path / "two"), "1", "10", "stop"],
+        [*command, kept, str(tmp_path / "two"), "1", "10", str(stop)],
         check=False,
         capture_output=True,
         text=True,
@@ -301,7 +302,7 @@ def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path):
     assert stopped.returncode
     assert "the same command goes on from there" in stopped.stderr
     _, told = checkpoints.read(tmp_path / "kept")
-    assert (told["epoch"], told["at"]) == (0, 1)
+    assert (told["epoch"], told["at"]) == divmod(stop, 6)
     subprocess.run([*command, kept, str(tmp_path / "two"), "1", "10"], check=True, env=environment, timeout=120)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert two[1] == pytest.approx(one[1], rel=1e-5)
@@ -342,6 +343,21 @@ def test_a_full_disk_does_not_end_the_training(tmp_path):
     assert same(state(network), state(whole))
     assert "no checkpoint could be written (File too large)" in told[-1].metrics
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_over_and_cannot_be_kept_is_not_lost_to_a_signal(tmp_path):
+    steps, network = iter(range(18)), toy_network()
+    network.register_forward_pre_hook(
+        lambda module, _: signal.raise_signal(signal.SIGTERM) if module.training and next(steps) == 17 else None
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        _, history = trained(network=network, checkpoint=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(history.held_error) == 3
+    assert next(steps, None) is None
 
 
 def test_trains_in_a_thread_where_there_are_no_signals():

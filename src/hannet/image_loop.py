@@ -122,16 +122,15 @@ def _run(state: "_Training", keeper: "_Keeper | None", on_progress: Callable[[St
                 on_progress(state.status())
                 told = now
             number, due = state.agreed(caught[0] if caught else 0, keeper is not None and keeper.due())
-            if keeper and (due or over):
-                keeper.keep_and_go_on()
-            if number and not over:
+            kept = keeper.keep_and_go_on() if keeper and (due or over) else False
+            if number and (kept or not over):  # what is over and not kept would be lost
                 _end(number, keeper)
 
 
 def _end(number: int, keeper: "_Keeper | None") -> None:
     kept = keeper.keep() if keeper else "no checkpoint was asked for"
     if number == signal.SIGINT:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(kept)
     raise TerminatedError(f"told to end; {kept}")
 
 
@@ -274,7 +273,7 @@ class _Training:
         if self.processes.count == 1:
             return number, due
         self.unasked += 1
-        if self.unasked < self.ask_after:
+        if self.unasked < self.ask_after and self.epoch < self.recipe.epochs:
             return 0, False
         now = time.perf_counter()
         milliseconds = int(1000 * (now - self.asked) / self.unasked) + 1
@@ -370,12 +369,14 @@ class _Keeper:
         """Whether it is time to keep the state."""
         return time.perf_counter() - self.kept > self.seconds
 
-    def keep_and_go_on(self) -> None:
-        """Keeps the state, or tells that it could not."""
-        fault = self.keep()
-        if self.on_progress and fault.startswith("no"):
+    def keep_and_go_on(self) -> bool:
+        """Keeps the state, or tells that it could not; whether it is kept."""
+        said = self.keep()
+        kept = not said.startswith("no")
+        if self.on_progress and not kept:
             status = self.state.status()
-            self.on_progress(replace(status, metrics=f"{status.metrics}, {fault}"))
+            self.on_progress(replace(status, metrics=f"{status.metrics}, {said}"))
+        return kept
 
     def keep(self) -> str:
         """Keeps the state; all processes must. Returns what to say of it: a full disk ends no training, the last good checkpoint stays."""
