@@ -140,6 +140,8 @@ USAGE = {
     "a narrow lipschitz net": (["mnist", "--lipschitz", "--width", "783"], "a width of at least in_features (784)"),
     "a shallow HanNet": (["mnist", "--depth", "1"], "depth must be at least 2"),
     "a width beyond memory": (["mnist", "--model", "fcnet", "--width", "99999999"], "does not fit into memory"),
+    "a HanNet of no depth": (["mnist", "--depth", "0"], "depth must be a positive integer, got 0"),
+    "an FCNet of no depth": (["mnist", "--model", "fcnet", "--depth", "0"], "depth must be a positive integer, got 0"),
     "fcnet with blocks": (
         ["mnist", "--model", "fcnet", "--mlp-blocks", "1"],
         "--mlp-blocks: fcnet has no such setting",
@@ -307,6 +309,62 @@ def test_mobilevit_takes_pictures_of_its_size(hannet, photos):
     facts = json.loads(hannet("train", "images", str(photos), *arguments)[1])
     assert facts["network"] == {"model": "MobileViT", "num_classes": 3, "size": "xxs", "block": "han"}
     assert facts["recipe"]["resize"] == 256
+
+
+def test_mobilevit_refuses_pictures_of_other_sizes(hannet, photos):
+    code, out, err = hannet("train", "images", str(photos), "--model", "mobilevit-xxs", "--size", "300")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].endswith(
+        "--size: mobilevit-xxs takes pictures of at most 256 pixels, or of a multiple of 64, got 300"
+    )
+
+
+def test_the_folder_may_be_where_we_are(hannet, photos):
+    Path("here").mkdir()
+    os.chdir("here")
+    assert hannet("train", "images", str(photos), *MIXER, "--epochs", "1", "--size", "16", "--out", ".")[0] == 0
+    assert (photos.parent / "here" / "model.safetensors").is_file()
+    assert {path.name for path in photos.parent.iterdir()} == {"photos", "here"}
+
+
+def test_a_network_on_rows_leaves_the_state_of_another_training(hannet, photos):
+    kept = Path(".net.unfinished", "checkpoint.safetensors")
+    kept.parent.mkdir()
+    kept.write_bytes(b"of a mixer")
+    assert hannet("train", "images", str(photos), *TINY, "--size", "8", "--out", "net")[0] == 0
+    assert kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ((*MIXER, "--batch", "15"), "--batch: must be a multiple of 2, the number of processes, got 15"),
+        (TINY, "--model: hannet trains in one process, not in 2"),
+    ],
+)
+def test_what_several_processes_cannot_is_one_sentence(photos, options, part):
+    Path("program.py").write_text("from hannet.cli import main; main()")
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(20000 + os.getpid() % 20000)]
+    done = subprocess.run(
+        [sys.executable, *launch, "program.py", "train", "images", str(photos), *options, "--size", "16"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode
+    assert f"hannet: {part}" in done.stderr or f"Invalid value for {part}" in done.stderr
+    assert not list(Path.cwd().rglob("*.safetensors"))
+
+
+def test_a_checkpoint_that_no_fresh_start_mends_says_no_such_thing(hannet, photos):
+    kept = Path(".net.unfinished", "checkpoint.safetensors")
+    kept.mkdir(parents=True)
+    code, _, err = hannet("train", "images", str(photos), *MIXER, "--size", "16", "--out", "net")
+    assert code == 1
+    assert err.splitlines()[-1].startswith(f"hannet: {kept}: cannot be read")
+    assert "--fresh" not in err
 
 
 def test_a_mixer_learns_grey_images(hannet, few):

@@ -68,16 +68,20 @@ def options(model: Model, shape: Shape, images: "Images") -> dict[str, Any]:
         }
     if channels != 3:
         raise typer.BadParameter(f"takes images of three colours, these have {channels}", param_hint="--model")
+    if size > PICTURE_SIZE[model] and size % 64:
+        raise typer.BadParameter(
+            f"{model} takes pictures of at most 256 pixels, or of a multiple of 64, got {size}", param_hint="--size"
+        )
     return {"num_classes": classes, "size": model.removeprefix("mobilevit-"), "block": "han"}
 
 
 def _on_rows(model: Model, shape: Shape, pixels: int) -> dict[str, Any]:
     if model == "fcnet":
-        return {"width": shape.width or 784, "depth": shape.depth or 1}
+        return {"width": shape.width or 784, "depth": 1 if shape.depth is None else shape.depth}
     width, depth, reflections = (max(1024, pixels), 4, 32) if shape.lipschitz else (784, 20, 1)
     return {
         "width": shape.width or width,
-        "depth": shape.depth or depth,
+        "depth": depth if shape.depth is None else shape.depth,
         "reflections": shape.reflections or reflections,
         "lipschitz": shape.lipschitz,
     }

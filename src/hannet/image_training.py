@@ -116,20 +116,28 @@ def images(
     _require_numbers(rate, decay, ema, minutes)
     chosen = row_training.recipe(loss or "cross-entropy", temperature, margin, rate, decay, batch or BATCH)
     folder = out or Path("hannet-models", f"{Path(data).resolve().name if Path(data).is_dir() else data}-{model}")
+    if folder.name in ("", ".."):  # then its neighbours are not named after it
+        folder = folder.resolve()
     processes = context.with_resource(_alone(folder, force=force))
+    if model in ON_ROWS and processes.count > 1:
+        raise typer.BadParameter(f"{model} trains in one process, not in {processes.count}", param_hint="--model")
     parts = _parts(data, size, model, seed)
     arguments = image_networks.options(model, shape, parts.training)
     network = image_networks.build(model, arguments, seed)
     batch = batch or min(BATCH, max(1, len(parts.training.y) // 8))
     if batch > len(parts.training.y):
         raise typer.BadParameter(f"only {len(parts.training.y):,} images train", param_hint="--batch")
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    if batch % processes.count:
+        raise typer.BadParameter(
+            f"must be a multiple of {processes.count}, the number of processes, got {batch}", param_hint="--batch"
+        )
     if model in ON_ROWS:
         learned = _learn_rows(network, replace(chosen, batch=batch), epochs, seed, parts)
     else:
         augmentation = image_networks.augmentation(augment or ("crop" if data == "mnist" else "flip"), parts.training)
         settings = {"lr": rate, "weight_decay": decay, "batch": batch, "epochs": epochs, "augmentation": augmentation}
         recipe = image_networks.recipe(model, parts.training, {**settings, "ema": ema or 0.0, "precision": precision})
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
         if fresh and processes.first:
             shutil.rmtree(unfinished, ignore_errors=True)
         learned = _learn_images(network, recipe, seed, parts, unfinished, 10.0 if minutes is None else minutes)
@@ -140,7 +148,8 @@ def images(
     _save(
         network, folder, {**learned.files, "report.json": (json.dumps(told, indent=1, allow_nan=False) + "\n").encode()}
     )
-    shutil.rmtree(unfinished, ignore_errors=True)
+    if model not in ON_ROWS:
+        shutil.rmtree(unfinished, ignore_errors=True)
     if not as_json:
         print(f"Saved in {folder}: the network, {', '.join([*learned.files, 'report.json'])}")
         follow = (
@@ -255,7 +264,7 @@ def _learn_images(
     """Trains a network that takes images, from its checkpoint if there is one."""
     from . import image_loop, report
     from .agenda import Progress
-    from .checkpoints import CheckpointError
+    from .checkpoints import CheckpointError, path_in
     from .preprocessing import FILE, Preprocessing, probabilities
 
     began = time.perf_counter()
@@ -268,10 +277,11 @@ def _learn_images(
 
             options: dict[str, Any] = {"held": parts.held, "checkpoint": unfinished, "minutes": minutes}
             history = image_loop.fit(network, parts.training, recipe, seed, on_progress=watch, **options)
-    except KeyboardInterrupt:
-        stop(f"interrupted; the state is kept in {unfinished}, and the same command goes on from there", 130)
+    except KeyboardInterrupt as interrupt:
+        last = f"the last checkpoint in {unfinished} is" if path_in(unfinished).exists() else "nothing is"
+        stop(f"interrupted; {interrupt.args[0] if interrupt.args else f'{last} kept'}", 130)
     except CheckpointError as error:
-        stop(f"{error} (--fresh does)", 1)
+        stop(f"{error}{' (--fresh does)' * str(error).endswith('to start over')}", 1)
     except image_loop.TrainingError as error:
         stop(f"{error}; nothing is saved", 1)
     channels, size, _ = parts.training.x.shape[1:]
