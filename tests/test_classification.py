@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_a_broken_picture_is_named_and_the_others_are_classified(hannet, model, 
     assert (code, len(told["pictures"]), len(told["faults"])) == (1, 3, 1)
     assert err.count("\n") == 1
     assert "d.png" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere names of files are text")
+def test_names_that_are_no_text_come_through(hannet, model, pictures, tmp_path):
+    odd = os.fsdecode(os.fsencode(pictures) + b"/\xff.png")
+    os.rename(pictures / "a.png", odd)  # noqa: PTH104
+    code, out, _ = hannet("predict", str(model), odd, "--out", str(tmp_path / "out.csv"))
+    assert code == 0
+    assert "\ufffd.png" in out
+    assert b"/\xff.png," in (tmp_path / "out.csv").read_bytes()
+    assert json.loads(hannet("predict", str(model), odd, "--json")[1])["pictures"][0]["picture"] == odd
 
 
 FAULTS = {

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,7 +52,7 @@ def classify(model: Path, inputs: Sequence[Path], out: Path | None, *, as_json: 
         found += known
         faults += broken
     if out:
-        write(out, _csv(found).encode())
+        write(out, _csv(found).encode(errors="surrogateescape"))  # names of files as they are, also if they are no text
     if as_json:
         rows = [
             {"picture": str(row.picture)} | dict(zip(("classes", "probabilities"), row[1:], strict=True))
@@ -162,5 +163,6 @@ def _show(found: Sequence[Classified]) -> None:
     table = Table("picture", "class", "probability", "or else", box=SIMPLE_HEAD, pad_edge=False)
     for row in found:
         others = ", ".join(f"{name} {p:.1%}" for name, p in list(zip(row.classes, row.probabilities, strict=True))[1:])
-        table.add_row(str(row.picture), row.classes[0], f"{row.probabilities[0]:.1%}", others)
+        name = os.fsencode(row.picture).decode(errors="replace")
+        table.add_row(name, row.classes[0], f"{row.probabilities[0]:.1%}", others)
     console().print(table)

@@ -1,5 +1,7 @@
 """The sets that have a name; MNIST's files are in test_idx, the others' in test_binaries."""
 
+import struct
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -97,3 +99,16 @@ def test_without_its_files_imagenet_says_how_they_are_got(tmp_path, monkeypatch)
     ) as caught:
         load("downsampled-imagenet", "test")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header", ["{'descr': (", "(" * 9, "   x\n y", "{'descr': '|u1', 'fortran_order': False, 'shape': (3, "]
+)
+def test_an_npz_file_with_a_damaged_header_is_one_sentence(tmp_path, header):
+    """What the parser of headers says to rubbish is more than ValueError."""
+    text = header.ljust(117).encode() + b"\n"
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as packed:
+        for name in ("x.npy", "y.npy"):
+            packed.writestr(name, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(20))
+    with pytest.raises(DataError, match=r"not an .npz file with the arrays x and y, or damaged"):
+        images.stored(tmp_path / "x.npz")

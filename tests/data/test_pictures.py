@@ -300,6 +300,13 @@ def test_a_folder_that_cannot_train_is_one_sentence(tmp_path, fault):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere names of folders are text")
+def test_a_class_whose_name_is_no_text_is_one_sentence(tmp_path):
+    """Else it is found out when the network is saved."""
+    with pytest.raises(DataError, match=r"set: the name of a class must be text in UTF-8, got '\\udcff'"):
+        faulty(tmp_path, "a/1.png", "a/2.png", os.fsdecode(b"\xff/1.png"), os.fsdecode(b"\xff/2.png"))
+
+
 def test_a_class_may_be_called_train(tmp_path):
     found = faulty(tmp_path, *(f"{name}/{place}.png" for name in ("bus", "train") for place in range(3)))
     assert found.classes == ("bus", "train")

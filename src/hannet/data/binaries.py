@@ -19,7 +19,7 @@ from . import DataError
 Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
-_UNREADABLE = (
+UNREADABLE = (
     *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, OverflowError, SyntaxError),
     *(NotImplementedError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, TokenError),
 )  # what zipfile, zlib and the parser of an .npy header say to rubbish
@@ -139,7 +139,7 @@ def _array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
         raise DataError(f"{path} is not there") from error
     except DataError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not an .npz file with the arrays data and labels, or damaged") from error
 
 

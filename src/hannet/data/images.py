@@ -1,7 +1,5 @@
 """Images in classes: sets that have a name, a folder of pictures, a user's own arrays from an .npz file."""
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import DataError, Images, binaries, idx
+from .binaries import UNREADABLE
 from .fetch import File, find, is_published, where
 from .image_sets import SETS, ImageSource, Part
 from .pictures import folder, picture
@@ -66,13 +65,12 @@ def stored(path: Path) -> tuple[Tensor, Tensor]:
 
     Raises DataError for anything else.
     """
-    faults = (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, zlib.error)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             x, y = arrays["x"], arrays["y"]
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there") from error
-    except (*faults, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not an .npz file with the arrays x and y, or damaged") from error
     if x.dtype not in (np.uint8, np.float32, np.float64) or x.ndim < 2 or not x.size:
         raise DataError(f"{path}: x must be (n, ...), uint8, float32 or float64, got {x.shape}, {x.dtype}")

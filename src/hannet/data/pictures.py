@@ -140,12 +140,20 @@ def _found(root: Path, path: Path) -> _Found:
         elif not entry.is_dir():
             others += 1
         else:
+            _require_unicode(entry)
             inside = _visible(entry)
             near = [file for file in inside if Path(os.path.realpath(file)).is_relative_to(top)]
             classes[entry.name] = [file for file in near if file.suffix.lower() in SUFFIXES and file.is_file()]
             links += len(inside) - len(near)
             others += len(near) - len(classes[entry.name])
     return _Found(classes, others, links)
+
+
+def _require_unicode(path: Path) -> None:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path.parent}: the name of a class must be text in UTF-8, got {path.name!r}") from error
 
 
 def _visible(path: Path) -> list[Path]:
