@@ -367,6 +367,12 @@ def test_a_checkpoint_that_no_fresh_start_mends_says_no_such_thing(hannet, photo
     assert "--fresh" not in err
 
 
+@pytest.mark.gpu
+def test_a_report_names_the_gpu_that_trained(hannet, photos):
+    told = json.loads(hannet("train", "images", str(photos), *MIXER, "--size", "16", "--json")[1])
+    assert told["device"] == f"cuda {torch.cuda.get_device_name()}"
+
+
 def test_a_mixer_learns_grey_images(hannet, few):
     facts = json.loads(hannet("train", "images", "mnist", *MIXER, "--mlp-blocks", "1", "--json")[1])
     assert facts["recipe"]["augmentation"] == {"padding": 3, "flip": False, "policy": "", "cutout": 0}

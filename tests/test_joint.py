@@ -1,5 +1,8 @@
 """Of one process; two of them are in test_image_loop.py."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -15,6 +18,17 @@ def test_one_process_is_the_first_and_sums_nothing():
     assert (processes.count, processes.place, processes.first) == (1, 0, True)
     value = torch.ones(2)
     assert processes.sum(value) is value
+
+
+def test_an_accelerator_that_is_no_cuda_device_is_left_alone():
+    """As on a Mac, whose GPU has no float64."""
+    code = (
+        "import torch; torch.accelerator.is_available = torch.backends.mps.is_available = lambda: True; "
+        "torch.backends.mps.is_built = torch.backends.mps.is_available; torch.cuda.is_available = lambda: False; "
+        "from hannet.joint import Processes; print(Processes().device)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "cpu\n"
 
 
 def test_one_process_keeps_its_batch_norms():

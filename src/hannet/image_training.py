@@ -266,6 +266,7 @@ def _learn_images(
     from .agenda import Progress
     from .checkpoints import CheckpointError, path_in
     from .preprocessing import FILE, Preprocessing, probabilities
+    from .runs import device
 
     began = time.perf_counter()
     try:
@@ -286,6 +287,7 @@ def _learn_images(
         stop(f"{error}; nothing is saved", 1)
     channels, size, _ = parts.training.x.shape[1:]
     seen = Preprocessing(channels, size, parts.training.classes, recipe.mean, recipe.std, recipe.resize)
+    trained_on = next(network.parameters()).device.type
     network.cpu()
     right = probabilities(network, seen, parts.test.x).argmax(1) == parts.test.y
     told: dict[str, Any] = {
@@ -295,6 +297,7 @@ def _learn_images(
         "validation_accuracy": [1 - error for error in history.held_error],
         "test_accuracy": float(right.double().mean()),
         "history": asdict(history),
+        "device": device(trained_on),
     }
     pictures = {f"curves.{form}": report.image(_curves(told["history"]), form) for form in ("png", "svg")}
     return Learned(told, {FILE: seen.content(), **pictures})

@@ -26,7 +26,8 @@ class Processes:
         from accelerate import PartialState
 
         theirs = dist.is_initialized()
-        state = PartialState(cpu=not torch.accelerator.is_available())  # unless told, it makes no group on CPUs
+        # unless told, it makes no group on CPUs; other accelerators than CUDA's lack float64, or kernels of ours
+        state = PartialState(cpu=not torch.cuda.is_available())
         if dist.is_initialized() and not theirs:
             atexit.register(_leave)
         self.count, self.place = state.num_processes, state.process_index

@@ -114,6 +114,14 @@ def test_trains_reports_and_draws(tmp_path):
         assert path.stat().st_size > 300
 
 
+@pytest.mark.gpu
+@pytest.mark.usefixtures("_noise")
+def test_a_record_names_the_gpu_that_trained(tmp_path):
+    store = Store(tmp_path / "store")
+    perform(load("narrow-mixer", [0], True, ["stem"]), store, lambda _: None)
+    assert [record.device for record in store.records().values()] == [f"cuda {torch.cuda.get_device_name()}"]
+
+
 @pytest.mark.usefixtures("_noise")
 def test_sigterm_ends_the_whole_sweep_and_the_next_one_goes_on(tmp_path, monkeypatch):
     pytest.importorskip("accelerate")

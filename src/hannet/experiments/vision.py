@@ -113,9 +113,11 @@ class Experiment(Frame):
         with scratch(run) as folder:
             options: dict[str, Any] = {"held": test, "checkpoint": folder, "on_progress": watch}
             history = image_loop.fit(network, training, self.recipe(), run.seed, **options)
-        metrics = {TESTED.get(name, name): value for name, value in history.last().items()}
+        metrics: dict[str, float] = {TESTED.get(name, name): value for name, value in history.last().items()}
         curves = {TESTED.get(name, name): values for name, values in asdict(history).items()}
-        return [Result(metrics | {"parameters": sum(p.numel() for p in network.parameters())}, network.cpu(), curves)]
+        metrics["parameters"] = sum(p.numel() for p in network.parameters())
+        trained_on = next(network.parameters()).device.type
+        return [Result(metrics, network.cpu(), curves, trained_on)]
 
     def _images(self, part: images.Part) -> Images:
         whole = images.load(self.dataset, part)
