@@ -44,7 +44,7 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     torch.set_num_threads(1)
     network = toy_network()
     recipe = replace(RECIPE, epochs=int(epochs))
-    kept = Path(folder) if folder else None
+    kept = Path(folder.format(place=Processes().place)) if folder else None
     if stop and Processes().place == Processes().count - 1:
         steps = count(1)
         network.register_forward_pre_hook(

@@ -309,6 +309,28 @@ def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path, stop):
     assert two[2:] == one[2:]
 
 
+def test_two_processes_that_find_two_states_end(tmp_path):
+    """As on two machines whose folders of that name are not one."""
+    port = 20000 + (os.getpid() + 2) % 20000
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(
+        [sys.executable, TOY, str(tmp_path / "0"), str(tmp_path / "out"), "1", "10"], check=True, env=environment
+    )
+    done = subprocess.run(
+        [sys.executable, *launch, TOY, str(tmp_path / "{place}"), str(tmp_path / "two"), "1", "10"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
+    assert done.returncode
+    for place in range(2):
+        assert f"{tmp_path / str(place)}: not all processes find the same checkpoint there" in done.stderr
+    assert not (tmp_path / "two").exists()
+
+
 CHANGES = {
     "another recipe": lambda options: options | {"recipe": replace(RECIPE, lr=1e-3)},
     "another seed": lambda options: options | {"seed": 6},

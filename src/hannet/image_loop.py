@@ -348,13 +348,16 @@ class _Keeper:
         self.kept = time.perf_counter()
 
     def restore(self) -> None:
-        """Goes on from the checkpoint, if there is one."""
+        """Goes on from the checkpoint, if there is one; all processes do, or none."""
         if self.state.processes.first:
             checkpoints.tidy(self.folder)
-        found = checkpoints.read(self.folder)
-        if not found:
-            return
-        tensors, told = found
+        if found := checkpoints.read(self.folder):
+            self._restore(*found)
+        done = self.state.epoch * self.state.per_epoch + self.state.at
+        if self.state.processes.largest(done, -done) != [done, -done]:
+            raise checkpoints.CheckpointError(f"{self.folder}: not all processes find the same checkpoint there")
+
+    def _restore(self, tensors: dict[str, Tensor], told: dict[str, Any]) -> None:
         path = checkpoints.path_in(self.folder)
         if told.get("fingerprint") != self.state.fingerprint:
             raise checkpoints.CheckpointError(
