@@ -154,6 +154,14 @@ def test_what_does_not_fit_is_a_sentence():
         trained(held=held)
 
 
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (30, 20), (20, 30)])
+def test_images_without_classes_are_a_sentence(x, y):
+    images = toy_images(30, 2)
+    held = replace(images, x=images.x[:x], y=images.y[:y])
+    with pytest.raises(ValueError, match=f"there must be images and as many classes, got {x} and {y}"):
+        trained(held=held)
+
+
 def test_a_diverging_training_says_so():
     with pytest.raises(TrainingError, match="diverged in epoch 1: a smaller rate may help"):
         trained(replace(RECIPE, lr=1e30))

@@ -102,6 +102,8 @@ def _check(training: Images, held: Images | None, recipe: ImageRecipe, processes
     if not len(recipe.mean) == len(recipe.std) == channels:
         raise ValueError(f"mean and std must have {channels} numbers, one for each channel of the images")
     for images in (training, held) if held else (training,):
+        if not 0 < len(images.x) == len(images.y):
+            raise ValueError(f"there must be images and as many classes, got {len(images.x)} and {len(images.y)}")
         least, most, classes = int(images.y.min()), int(images.y.max()), len(images.classes)
         if least < 0 or most >= classes:
             raise ValueError(
