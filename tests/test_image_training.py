@@ -14,7 +14,7 @@ import torch
 from hannet import models
 from hannet.data import images
 from hannet.data.images import Images
-from hannet.models import HanNet
+from hannet.models import HanMixer, HanNet
 
 TINY = ("--width", "784", "--depth", "2", "--epochs", "3", "--batch", "16")
 LIPSCHITZ = ("--lipschitz", "--reflections", "2", *TINY)
@@ -430,6 +430,29 @@ def test_one_folder_has_one_training(hannet, photos, model):
             process.kill()
     assert hannet(*arguments, "--epochs", "1", "--fresh")[0] == 0  # a process that was killed is in nobody's way
     assert {path.name for path in Path().iterdir()} == {"photos", "net"}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_second_ctrl_c_claims_no_more_than_is_kept(hannet, photos, monkeypatch, there):
+    """It ends a training at once, in the middle of a step."""
+    train = HanMixer.train
+
+    def told(model, mode=True):
+        if mode:
+            signal.raise_signal(signal.SIGINT)
+            if there:
+                Path(".net.unfinished", "checkpoint.safetensors").touch()
+            signal.raise_signal(signal.SIGINT)
+        return train(model, mode)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
+    monkeypatch.setattr(HanMixer, "train", told)
+    try:
+        code, _, err = hannet("train", "images", str(photos), *MIXER, "--size", "16", "--out", "net")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    kept = "the last checkpoint in .net.unfinished is kept" if there else "nothing is kept"
+    assert (code, err.splitlines()[-1]) == (130, f"hannet: interrupted; {kept}")
 
 
 def test_a_mixer_that_diverges_is_one_sentence(hannet, photos):

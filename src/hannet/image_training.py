@@ -264,7 +264,7 @@ def _learn_images(
     """Trains a network that takes images, from its checkpoint if there is one."""
     from . import image_loop, report
     from .agenda import Progress
-    from .checkpoints import CheckpointError, path_in
+    from .checkpoints import CheckpointError
     from .preprocessing import FILE, Preprocessing, probabilities
     from .runs import device
 
@@ -279,8 +279,7 @@ def _learn_images(
             options: dict[str, Any] = {"held": parts.held, "checkpoint": unfinished, "minutes": minutes}
             history = image_loop.fit(network, parts.training, recipe, seed, on_progress=watch, **options)
     except KeyboardInterrupt as interrupt:
-        last = f"the last checkpoint in {unfinished} is" if path_in(unfinished).exists() else "nothing is"
-        stop(f"interrupted; {interrupt.args[0] if interrupt.args else f'{last} kept'}", 130)
+        stop(f"interrupted; {interrupt.args[0] if interrupt.args else _kept_before(unfinished)}", 130)
     except CheckpointError as error:
         stop(f"{error}{' (--fresh does)' * str(error).endswith('to start over')}", 1)
     except image_loop.TrainingError as error:
@@ -301,6 +300,12 @@ def _learn_images(
     }
     pictures = {f"curves.{form}": report.image(_curves(told["history"]), form) for form in ("png", "svg")}
     return Learned(told, {FILE: seen.content(), **pictures})
+
+
+def _kept_before(unfinished: Path) -> str:
+    from .checkpoints import path_in
+
+    return f"the last checkpoint in {unfinished} is kept" if path_in(unfinished).exists() else "nothing is kept"
 
 
 def _curves(history: Mapping[str, Any]) -> "Figure":
