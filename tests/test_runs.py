@@ -6,13 +6,13 @@ import os
 import resource
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
 from torch import nn
 
-from hannet.runs import Record, Run, Store, StoreError, claimed, versions, write
+from hannet.runs import Record, Run, Store, StoreError, claimed, scratch, versions, write
 
 
 def run(seed: int = 0, **config) -> Run:
@@ -210,6 +210,22 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch, faul
         store.append([record(0)])
     with pytest.raises(StoreError, match="this file system has no locks"), claimed(tmp_path / "lock"):
         pytest.fail("claimed without a lock")
+
+
+def test_a_run_that_is_cut_off_finds_its_folder_again_and_another_process_leaves_none(tmp_path, monkeypatch):
+    pytest.importorskip("pooch")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with suppress(KeyboardInterrupt), scratch(run()) as first:
+        (first / "state").touch()
+        with suppress(SystemExit), scratch(run()) as second:
+            (second / "state").touch()
+            raise SystemExit
+        assert second != first
+        assert not second.exists()
+        raise KeyboardInterrupt
+    with scratch(run()) as again:
+        assert (again / "state").exists()
+    assert [path for path in again.parent.iterdir() if path.is_dir()] == []
 
 
 def test_models_come_back_and_misfits_are_named(tmp_path):

@@ -224,7 +224,7 @@ def claimed(path: Path) -> Iterator[bool]:
 def scratch(run: Run) -> Iterator[Path]:
     """A folder in this machine's cache, where a long run keeps what it needs to go on; it goes when the run is done.
 
-    If another process computes the same run it is a folder of this process's own.
+    If another process computes the same run it is a folder of this process's own, which goes in any case: none would find it.
     """
     import pooch
 
@@ -235,8 +235,13 @@ def scratch(run: Run) -> Iterator[Path]:
         folder = root / (run.key if mine else f"{run.key}.{os.getpid()}")
         with _faults(folder):
             folder.mkdir(exist_ok=True)
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+        done = False
+        try:
+            yield folder
+            done = True
+        finally:
+            if done or not mine:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def weights(model: nn.Module) -> bytes:
