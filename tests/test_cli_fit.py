@@ -97,6 +97,24 @@ def test_without_a_header(hannet):
     assert list(pd.read_csv("bare-predictions.csv")) == ["c0", "c1", "c2", "prediction"]
 
 
+def test_words_for_missing_values(hannet):
+    rows = [f"{n % 7},{n % 5},{['North', 'NA', 'unknown'][n % 3]}" for n in range(60)]
+    Path("lands.csv").write_text("\n".join(["a,b,land", *rows]))
+    assert (
+        "as they have no target: 20 of 60 ('NA' 20; --missing"
+        in hannet("fit", "lands.csv", "--target", "land", *TINY)[1]
+    )
+    for words, classes in {"": ["NA", "North", "unknown"], "na, Unknown": None, "unknown": ["NA", "North"]}.items():
+        code, out, err = hannet(
+            "fit", "lands.csv", "--target", "land", "--missing", words, "--json", "--out", f"model {words}", *TINY
+        )
+        if classes:
+            assert json.loads(out)["target"]["classes"] == classes
+        else:
+            assert (code, "in every row" in err) == (1, True)
+    assert "0 of" not in hannet("predict", "model unknown", "lands.csv")[1]
+
+
 def test_a_model_is_replaced_only_by_force(hannet, houses):
     fit = ("fit", "houses.csv", "--target", "area", "--out", "model", *TINY)
     assert hannet(*fit)[0] == 0

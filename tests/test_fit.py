@@ -398,3 +398,41 @@ def test_more_columns_than_importance_can_afford():
     rng = np.random.default_rng(0)
     cells = pd.DataFrame({f"x{n}": texts(values) for n, values in enumerate(rng.normal(size=(120, 40)))})
     assert learn(Table(cells), "x0", baselines=False)[1].facts["importance"] == {}
+
+
+@pytest.fixture
+def countries(table):
+    return Table(table.cells.assign(land=texts(["US", "NA", "DE"] * 40)))
+
+
+def test_a_class_that_is_called_na_is_learned_and_told(countries):
+    model, report, _ = learn(countries, "land", baselines=False)
+    assert model.target.classes == ("DE", "NA", "US")
+    assert any("'NA' counts as a value of 'land'" in note for note in report.facts["notes"])
+    assert set(model.predict(countries).cells["prediction"]) <= {"DE", "NA", "US"}
+
+
+def test_words_that_cost_rows_are_told_and_may_be_chosen(countries, tmp_path):
+    cells = countries.cells.assign(land=texts(["United States", "NA", "Germany"] * 40))
+    _, report, _ = learn(Table(cells), "land", baselines=False)
+    assert (
+        "rows left out, as they have no target: 40 of 120 ('NA' 40; --missing \"\" takes words for classes)"
+        in report.facts["notes"]
+    )
+    model, report, _ = learn(Table(cells), "land", baselines=False, missing=[])
+    assert report.facts["target"]["classes"] == ("Germany", "NA", "United States")
+    model.save(tmp_path / "model", report.files())
+    again = Model.load(tmp_path / "model")
+    assert again.encoder.missing == []
+    assert again.predict(Table(cells)).metrics["accuracy"] <= 1
+
+
+def test_words_among_numbers_are_told_and_may_be_chosen(table):
+    cells = table.cells.drop(columns="color").assign(number=texts([*table.cells["number"][:116], *["unknown"] * 3, ""]))
+    cells["a"] = texts(["?", "?", *table.cells["a"][2:]])
+    notes = learn(Table(cells), "number", baselines=False)[1].facts["notes"]
+    assert "rows left out, as they have no target: 4 of 120 ('unknown' 3, empty 1)" in notes
+    assert any(note.startswith("read as missing: '?' (2, in 'a')") for note in notes)
+    cells["number"] = texts([*table.cells["number"][:90], *["999"] * 30])
+    report = learn(Table(cells), "number", baselines=False, missing=["999"])[1]
+    assert report.facts["train_rows"] + report.facts["test_rows"] == 90

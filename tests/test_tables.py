@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tables import TableError, missing, numbers, read, signs, spellings
+from hannet.tables import TableError, missing, numbers, read, signs, spellings, told_missing
 
 
 @pytest.fixture
@@ -202,3 +202,24 @@ def test_marks_of_missing_values():
 def test_numbers():
     cells = pd.Series(["1", "−2.5", "1e3", "inf", "abc", "", "0x10"], dtype="str")
     np.testing.assert_array_equal(numbers(cells), [1, -2.5, 1000, np.inf, np.nan, np.nan, np.nan])
+
+
+def test_na_is_a_value_among_codes_of_two_capitals():
+    assert not missing(pd.Series(["US", "NA", "DE"], dtype="str")).any()
+    for others in (["US", "Germany"], ["US", "us"], ["US", "US"], ["1", "2"]):
+        assert missing(pd.Series(["NA", *others, "NA"], dtype="str")).tolist() == [True, False, False, True]
+
+
+def test_words_for_a_missing_value_may_be_chosen():
+    cells = pd.Series(["", "NA", "Unknown", "-999", "none"], dtype="str")
+    assert missing(cells, ["unknown", "-999"]).tolist() == [True, False, True, True, False]
+    assert missing(cells, []).tolist() == [True, False, False, False, False]
+    assert missing(pd.Series(["US", "NA", "DE"], dtype="str"), ["na"]).tolist() == [False, True, False]
+
+
+def test_words_read_as_missing_are_told():
+    cells = pd.DataFrame({"a": ["?", "1", "?"], "b": ["?", "", "NA"], "c": ["x", "y", ""]}, dtype="str")
+    assert told_missing(cells, None) == [
+        "read as missing: '?' (3, in 'a', 'b'), 'NA' (1, in 'b'); --missing names other words"
+    ]
+    assert told_missing(cells, []) == []

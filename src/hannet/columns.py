@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .tables import MISSING, STRANGE, TableError, missing, none, numbers, signs
+from .tables import STRANGE, TableError, marks, missing, none, numbers, signs
 
 LEVELS = 32  # one-hot columns of one category, at most
 ONE_HOT = 1024  # and of all categories together, if each is to have two
@@ -26,6 +26,7 @@ BEGINNING = r"\d{1,4}[-/.: ]|[A-Za-z]{3,9} \d"  # of every date; to try all form
 EPOCH = pd.Timestamp("2000-01-01", tz="UTC")
 SAME = "always the same"
 
+Words = Collection[str] | None  # that are read as missing, as `tables.missing` takes them
 Blocks = tuple[list[np.ndarray], list[str]]  # a column's part of the matrix, and notes on what was odd
 
 
@@ -44,9 +45,9 @@ class Number:
     signs: Sequence[str]
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, decimal: str) -> "Number | None":
+    def fit(cls, name: str, cells: pd.Series, decimal: str, words: Words = None) -> "Number | None":
         """None if the cells are no numbers."""
-        there = cells[~none(cells)]
+        there = cells[~none(cells, words)]
         kind = "boolean" if there.str.lower().isin(WORDS).all() else "number"
         column = cls(kind, name, 0.0, indicator=False, decimal=decimal, signs=())
         values = column._values(there)
@@ -67,11 +68,11 @@ class Number:
         """Names of its columns of the matrix."""
         return [self.name, f"{self.name} missing"] if self.indicator else [self.name]
 
-    def encode(self, cells: pd.Series) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = None) -> Blocks:
         """Value, indicator."""
-        values = self._values(cells)
-        good = finite(values)
-        notes = _odd(self.name, cells, ~good & ~none(cells), "no finite numbers, taken as missing")
+        values, gone = self._values(cells), none(cells, words)
+        good = finite(values) & ~gone
+        notes = _odd(self.name, cells, ~good & ~gone, "no finite numbers, taken as missing")
         notes += mixed(self.name, {*self.signs, *signs(cells[good])})
         return [np.where(good, values, self.fill), ~good][: len(self.inputs)], notes
 
@@ -87,9 +88,9 @@ class Date:
     indicator: bool
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, notes: list[str]) -> "Date | None":
+    def fit(cls, name: str, cells: pd.Series, notes: list[str], words: Words = None) -> "Date | None":
         """None if the cells are no dates in one of the known formats. Adds a note if they fit two with different days."""
-        there = cells[~none(cells)]
+        there = cells[~none(cells, words)]
         sample = there.iloc[:: max(1, len(there) // 50)]
         if sample.str.match(BEGINNING).mean() < 1 - STRANGE:
             return None
@@ -98,7 +99,7 @@ class Date:
         if not shares or max(shares.values()) < 1 - STRANGE:
             return None
         form = max(shares, key=shares.__getitem__)
-        times = _times(cells, form)
+        times = _times(cells.mask(none(cells, words), ""), form)
         for other in (other for other, share in shares.items() if share == shares[form]):
             turned = cells[times.notna() & (_times(cells, other) != times)]
             if len(turned):
@@ -112,12 +113,13 @@ class Date:
         """Names of its columns of the matrix."""
         return [f"{self.name} {part}" for part in (*self.fills, *(["missing"] if self.indicator else []))]
 
-    def encode(self, cells: pd.Series) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = None) -> Blocks:
         """Parts, indicator."""
-        times = _times(cells, self.form)
+        told = none(cells, words)
+        times = _times(cells.mask(told, ""), self.form)
         gone = times.isna().to_numpy()
         parts = _parts(times)
-        notes = _odd(self.name, cells, gone & ~none(cells), f"no dates ({self.form}), taken as missing")
+        notes = _odd(self.name, cells, gone & ~told, f"no dates ({self.form}), taken as missing")
         blocks = [np.where(gone, fill, parts[part]) for part, fill in self.fills.items()]
         return [*blocks, gone][: len(self.inputs)], notes
 
@@ -132,12 +134,13 @@ class Category:
     counts: Mapping[str, int]  # of all that are no rarity, if some have no column
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, most: int) -> "Category | None":
+    def fit(cls, name: str, cells: pd.Series, most: int, words: Words = None) -> "Category | None":
         """None if nearly every cell differs, or no value is frequent."""
-        there = cells[~missing(cells)]
+        gone = missing(cells, words)
+        there = cells[~gone]
         if there.nunique() > 0.9 * len(there):
             return None
-        counts = cells.mask(missing(cells), "").value_counts(sort=False).to_dict()
+        counts = cells.mask(gone, "").value_counts(sort=False).to_dict()
         ranked = sorted(counts, key=lambda level: (-counts[level], level))
         enough = max(2, len(cells) // 1000)  # a column that is hardly ever 1 is an outlier once it is standardised
         levels = [level for level in ranked[:most] if counts[level] >= enough]
@@ -153,10 +156,10 @@ class Category:
         ones = [f"{self.name} = {level or 'missing'}" for level in self.levels]
         return [*ones, f"{self.name} count"] if self.counts else ones
 
-    def encode(self, cells: pd.Series) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = None) -> Blocks:
         """One column a level, count."""
         known = cells.isin(self.counts or self.levels).to_numpy(bool)
-        gone = cells.str.lower().isin(MISSING).to_numpy(bool)  # if "-" is a value, it is known
+        gone = cells.str.lower().isin(marks(words)).to_numpy(bool)  # if "-" is a value, it is known
         level = cells.mask(gone & ~known, "")
         rare = "rare or " if self.counts else ""
         notes = _odd(self.name, cells, ~known & ~gone, f"{rare}not among the training rows, taken as yet another")
@@ -207,17 +210,26 @@ KINDS: dict[str, type[Any]] = {"number": Number, "boolean": Number, "date": Date
 
 @dataclass(frozen=True)
 class Encoder:
-    """How each column becomes numbers. dropped: why a column does not; notes: on what was learned, for that day only."""
+    """How each column becomes numbers. dropped: why a column does not; notes: on what was learned, for that day only.
+
+    missing: the words that are read as missing, None for the usual ones.
+    """
 
     columns: tuple[Column, ...]
     dropped: Mapping[str, str]
     notes: Sequence[str] = field(default=(), compare=False)
+    missing: Sequence[str] | None = None
 
     @classmethod
     def fit(
-        cls, cells: pd.DataFrame, unwanted: Mapping[str, str] | None = None, decimals: Mapping[str, str] | None = None
+        cls,
+        cells: pd.DataFrame,
+        unwanted: Mapping[str, str] | None = None,
+        decimals: Mapping[str, str] | None = None,
+        words: Sequence[str] | None = None,
     ) -> "Encoder":
-        """Learn from the training rows. unwanted: columns to drop, and why; decimals: the marks of those without a point.
+        """Learn from the training rows. unwanted: columns to drop, and why; decimals: the marks of those without a point;
+        words: what is read as missing.
 
         Raises TableError if no column is of use.
         """
@@ -226,17 +238,19 @@ class Encoder:
         dropped, decimals = dict(unwanted or {}), decimals or {}
         texts = []
         for name in cells.columns.difference(list(dropped), sort=False):
-            if none(cells[name]).all():
+            if none(cells[name], words).all():
                 dropped[name] = "empty"
             elif cells[name].nunique() == 1:
                 dropped[name] = SAME
-            elif column := Number.fit(name, cells[name], decimals.get(name, ".")) or Date.fit(name, cells[name], notes):
-                found[name] = column
+            elif number := Number.fit(name, cells[name], decimals.get(name, "."), words):
+                found[name] = number
+            elif date := Date.fit(name, cells[name], notes, words):
+                found[name] = date
             else:
                 texts.append(name)
         most = _most(len(cells), sum(len(column.inputs) for column in found.values()), len(texts), notes)
         for name in texts:
-            if category := Category.fit(name, cells[name], most):
+            if category := Category.fit(name, cells[name], most, words):
                 found[name] = category
             else:
                 dropped[name] = "nearly all values differ: free text or an identifier"
@@ -244,7 +258,7 @@ class Encoder:
         columns = tuple(found[name] for name in cells if name in found and name not in dropped)
         if not columns:
             raise TableError(f"no column to predict from is left: {_reasons(dropped)}")
-        return cls(columns, dropped, notes)
+        return cls(columns, dropped, notes, words)
 
     @property
     def inputs(self) -> list[str]:
@@ -269,7 +283,7 @@ class Encoder:
         notes = []
         for column, place in zip(self.columns, self.groups.values(), strict=True):
             known = replace(column, decimal=".") if isinstance(column, Number) and column.name in plain else column
-            blocks, odd = known.encode(cells[column.name])
+            blocks, odd = known.encode(cells[column.name], self.missing)
             notes += odd
             for offset, block in enumerate(blocks):
                 matrix[:, place.start + offset] = block
@@ -277,13 +291,14 @@ class Encoder:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return {"columns": [asdict(column) for column in self.columns], "dropped": dict(self.dropped)}
+        columns = [asdict(column) for column in self.columns]
+        return {"columns": columns, "dropped": dict(self.dropped), "missing": self.missing}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Encoder":
         """The encoder that to_dict described, exactly. Raises KeyError, TypeError or AttributeError if it is none."""
         columns = [KINDS[column["kind"]](**column) for column in plain["columns"]]
-        return cls(tuple(columns), plain["dropped"])
+        return cls(tuple(columns), plain["dropped"], missing=plain.get("missing"))
 
 
 def _most(rows: int, others: int, texts: int, notes: list[str]) -> int:

@@ -21,7 +21,7 @@ from .experiments import Status
 from .experiments import Table as Results
 from .predictor import Model, Target, labels
 from .runs import versions
-from .tables import DELIMITERS, STRANGE, Table, TableError, missing, numbers, signs, spellings
+from .tables import DELIMITERS, STRANGE, Table, TableError, missing, numbers, signs, spellings, told_missing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a person may choose. options: of the estimator."""
+    """What a person may choose. missing: words for a missing value, None for the usual ones; options: of the estimator."""
 
     target: str
     task: str | None = None
@@ -71,12 +71,15 @@ class Plan:
     seed: int = 0
     header: bool = True
     baselines: bool = True
+    missing: Sequence[str] | None = None
     options: Mapping[str, Any] | None = None
 
 
-def understand(cells: pd.Series, name: str, task: str | None, decimal: str = ".") -> tuple[Target, list[str]]:
+def understand(
+    cells: pd.Series, name: str, task: str | None, decimal: str = ".", words: Sequence[str] | None = None
+) -> tuple[Target, list[str]]:
     """The target as numbers or classes, and notes. Raises TableError if there is nothing to learn."""
-    there = cells[~missing(cells)]
+    there = cells[~missing(cells, words)]
     if there.empty:
         raise TableError(f"the target {name!r} is missing in every row")
     values = numbers(there, decimal)
@@ -96,6 +99,8 @@ def understand(cells: pd.Series, name: str, task: str | None, decimal: str = "."
     classes = _classes(name, kept, decimal) if chosen == "classification" else ()
     guessed = not task and numeric and there.nunique() <= DEBATABLE
     notes = [f"{name!r} is {KINDS[chosen]}"] if guessed else []
+    if words is None and "NA" in classes:
+        notes.append(f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing NA leaves it out")
     return Target(name, classes, decimal), notes + ([] if classes else mixed(name, signs(kept)))
 
 
@@ -169,25 +174,37 @@ def _copies(cells: pd.DataFrame, most: float) -> tuple[np.ndarray, list[str]]:
 def fit(table: Table, plan: Plan, on_progress: Callable[[Progress], None]) -> tuple[Model, Report]:
     """Train on a part of the rows, measure on the others. Raises TableError."""
     column = _column(table, plan.target)
-    decimals, spelt = spellings(table)
-    target, notes = understand(column, plan.target, plan.task, decimals[plan.target])
-    codes, counts = target.codes(table)
+    decimals, spelt = spellings(table, plan.missing)
+    target, notes = understand(column, plan.target, plan.task, decimals[plan.target], plan.missing)
+    codes, counts = target.codes(table, plan.missing)
     others = table.cells.drop(columns=plan.target)
     unwanted = {name: "numbers the rows" for name in others if _numbers_rows(others[name], decimals[name])}
-    if not counts.all():
-        notes.append(f"rows left out, as they have no target: {(~counts).sum():,} of {len(counts):,}")
+    notes += _no_target(column, counts, classes=bool(target.classes))
     y = codes[counts]
     copies, repeated = _copies(table.cells[counts].drop(columns=list(unwanted)), plan.test * len(y) / 2)
     test = hold_out(y, copies, plan.test, plan.seed, classes=bool(target.classes))
     order, train = np.argsort(test, kind="stable"), int((~test).sum())
     y, cells = y[order], others[counts].iloc[order]  # so both parts are views of one matrix
-    encoder = Encoder.fit(cells[:train], unwanted, decimals)
+    encoder = Encoder.fit(cells[:train], unwanted, decimals, plan.missing)
     x, odd = encoder.encode(cells)
     split = compare.Split(x[:train], y[:train], x[train:], y[train:], len(target.classes))
     notes = [*table.notes, *spelt, *notes, *repeated, *encoder.notes, *odd]
+    notes += told_missing(cells[list(encoder.groups)], plan.missing)
     estimator, rows = _train(split, plan, on_progress, notes)
     model = Model(target, plan.header, encoder, estimator)
     return model, _report(model, plan, split, rows, notes)
+
+
+def _no_target(cells: pd.Series, counts: np.ndarray, *, classes: bool) -> list[str]:
+    """A note on the rows that are left out, and on what stands for their target."""
+    if counts.all():
+        return []
+    lost = cells[~counts].value_counts()
+    words = [f"{word[:40]!r} {count:,}" if word else f"empty {count:,}" for word, count in lost[:5].items()]
+    more = ", ..." if len(lost) > len(words) else ""
+    advice = '; --missing "" takes words for classes' if classes and any(lost.index) else ""
+    named = f"{', '.join(words)}{more}{advice}"
+    return [f"rows left out, as they have no target: {lost.sum():,} of {len(counts):,} ({named})"]
 
 
 def _numbers_rows(cells: pd.Series, decimal: str) -> bool:

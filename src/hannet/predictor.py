@@ -16,7 +16,7 @@ from .columns import Encoder, finite
 from .compare import predict, score
 from .runs import write
 from .saved import ModelError
-from .tables import Table, numbers
+from .tables import Table, missing, numbers
 
 PARTS = ("estimator.json", "model.safetensors", "table.json")
 REPORT = ("report.json", "report.md", "report.png", "report.svg")
@@ -31,13 +31,13 @@ class Target:
     classes: Sequence[str]
     decimal: str
 
-    def codes(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers, or positions in classes, and which of them count."""
+    def codes(self, table: Table, words: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers, or positions in classes, and which of them count. words: what is read as missing."""
         cells = table.cells[self.name]
         decimal = "." if self.name in table.plain else self.decimal
         if not self.classes:
             values = numbers(cells, decimal)
-            return values, finite(values)
+            return values, finite(values) & ~missing(cells, words)
         places = {name: place for place, name in enumerate(self.classes)}
         codes = labels(cells, decimal).map(places).fillna(-1).to_numpy(int)
         return codes, codes >= 0
@@ -84,7 +84,7 @@ class Model:
     def _metrics(self, table: Table, output: np.ndarray, notes: list[str]) -> Mapping[str, Any] | None:
         if self.target.name not in table.cells:
             return None
-        y, counts = self.target.codes(table)
+        y, counts = self.target.codes(table, self.encoder.missing)
         if not counts.all():
             notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~counts).sum():,}")
         return score(y[counts], output[counts]) if counts.any() else None

@@ -7,7 +7,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,15 +180,44 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def missing(cells: pd.Series) -> np.ndarray:
-    """Where a cell is empty or says so; "-" is a value where "+" is one too."""
-    found = cells.str.lower().isin(MISSING)
-    return (found & ((cells != "-") | (cells != "+").all())).to_numpy(bool)
+def marks(words: Collection[str] | None) -> frozenset[str]:
+    """What a missing cell may hold, in lower case: the words, or MISSING if there are none."""
+    return MISSING if words is None else frozenset({"", *(word.lower() for word in words)})
 
 
-def none(cells: pd.Series) -> np.ndarray:
-    """Missing, or the word "none": as a category that is a level, among numbers and dates it is not."""
-    return missing(cells) | (cells.str.lower() == "none").to_numpy(bool)
+def missing(cells: pd.Series, words: Collection[str] | None = None) -> np.ndarray:
+    """Where a cell is empty or one of the words, in any case.
+
+    By default one of MISSING, but "-" is a value where "+" is one too, and "NA" where all others are codes of two capitals.
+    """
+    found = cells.str.lower().isin(marks(words)).to_numpy(bool)
+    if words is None and found.any():
+        others = cells[~found]
+        if (others == "+").any():
+            found = found & (cells != "-").to_numpy(bool)
+        if others.nunique() > 1 and others.str.fullmatch("[A-Z]{2}").all():
+            found = found & (cells != "NA").to_numpy(bool)
+    return found
+
+
+def none(cells: pd.Series, words: Collection[str] | None = None) -> np.ndarray:
+    """Missing, or by default "none" too: as a category that is a level, among numbers and dates it is not."""
+    found = missing(cells, words)
+    return found | (cells.str.lower() == "none").to_numpy(bool) if words is None else found
+
+
+def told_missing(cells: pd.DataFrame, words: Collection[str] | None, most: int = 5) -> list[str]:
+    """A note on the words that are read as missing, how often and in which columns."""
+    counts: Counter[str] = Counter()
+    columns: dict[str, list[str]] = {}
+    for name in cells:
+        found = cells[name][missing(cells[name], words) & (cells[name] != "")].value_counts()
+        counts.update(found.to_dict())
+        for word in found.index:
+            columns.setdefault(word, []).append(repr(name))
+    named = [f"{word!r} ({count:,}, in {_listed(columns[word])})" for word, count in counts.most_common(most)]
+    more = ", ..." if len(counts) > most else ""
+    return [f"read as missing: {', '.join(named)}{more}; --missing names other words"] if named else []
 
 
 def numbers(cells: pd.Series, decimal: str = ".") -> np.ndarray:
@@ -211,12 +240,12 @@ def signs(cells: pd.Series) -> list[str]:
     return sorted(found | {""} if len(signed) < len(cells) else found)
 
 
-def spellings(table: Table) -> tuple[dict[str, str], list[str]]:
+def spellings(table: Table, words: Collection[str] | None = None) -> tuple[dict[str, str], list[str]]:
     """The decimal mark of each column, chosen by all its cells, and notes where a person might read otherwise."""
     sure: dict[str, str] = {}
     either: dict[str, pd.Series] = {}  # such as 1.234
     for name in table.cells.columns.difference(list(table.plain), sort=False):
-        cells = table.cells[name][~none(table.cells[name])]
+        cells = table.cells[name][~none(table.cells[name], words)]
         point, comma = (cells.str.fullmatch(GRAMMAR[mark]) for mark in ".,")
         if max(point.sum(), comma.sum()) < max(1.0, (1 - STRANGE) * len(cells)):
             continue  # text
