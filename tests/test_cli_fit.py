@@ -60,7 +60,12 @@ def test_from_a_table_to_predictions(hannet, houses, tmp_path):
     assert np.isfinite(told["prediction"]).all()
     code, out, _ = hannet("predict", "hannet-models/houses", "houses.csv")
     assert "RMSE" in out
-    assert hannet("predict", "hannet-models/houses", "new.csv")[0] == 0  # its own file may be written again
+    before = Path("new-predictions.csv").read_bytes()
+    code, out, err = hannet("predict", "hannet-models/houses", "new.csv")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "new-predictions.csv is there already: --force replaces it" in err
+    assert Path("new-predictions.csv").read_bytes() == before
+    assert hannet("predict", "hannet-models/houses", "new.csv", "--force")[0] == 0
     assert {path.name for path in tmp_path.iterdir()} == {
         "houses.csv", "new.csv", "hannet-models", "new-predictions.csv", "houses-predictions.csv",
     }  # fmt: skip
@@ -112,7 +117,8 @@ def test_words_for_missing_values(hannet):
             assert json.loads(out)["target"]["classes"] == classes
         else:
             assert (code, "in every row" in err) == (1, True)
-    assert "0 of" not in hannet("predict", "model unknown", "lands.csv")[1]
+    assert hannet("predict", "model unknown", "lands.csv")[0] == 0
+    assert set(pd.read_csv("lands-predictions.csv", keep_default_na=False)["prediction"]) <= {"NA", "North"}
 
 
 def test_a_model_is_replaced_only_by_force(hannet, houses):

@@ -173,7 +173,7 @@ def _output(out: Path | None, table: Path, *, force: bool) -> Path:
         "is a folder": path.is_dir(),
         "would stand in a folder that does not exist": not path.parent.is_dir(),
         "is the table itself": path.exists() and table.exists() and path.samefile(table),
-        "is there already: --force replaces it": out is not None and path.exists() and not force,
+        "is there already: --force replaces it, --out names another": path.exists() and not force,
     }
     for fault, found in faults.items():
         if found:
@@ -193,7 +193,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="CSV file to write.  [default: NAME-predictions.csv for a table]")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Predict: write the table as CSV, the predictions as further columns; with true values in it, also measure.
