@@ -60,6 +60,9 @@ def test_from_a_table_to_predictions(hannet, houses, tmp_path):
     assert np.isfinite(told["prediction"]).all()
     code, out, _ = hannet("predict", "hannet-models/houses", "houses.csv")
     assert "RMSE" in out
+    code, out, err = hannet("predict", "hannet-models/houses", "new.csv", "--out", "-")
+    assert (code, out) == (0, Path("new-predictions.csv").read_text())
+    assert "2 rows predicted.\n" in err
     before = Path("new-predictions.csv").read_bytes()
     code, out, err = hannet("predict", "hannet-models/houses", "new.csv")
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -145,6 +148,7 @@ USAGE = {
     "the table as output": ("predict", "model", "houses.csv", "--out", "./houses.csv", "--force"),
     "a folder as output": ("predict", "model", "houses.csv", "--out", ".", "--force"),
     "a file in no folder": ("predict", "model", "houses.csv", "--out", "none/other.csv"),
+    "a table and JSON on standard output": ("predict", "model", "houses.csv", "--out", "-", "--json"),
     "a file that is there": ("predict", "model", "houses.csv", "--out", "other.csv"),
 }
 
@@ -194,6 +198,24 @@ def test_bad_new_tables_are_one_sentence(hannet, houses):
     code, _, err = hannet("predict", "model", "houses.csv")
     assert (code, err.count("\n")) == (1, 1)
     assert "model.safetensors" in err
+
+
+def test_a_reader_may_leave_before_the_end(hannet, houses, tmp_path):
+    assert hannet("fit", "houses.csv", "--target", "area", "--out", "model", *TINY)[0] == 0
+    command = [
+        sys.executable,
+        "-c",
+        "from hannet.cli import main; main()",
+        "predict",
+        "model",
+        "houses.csv",
+        "--out",
+        "-",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    process.stdout.close()
+    told = process.stderr.read().decode()
+    assert (process.wait(timeout=60), told.splitlines()[-1]) == (0, "90 rows predicted.")
 
 
 def test_ctrl_c_leaves_nothing_and_is_exit_code_130(houses, tmp_path):

@@ -1,9 +1,11 @@
 """The command `hannet`. Each command imports what only it needs inside itself."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .fit import Plan, Report
 
 Task = Literal["regression", "classification"]
+STDOUT = Path("-")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -191,7 +194,8 @@ def predict(
         list[Path], typer.Argument(help="A table with the columns that the model learned from; or pictures.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="CSV file to write.  [default: NAME-predictions.csv for a table]")
+        Path | None,
+        typer.Option(help="CSV file to write; of a table, - for standard output.  [default: NAME-predictions.csv]"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -202,15 +206,27 @@ def predict(
     """
     from .classification import classify, is_classifier
 
+    if out == STDOUT and (as_json or is_classifier(model)):
+        raise typer.BadParameter("standard output has other contents here: name a file", param_hint="--out")
     if is_classifier(model):
         classify(model, inputs, _output(out, inputs[0], force=force) if out else None, as_json=as_json)
     elif len(inputs) > 1:
         raise typer.BadParameter("a model for tables takes one table at a time", param_hint="inputs")
     else:
-        _predict_table(model, inputs[0], _output(out, inputs[0], force=force), as_json=as_json)
+        path = None if out == STDOUT else _output(out, inputs[0], force=force)
+        _predict_table(model, inputs[0], path, as_json=as_json)
 
 
-def _predict_table(model: Path, table: Path, path: Path, *, as_json: bool) -> None:
+def _pour(content: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool) -> None:
+    """path: None for standard output, so that what is told goes to standard error."""
     from .compare import headings
     from .predictor import Model
     from .runs import write
@@ -218,17 +234,22 @@ def _predict_table(model: Path, table: Path, path: Path, *, as_json: bool) -> No
 
     fitted = Model.load(model)
     told = fitted.predict(read(table, header=fitted.header))
-    write(path, told.cells.to_csv(index=False).encode())
+    content = told.cells.to_csv(index=False)
+    if path:
+        write(path, content.encode())
+    else:
+        _pour(content.encode())
     if as_json:
         facts = {"rows": len(told.cells), "file": str(path), "metrics": told.metrics, "notes": list(told.notes)}
         print(json.dumps(facts, allow_nan=False))
         return
+    say = partial(print, file=sys.stdout if path else sys.stderr)
     for note in told.notes:
-        print(f"Note: {note}")
+        say(f"Note: {note}")
     if told.metrics:
         shown = {name: head for name, head in headings([told.metrics]).items() if told.metrics[name] is not None}
-        print(", ".join(f"{heading} {form.format(told.metrics[name])}" for name, (heading, form) in shown.items()))
-    print(f"{len(told.cells):,} row{'s' * (len(told.cells) > 1)} predicted. Saved: {path}")
+        say(", ".join(f"{heading} {form.format(told.metrics[name])}" for name, (heading, form) in shown.items()))
+    say(f"{len(told.cells):,} row{'s' * (len(told.cells) > 1)} predicted.{f' Saved: {path}' if path else ''}")
 
 
 @app.command(short_help="Versions, devices, and which code runs.", epilog="Example: hannet info --json")
