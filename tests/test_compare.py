@@ -28,6 +28,18 @@ def test_other_models_train_however_few_the_rows(split, rows, classes):
         assert np.isfinite(measures["log_loss" if classes else "rmse"]), name
 
 
+def test_the_mlp_trains_on_all_rows_and_trees_split_however_few(split):
+    data = split(20)
+    models = compare.baselines(data, 0)
+    assert not models["MLP"].early_stopping
+    rows = {name: compare.measure(compare.Scaled(model, data), data, 0.0) for name, model in models.items()}
+    assert rows["boosted trees"]["rmse"] < 0.8 * rows["mean"]["rmse"]
+    assert "but 2 rows to a leaf" in compare.beside(data)
+    assert compare.baselines(split(40), 0)["boosted trees"].min_samples_leaf == 20
+    assert "to a leaf" not in compare.beside(split(40))
+    assert compare.baselines(split(20, (10, 10)), 0)["boosted trees"].min_samples_leaf == 2
+
+
 def test_a_column_matters_as_much_as_the_model_uses_it(split):
     class First:
         def predict(self, x):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 RESAMPLES = 1000
 SHUFFLED_ROWS = 1000  # with at most so many columns, importance takes seconds
 SHUFFLED_COLUMNS = 100
+LEAF = 20  # rows in a leaf of boosted trees, at least, as scikit-learn has it
+EPOCHS = 500  # of the MLP, at most
 NAMES = {
     "rmse": "RMSE",
     "accuracy": "accuracy",
@@ -119,24 +121,39 @@ def size(model: Any) -> dict[str, Any]:
     return {"count": int(count), "of": "weights"}
 
 
+def _leaf(rows: int) -> int:
+    """Fewer than LEAF where no tree could split otherwise."""
+    return LEAF if rows >= 2 * LEAF else max(2, rows // 10)
+
+
+def beside(split: Split) -> str:
+    """A note on what `baselines` gives."""
+    few = f" but {_leaf(len(split.y))} rows to a leaf" if len(split.y) < 2 * LEAF else ""
+    return (
+        "the models below HanNet are scikit-learn's, with the same rows and inputs: an MLP with its defaults (100 units, no "
+        f"early stopping) but up to {EPOCHS} epochs, boosted trees (HistGradientBoosting) with their defaults{few}; trees have "
+        "leaves, the others weights"
+    )
+
+
 def baselines(split: Split, seed: int) -> dict[str, Any]:
-    """Models of scikit-learn to compare with, by name."""
-    # The tenth that early stopping watches must hold two rows, and one of each class.
-    rare = min(np.bincount(split.y)) if split.classes else 2
-    may_stop = bool(rare > 1 and len(split.y) >= 10 * max(2, split.classes))
+    """Models of scikit-learn to compare with, by name: as a person would take them, and as `beside` tells."""
+    leaf = _leaf(len(split.y))
     if not split.classes:
         return {
             "mean": DummyRegressor(),
             "ridge": Ridge(),
-            "MLP": MLPRegressor(early_stopping=may_stop, max_iter=500, random_state=seed),
-            "boosted trees": HistGradientBoostingRegressor(random_state=seed),
+            "MLP": MLPRegressor(max_iter=EPOCHS, random_state=seed),
+            "boosted trees": HistGradientBoostingRegressor(min_samples_leaf=leaf, random_state=seed),
         }
+    # The tenth that early stopping watches must hold two rows, and one of each class.
+    may_stop = bool(min(np.bincount(split.y)) > 1 and len(split.y) >= 10 * max(2, split.classes))
     return {
         "most frequent": DummyClassifier(strategy="prior"),
         "logistic": LogisticRegression(max_iter=1000),
-        "MLP": MLPClassifier(early_stopping=may_stop, max_iter=500, random_state=seed),
+        "MLP": MLPClassifier(max_iter=EPOCHS, random_state=seed),
         "boosted trees": HistGradientBoostingClassifier(
-            early_stopping="auto" if may_stop else False, random_state=seed
+            early_stopping="auto" if may_stop else False, min_samples_leaf=leaf, random_state=seed
         ),
     }
 

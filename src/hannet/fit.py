@@ -32,9 +32,6 @@ FEWEST = 20  # rows: with fewer, four or less would be held out, and tell nothin
 FEW_CLASSES = 20  # so many integers, each standing for at least 20 rows, are classes
 MOST_CLASSES = 200
 DEBATABLE = 50  # with so few different numbers, a person may want classes where we take numbers, or the reverse
-BESIDE = (
-    "the models below HanNet are scikit-learn's, with the same rows and inputs; trees have leaves, the others weights"
-)
 SAMPLED = f" among at most {compare.SHUFFLED_ROWS:,} of them, drawn at random"
 KINDS = {
     "regression": "taken for a number; --task classification would take its values for classes",
@@ -253,7 +250,7 @@ def _report(
     rises = compare.importance(model.estimator, encoder.groups, split, plan.seed)
     output = compare.predict(model.estimator, split.x_test)
     figure = compare.picture(name, tuple(model.target.classes), split.y_test, output)
-    beside = [BESIDE] if plan.baselines else []
+    beside = [compare.beside(split)] if plan.baselines else []
     lines = [_rows(split, encoder), *beside, *_left_out(encoder), *notes, *_telling(rises, form)]
     ends = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
     headings = {"model": ("model", ""), **compare.headings(rows), **ends}
