@@ -270,6 +270,35 @@ TARGETS = {
 }
 
 
+ASIDE = {  # what is advised works
+    "words among numbers": (
+        [*range(40), *["sold", "NA"] * 10],
+        None,
+        "--missing sold,NA leaves",
+        {"words": ["sold", "NA"]},
+    ),
+    "words to regress on": (["a", "b"] * 20, "regression", "--task classification", {"task": "classification"}),
+    "numbers for classes": (np.linspace(0, 1, 40), "classification", "--task regression", {"task": "regression"}),
+}
+
+
+@pytest.mark.parametrize("case", ASIDE)
+def test_what_is_advised_works(case):
+    values, task, advice, instead = ASIDE[case]
+    with pytest.raises(TableError, match=advice):
+        understand(texts(values), "y", task)
+    understand(texts(values), "y", instead.get("task", task), words=instead.get("words"))
+
+
+def test_nothing_is_advised_that_cannot_work():
+    cells = texts([*range(40), *(f"w{n}" for n in range(40))])
+    for task in (None, "classification", "regression"):
+        with pytest.raises(TableError) as fault:
+            understand(cells, "y", task)
+        assert "no numbers are 40 of 80 values, such as 'w0'" in str(fault.value)
+        assert "--" not in str(fault.value)
+
+
 @pytest.mark.parametrize("case", TARGETS)
 def test_a_target_that_cannot_be_learned_is_one_sentence(case):
     values, task, part = TARGETS[case]

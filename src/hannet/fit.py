@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FEWEST = 20  # rows: with fewer, four or less would be held out, and tell nothing
 FEW_CLASSES = 20  # so many integers, each standing for at least 20 rows, are classes
 MOST_CLASSES = 200
+WORDS = 3  # so many different ones among numbers may stand for missing values
 DEBATABLE = 50  # with so few different numbers, a person may want classes where we take numbers, or the reverse
 SAMPLED = f" among at most {compare.SHUFFLED_ROWS:,} of them, drawn at random"
 KINDS = {
@@ -84,16 +86,19 @@ def understand(
     numeric = good.mean() >= 1 - STRANGE
     chosen = task or ("regression" if numeric and not _few(values[good]) else "classification")
     if chosen == "regression" and not numeric:
-        raise TableError(
-            f"the target {name!r} holds values such as {there[~good].iloc[0][:40]!r}: regression needs numbers "
-            "(--task classification predicts classes)"
-        )
+        advice = "; --task classification predicts classes" * _suit(labels(there, decimal))
+        raise TableError(f"the target {name!r}: regression needs numbers; {_strange(cells, there, good)}{advice}")
     kept = there[good] if chosen == "regression" else labels(there, decimal)
     if len(kept) < FEWEST:
         raise TableError(f"rows with a target: {len(kept)}; to train and to test, at least {FEWEST} are needed")
     if kept.nunique() == 1 or (chosen == "regression" and np.ptp(values[good]) == 0):
         raise TableError(f"the target {name!r} is {kept.iloc[0]!r} in every row: there is nothing to predict")
-    classes = _classes(name, kept, decimal) if chosen == "classification" else ()
+    if chosen == "classification" and not _suit(kept):
+        instead = "--task regression predicts numbers" if numeric else _strange(cells, there, good)
+        raise TableError(
+            f"the target {name!r} has {kept.nunique():,} different values in {len(kept):,} rows, too many for classes; {instead}"
+        )
+    classes = _classes(kept, decimal) if chosen == "classification" else ()
     guessed = not task and numeric and there.nunique() <= DEBATABLE
     notes = [f"{name!r} is {KINDS[chosen]}"] if guessed else []
     if words is None and "NA" in classes:
@@ -101,14 +106,24 @@ def understand(
     return Target(name, classes, decimal), notes + ([] if classes else mixed(name, signs(kept)))
 
 
-def _classes(name: str, cells: pd.Series, decimal: str) -> tuple[str, ...]:
-    """The values in order: that of numbers if all are. Raises TableError if hardly any comes twice."""
+def _suit(cells: pd.Series) -> bool:
+    """Whether the values can be classes: few, and most of them more than once."""
+    return cells.nunique() <= min(MOST_CLASSES, len(cells) / 2)
+
+
+def _strange(cells: pd.Series, there: pd.Series, good: np.ndarray) -> str:
+    """How many values are no numbers, and of what few words they are: with those named as missing, there are numbers."""
+    values = there[~good].unique()
+    told = f"no numbers are {(~good).sum():,} of {len(there):,} values, such as {values[0][:40]!r}"
+    words = [*values, *cells[~cells.isin(there) & (cells != "")].unique()]
+    if len(values) > WORDS or good.sum() < FEWEST or any("," in word for word in words):
+        return told
+    return f"{told}; --missing {shlex.quote(','.join(words))} leaves such rows out"
+
+
+def _classes(cells: pd.Series, decimal: str) -> tuple[str, ...]:
+    """The values in order: that of numbers if all are."""
     classes = cells.unique()
-    if len(classes) > min(MOST_CLASSES, len(cells) / 2):
-        raise TableError(
-            f"the target {name!r} has {len(classes):,} different values in {len(cells):,} rows, too many for classes "
-            "(--task regression predicts numbers)"
-        )
     places = numbers(pd.Series(classes, dtype="str"), decimal)
     if not np.isfinite(places).all():
         places = np.zeros(len(classes))
