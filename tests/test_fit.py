@@ -13,7 +13,7 @@ from hannet.fit import Plan, fit, hold_out, understand
 from hannet.predictor import Model, require_free
 from hannet.runs import StoreError
 from hannet.saved import ModelError
-from hannet.tables import Table, TableError
+from hannet.tables import Table, TableError, read
 
 TINY = {"members": 1, "epochs": 3, "width": 8, "depth": 3}
 KINDS = {"regression": "number", "classification": "color"}
@@ -427,6 +427,17 @@ def test_more_columns_than_importance_can_afford():
     rng = np.random.default_rng(0)
     cells = pd.DataFrame({f"x{n}": texts(values) for n, values in enumerate(rng.normal(size=(120, 40)))})
     assert learn(Table(cells), "x0", baselines=False)[1].facts["importance"] == {}
+
+
+def test_an_index_of_pandas_is_left_out_and_told(table, tmp_path):
+    shuffled = table.cells.sample(frac=1, random_state=0)
+    shuffled.to_parquet(tmp_path / "t.parquet")
+    read_back = read(tmp_path / "t.parquet")
+    assert "__index_level_0__" in read_back.cells
+    model, report, _ = learn(read_back, "number", baselines=False)
+    assert [column.name for column in model.encoder.columns] == ["a", "b", "kind"]
+    assert "column '__index_level_0__' is left out: an index that pandas kept" in report.facts["notes"]
+    assert model.predict(table).metrics["rmse"] == pytest.approx(model.predict(read_back).metrics["rmse"])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import time
 import warnings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .train import Epoch
 
 FEWEST = 20  # rows: with fewer, four or less would be held out, and tell nothing
+INDEX = re.compile(r"__index_level_\d+__")  # a column of Parquet
 FEW_CLASSES = 20  # so many integers, each standing for at least 20 rows, are classes
 MOST_CLASSES = 200
 WORDS = 3  # so many different ones among numbers may stand for missing values
@@ -191,6 +193,7 @@ def fit(table: Table, plan: Plan, on_progress: Callable[[Progress], None]) -> tu
     codes, counts = target.codes(table, plan.missing)
     others = table.cells.drop(columns=plan.target)
     unwanted = {name: "numbers the rows" for name in others if _numbers_rows(others[name], decimals[name])}
+    unwanted |= {name: "an index that pandas kept" for name in others if INDEX.fullmatch(name)}
     notes += _no_target(column, counts, classes=bool(target.classes))
     y = codes[counts]
     copies, repeated = _copies(table.cells[counts].drop(columns=list(unwanted)), plan.test * len(y) / 2)
