@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,23 @@ def test_pictures_of_many_classes_and_odd_names():
     figure = compare.picture("y", ("a|b$", "c" * 50), np.array([0, 1]), np.eye(2))
     figure.canvas.draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "0", "0", "1"]
+
+
+@pytest.mark.parametrize(
+    "ends", [(60_000, 390_000), (-2.5e6, 1e6), (0, 1e12), (123_456_000, 123_456_789), (0, 1e-7), (1, 9_999)]
+)
+def test_numbers_along_the_axes_stand_apart(ends):
+    y = np.linspace(*ends, 20)
+    figure = compare.picture("price", (), y, y)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    for axis, side in ((axes.xaxis, 0), (axes.yaxis, 1)):
+        labels = [label for label in axis.get_ticklabels() if label.get_text()]
+        assert len({label.get_text() for label in labels}) == len(labels) >= 3
+        boxes = [np.array(label.get_window_extent())[:, side] for label in labels]
+        assert all(low[1] < high[0] for low, high in itertools.pairwise(sorted(map(tuple, boxes))))
+    if ends[1] == 390_000:
+        assert [label.get_text() for label in axes.get_xticklabels()][1:3] == ["80k", "160k"]
 
 
 def test_metrics():

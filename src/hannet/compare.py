@@ -212,8 +212,20 @@ def picture(name: str, classes: tuple[str, ...], y: np.ndarray, output: np.ndarr
     else:
         ends = [min(y.min(), output.min()), max(y.max(), output.max())]
         axes.plot(ends, ends, color="0.6", linewidth=1)
+        _scale(axes, ends)
         axes.scatter(y, output, s=8, alpha=min(1.0, max(0.1, 300 / len(y))), linewidths=0, rasterized=True)
     return figure
+
+
+def _scale(axes: Any, ends: Sequence[float]) -> None:
+    """Few numbers along both axes, long ones as 150k or 1.5M, so that they stand apart."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    largest = max(map(abs, ends))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        if 1e4 <= largest < 1e9 and ends[1] - ends[0] > largest / 100:
+            axis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _short(name: str) -> str:
