@@ -112,6 +112,25 @@ def test_metrics():
     assert compare.score(np.array([1, 1]), np.full((2, 2), 0.5))["auc"] is None
 
 
+def test_the_interval_of_an_accuracy():
+    def interval(right, rows):
+        output = np.eye(2)[(np.arange(rows) >= right).astype(int)]
+        return compare.score(np.zeros(rows, int), output)["interval"]
+
+    assert interval(80, 80) == pytest.approx((0.9542, 1), abs=1e-4)
+    assert interval(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert interval(15, 20) == pytest.approx((0.5313, 0.8881), abs=1e-4)
+    for rows in range(1, 60):
+        for right in range(rows + 1):
+            low, high = interval(right, rows)
+            assert 0 <= low <= right / rows <= high <= 1
+
+
+def test_of_few_rows_the_interval_is_called_rough():
+    assert "(29)" in compare.rough(29)[0]
+    assert compare.rough(30) == []
+
+
 def test_the_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = 0

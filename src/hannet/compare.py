@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESAMPLES = 1000
+FEW = 30  # rows: of fewer, resamples tell little of others
 SHUFFLED_ROWS = 1000  # with at most so many columns, importance takes seconds
 SHUFFLED_COLUMNS = 100
 LEAF = 20  # rows in a leaf of boosted trees, at least, as scikit-learn has it
@@ -51,7 +52,11 @@ def predict(model: Any, x: np.ndarray) -> np.ndarray:
 
 
 def score(y: np.ndarray, output: np.ndarray) -> dict[str, Any]:
-    """The metrics of what `predict` gave, with the bootstrap interval of the first; None where one is not defined."""
+    """The metrics of what `predict` gave, with the interval of the first; None where one is not defined.
+
+    Of the RMSE a bootstrap interval; of the accuracy Wilson's, which is wide of few rows even if all are right (J. Am. Stat.
+    Assoc. 22, 1927).
+    """
     if output.ndim == 1:
         square, spread = np.square(output - y), np.square(y - y.mean()).sum()
         low, high = _interval(square)
@@ -62,7 +67,7 @@ def score(y: np.ndarray, output: np.ndarray) -> dict[str, Any]:
             "r2": float(1 - square.sum() / spread) if spread > 0 else None,
         }
     hit = output.argmax(1) == y
-    metrics = {"accuracy": float(hit.mean()), "interval": _interval(hit), "log_loss": _log_loss(y, output)}
+    metrics = {"accuracy": float(hit.mean()), "interval": _wilson(hit), "log_loss": _log_loss(y, output)}
     if output.shape[1] == 2:
         metrics["auc"] = float(roc_auc_score(y, output[:, 1])) if 0 < y.mean() < 1 else None
     return metrics
@@ -97,6 +102,19 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
+
+
+def _wilson(hit: np.ndarray) -> tuple[float, float]:
+    """(p + z²/2n ± z sqrt(p (1 - p)/n + z²/4n²)) / (1 + z²/n) for a share p of n."""
+    share, n, z = float(hit.mean()), len(hit), 1.959964
+    middle, half = share + z**2 / (2 * n), z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    low, high = (min(max(end / (1 + z**2 / n), 0.0), 1.0) for end in (middle - half, middle + half))
+    return min(low, share), max(high, share)  # rounding aside they are so
+
+
+def rough(rows: int) -> list[str]:
+    """A note where an interval says little."""
+    return [f"measured on few rows ({rows}): the 95% interval is rough"] if rows < FEW else []
 
 
 def measure(model: Any, split: Split, began: float) -> dict[str, Any]:

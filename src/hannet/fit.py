@@ -269,7 +269,14 @@ def _report(
     output = compare.predict(model.estimator, split.x_test)
     figure = compare.picture(name, tuple(model.target.classes), split.y_test, output)
     beside = [compare.beside(split)] if plan.baselines else []
-    lines = [_rows(split, encoder), *beside, *_left_out(encoder), *notes, *_telling(rises, form)]
+    lines = [
+        _rows(split, encoder),
+        *compare.rough(len(split.y_test)),
+        *beside,
+        *_left_out(encoder),
+        *notes,
+        *_telling(rises, form),
+    ]
     ends = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
     headings = {"model": ("model", ""), **compare.headings(rows), **ends}
     facts = {

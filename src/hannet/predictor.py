@@ -13,7 +13,7 @@ import pandas as pd
 
 from . import estimators, folders
 from .columns import Encoder, finite
-from .compare import predict, score
+from .compare import predict, rough, score
 from .runs import write
 from .saved import ModelError
 from .tables import Table, missing, numbers
@@ -87,7 +87,10 @@ class Model:
         y, counts = self.target.codes(table, self.encoder.missing)
         if not counts.all():
             notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~counts).sum():,}")
-        return score(y[counts], output[counts]) if counts.any() else None
+        if not counts.any():
+            return None
+        notes += rough(int(counts.sum()))
+        return score(y[counts], output[counts])
 
     def save(self, folder: Path, more: Mapping[str, bytes]) -> None:
         """Write model and more files aside, then rename: what was at folder is replaced whole. Raises StoreError, ModelError."""
