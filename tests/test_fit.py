@@ -9,7 +9,7 @@ import pytest
 
 from hannet import compare
 from hannet.columns import Encoder
-from hannet.fit import Plan, fit, hold_out, understand
+from hannet.fit import Plan, _telling, fit, hold_out, understand
 from hannet.predictor import Model, require_free
 from hannet.runs import StoreError
 from hannet.saved import ModelError
@@ -427,7 +427,23 @@ def test_extreme_numbers_neither_fail_nor_warn():
 def test_more_columns_than_importance_can_afford():
     rng = np.random.default_rng(0)
     cells = pd.DataFrame({f"x{n}": texts(values) for n, values in enumerate(rng.normal(size=(120, 40)))})
-    assert learn(Table(cells), "x0", baselines=False)[1].facts["importance"] == {}
+    report = learn(Table(cells), "x0", baselines=False)[1]
+    assert report.facts["importance"] == {}
+    assert "what matters most is not measured with more than 100 columns" in report.facts["notes"][-1]
+    assert "importance: " not in report.files()["report.md"].decode()
+
+
+@pytest.mark.parametrize(("target", "error"), [("number", "RMSE"), ("color", "log loss (in nats)")])
+def test_importance_has_a_unit_and_tells_of_a_sample_only_where_there_is_one(table, target, error, monkeypatch):
+    note = learn(table, target, baselines=False)[1].facts["notes"][-1]
+    assert f"(rise of the {error} of held-out rows when the column is shuffled): a " in note
+    monkeypatch.setattr(compare, "SHUFFLED_ROWS", 10)
+    assert "shuffled among 10 of them, drawn at random)" in learn(table, target, baselines=False)[1].facts["notes"][-1]
+
+
+def test_where_no_column_matters_it_is_told():
+    split = compare.Split(np.eye(2), np.ones(2), np.eye(2), np.ones(2), 0)
+    assert "no column, as the error rises with none" in _telling({"a": -0.1, "b": 0.0}, split, ".4f")[0]
 
 
 def test_an_index_of_pandas_is_left_out_and_told(table, tmp_path):

@@ -36,7 +36,6 @@ FEW_CLASSES = 20  # so many integers, each standing for at least 20 rows, are cl
 MOST_CLASSES = 200
 WORDS = 3  # so many different ones among numbers may stand for missing values
 DEBATABLE = 50  # with so few different numbers, a person may want classes where we take numbers, or the reverse
-SAMPLED = f" among at most {compare.SHUFFLED_ROWS:,} of them, drawn at random"
 KINDS = {
     "regression": "taken for a number; --task classification would take its values for classes",
     "classification": "taken for classes; --task regression would predict a number",
@@ -275,7 +274,7 @@ def _report(
         *beside,
         *_left_out(encoder),
         *notes,
-        *_telling(rises, form),
+        *_telling(rises, split, form),
     ]
     ends = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
     headings = {"model": ("model", ""), **compare.headings(rows), **ends}
@@ -293,7 +292,7 @@ def _report(
         "versions": dict(versions()),
     }
     results = Results(f"{name}: predictions of held-out rows", headings, rows, lines)
-    return Report(results, _columns(model, rises, form), facts, figure)
+    return Report(results, _columns(model, rises, split, form), facts, figure)
 
 
 def _rows(split: compare.Split, encoder: Encoder) -> str:
@@ -307,12 +306,21 @@ def _left_out(encoder: Encoder) -> list[str]:
     return [f"column {name!r} is left out: {why}" for name, why in encoder.dropped.items()]
 
 
-def _telling(rises: Mapping[str, float], form: str) -> list[str]:
+def _rise(split: compare.Split) -> str:
+    """What an importance is, and its unit."""
+    error = "log loss (in nats)" if split.classes else "RMSE"
+    sampled = f" among {compare.SHUFFLED_ROWS:,} of them, drawn at random" * (len(split.y_test) > compare.SHUFFLED_ROWS)
+    return f"rise of the {error} of held-out rows when the column is shuffled{sampled}"
+
+
+def _telling(rises: Mapping[str, float], split: compare.Split, form: str) -> list[str]:
+    if not rises:
+        return [f"what matters most is not measured with more than {compare.SHUFFLED_COLUMNS} columns"]
     first = "; ".join(f"{name} {rise:{form}}" for name, rise in list(rises.items())[:5] if rise > 0)
-    return [f"what matters most (rise of the error of held-out rows when shuffled{SAMPLED}): {first}"] if first else []
+    return [f"what matters most ({_rise(split)}): {first or 'no column, as the error rises with none'}"]
 
 
-def _columns(model: Model, rises: Mapping[str, float], form: str) -> Results:
+def _columns(model: Model, rises: Mapping[str, float], split: compare.Split, form: str) -> Results:
     """What became of each column, the most important first."""
     rows: list[dict[str, Any]] = [
         {
@@ -325,15 +333,15 @@ def _columns(model: Model, rises: Mapping[str, float], form: str) -> Results:
     ]
     rows.sort(key=lambda row: -(row["rise"] or 0.0))
     rows += [{"column": _cell(name), "kind": f"left out: {why}"} for name, why in model.encoder.dropped.items()]
-    error = "log loss" if model.target.classes else "RMSE"
-    note = f"importance: how much the {error} of held-out rows rises when the column is shuffled{SAMPLED}"
     headings = {
         "column": ("column", ""),
         "kind": ("kind", ""),
         "inputs": ("inputs", "{}"),
-        "rise": ("importance", f"{{:{form}}}"),
+        "rise": ("importance", f"{{:z{form}}}"),
     }
-    return Results("Columns", headings, rows, [note])
+    return Results(
+        "Columns", headings, rows, [f"importance: {_rise(split)}" if rises else _telling({}, split, form)[0]]
+    )
 
 
 def _cell(name: str) -> str:
