@@ -89,6 +89,7 @@ class Model:
             notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~counts).sum():,}")
         if not counts.any():
             return None
+        notes.append("measured on the rows of this table: any that trained the model make it look better than it is")
         notes += rough(int(counts.sum()))
         return score(y[counts], output[counts])
 
