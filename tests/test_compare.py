@@ -126,6 +126,23 @@ def test_the_interval_of_an_accuracy():
             assert 0 <= low <= right / rows <= high <= 1
 
 
+def test_a_model_that_is_worse_than_none_is_told():
+    x = np.zeros((4, 1))
+    numbers = compare.Split(x, np.array([1.0, 3, 2, 2]), x, np.array([1.0, 2, 3, 4]), 0)
+    (note,) = compare.worse(numbers, {"rmse": 1.3})
+    assert "its RMSE on held-out rows is 1.3, above that of always the training rows' mean, 1.2247" in note
+    assert compare.worse(numbers, {"rmse": 1.2}) == []
+    classes = compare.Split(x, np.array([0, 1, 1, 1]), x, np.array([0, 0, 0, 1]), 2)
+    (note,) = compare.worse(classes, {"accuracy": 0.2})
+    assert "0.2000, below that of always the most frequent class, 0.2500" in note
+    assert compare.worse(classes, {"accuracy": 0.25}) == []
+
+
+def test_a_small_negative_share_is_shown_as_zero():
+    _, form = compare.headings([{"rmse": 1.0, "r2": -0.0001}])["r2"]
+    assert (form.format(-0.0001), form.format(-0.5)) == ("0.000", "-0.500")
+
+
 def test_of_few_rows_the_interval_is_called_rough():
     assert "(29)" in compare.rough(29)[0]
     assert compare.rough(30) == []

@@ -86,7 +86,7 @@ def headings(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
     form = digits(rows)
     forms = {"interval": f"{{0[0]:{form}}}–{{0[1]:{form}}}", "rmse": f"{{:{form}}}", "mae": f"{{:{form}}}"}
     return {
-        key: (name, forms.get(key, "{:.3f}" if key == "r2" else "{:.4f}"))
+        key: (name, forms.get(key, "{:z.3f}" if key == "r2" else "{:.4f}"))
         for key, name in NAMES.items()
         if any(key in row for row in rows)
     }
@@ -110,6 +110,17 @@ def _wilson(hit: np.ndarray) -> tuple[float, float]:
     middle, half = share + z**2 / (2 * n), z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
     low, high = (min(max(end / (1 + z**2 / n), 0.0), 1.0) for end in (middle - half, middle + half))
     return min(low, share), max(high, share)  # rounding aside they are so
+
+
+def worse(split: Split, row: Mapping[str, Any]) -> list[str]:
+    """A note if a model with these metrics is worse than one that looks at no column."""
+    if split.classes:
+        share = float((split.y_test == np.bincount(split.y).argmax()).mean())
+        told = f"{row['accuracy']:.4f}, below that of always the most frequent class, {share:.4f}"
+        return [f"HanNet is of no use here: its accuracy on held-out rows is {told}"] * (row["accuracy"] < share)
+    mean = _rmse(split.y_test, np.full(len(split.y_test), split.y.mean()))
+    told = f"{row['rmse']:.5g}, above that of always the training rows' mean, {mean:.5g}"
+    return [f"HanNet is of no use here: its RMSE on held-out rows is {told}"] * (row["rmse"] > mean)
 
 
 def rough(rows: int) -> list[str]:

@@ -270,6 +270,7 @@ def _report(
     beside = [compare.beside(split)] if plan.baselines else []
     lines = [
         _rows(split, encoder),
+        *compare.worse(split, rows[0]),
         *compare.rough(len(split.y_test)),
         *beside,
         *_left_out(encoder),
