@@ -153,6 +153,8 @@ def test_weights_that_are_not_finite_or_not_all_there_are_refused(folder):
 def test_foreign_json_is_refused(content, load, tmp_path):
     with pytest.raises(ModelError, match=r"estimator.json: cannot be read \(No such file"):
         load(tmp_path)
+    with pytest.raises(ModelError, match="nope: there is no such folder"):
+        load(tmp_path / "nope")
     (tmp_path / "estimator.json").write_bytes(content)
     with pytest.raises(ModelError, match=r"estimator.json: .*not written by hannet"):
         load(tmp_path)

@@ -52,6 +52,8 @@ def _plain(value: Any) -> Any:
 def read_entries(folder: str | Path) -> dict[str, Any]:
     """The entries that `write_model` wrote. Raises ModelError for anything else."""
     path, _ = files(folder)
+    if not path.parent.is_dir():
+        raise ModelError(f"{folder}: there is no such folder")
     try:
         kept = json.loads(path.read_bytes())
     except OSError as error:
