@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import re
@@ -45,6 +46,7 @@ def test_from_a_table_to_predictions(hannet, houses, tmp_path):
     )
     assert "Predict with: hannet predict hannet-models/houses NEW.csv" in out
     assert "HanNet [1/5] 3/3" in err
+    assert err.splitlines()[-1] == "100% boosted trees [5/5], trained"
     files = {path.name for path in Path("hannet-models", "houses").iterdir()}
     assert files == {
         "model.safetensors", "estimator.json", "table.json", "report.md", "report.json", "report.png", "report.svg",
@@ -78,7 +80,7 @@ def test_a_log_ends_with_the_last_epoch(hannet, houses):
     code, out, err = hannet("fit", "houses.csv", "--target", "price €", "--members", "1", "--no-baselines")
     assert code == 0
     assert "numbers have decimal commas in 'price €'" in out
-    assert re.search(r"^ 90% HanNet \[1/1\] ([\d,]+)/\1, .* 0:00 left$", err.splitlines()[-1])
+    assert re.search(r"^100% HanNet \[1/1\] ([\d,]+)/\1, .* 0:00 left$", err.splitlines()[-1])
 
 
 def test_json(hannet, houses):
@@ -122,6 +124,15 @@ def test_words_for_missing_values(hannet):
             assert (code, "in every row" in err) == (1, True)
     assert hannet("predict", "model unknown", "lands.csv")[0] == 0
     assert set(pd.read_csv("lands-predictions.csv", keep_default_na=False)["prediction"]) <= {"NA", "North"}
+
+
+@pytest.mark.parametrize("name", ["tab.tsv", "tab.tsv.gz", "tab.csv.gz"])
+def test_a_model_is_called_like_its_table(hannet, name):
+    content = "\n".join(["a\tb", *(f"{n}.5\t{n % 7}.5" for n in range(30))]).encode()
+    Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert hannet("fit", name, "--target", "b", *TINY)[0] == 0
+    assert hannet("predict", "hannet-models/tab", name)[0] == 0
+    assert Path("tab-predictions.csv").exists()
 
 
 def test_a_model_is_replaced_only_by_force(hannet, houses):

@@ -225,11 +225,22 @@ def test_many_probabilities_are_added_without_a_warning(table):
     assert told.cells["probability 7 2"][0] == "0.006667"
 
 
+def test_progress_ends_with_the_last_model(table):
+    _, _, seen = learn(table, "number")
+    assert (seen[-1].fraction, seen[-1].group, seen[-1].groups) == (1.0, 5, 5)
+    assert (seen[-1].status.label, seen[-1].status.metrics) == ("boosted trees", "trained")
+
+
+def test_one_column_is_told_in_the_singular(table):
+    cells = table.cells[["a", "number"]]
+    assert "; 1 column became 1 input" in learn(Table(cells), "number", baselines=False)[1].facts["notes"][0]
+
+
 def test_a_training_that_stops_early_tells_its_last_epoch(table):
     options = TINY | {"epochs": 200, "patience": 2, "learning_rate": 0.1}
     _, _, seen = learn(table, "number", baselines=False, options=options)
     assert seen[-1].status.step == seen[-1].status.steps < 200
-    assert (seen[-1].fraction, seen[-1].left) == (0.9, 0.0)
+    assert (seen[-1].fraction, seen[-1].left) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(

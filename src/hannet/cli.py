@@ -99,7 +99,7 @@ app.add_typer(data, name="data", short_help="Show and fetch data sets.", epilog=
 
 @app.command(short_help="Learn to predict a column of a table.", epilog="Example: hannet fit houses.csv --target price")
 def fit(
-    table: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file.")],
+    table: Annotated[Path, typer.Argument(help="A .csv, .tsv or .parquet file; .gz too.")],
     target: Annotated[str, typer.Option(help="The column to predict.")],
     task: Annotated[Task | None, typer.Option(help="What to predict.  [default: as the target asks]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the model.  [default: hannet-models/NAME]")] = None,
@@ -167,7 +167,7 @@ def _learn(path: Path, plan: "Plan", folder: Path) -> "tuple[Report, list[str]]"
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
+    return path.name.removesuffix(".gz").removesuffix(".csv").removesuffix(".tsv").removesuffix(".parquet")
 
 
 def _output(out: Path | None, table: Path, *, force: bool) -> Path:

@@ -230,14 +230,20 @@ def _train(
     split: compare.Split, plan: Plan, on_progress: Callable[[Progress], None], notes: list[str]
 ) -> tuple[HanRegressor | HanClassifier, list[dict[str, Any]]]:
     """The estimator, and the rows of the table that compares it with others."""
-    models = 5 if plan.baselines else 1
+    baselines = compare.baselines(split, plan.seed) if plan.baselines else {}
+    models, ours = 1 + len(baselines), 0.9 if baselines else 1.0  # the share of the work that is ours, about
 
     def on_epoch(epoch: "Epoch") -> None:
         left = epoch.seconds / epoch.number * (epoch.epochs - epoch.number)
         loss = f"loss {float(epoch.loss.nanmean()):.3g}"
         epochs = epoch.number if epoch.stopped else epoch.epochs
         status = Status("HanNet", epoch.number, epochs, epoch.number / epoch.seconds, loss, "epoch")
-        on_progress(Progress(1, models, 0.9 * epoch.number / epochs, 0.0 if epoch.stopped else left, status))
+        on_progress(Progress(1, models, ours * epoch.number / epochs, 0.0 if epoch.stopped else left, status))
+
+    def on_other(number: int, name: str, done: int) -> None:
+        share = ours + (1 - ours) * (number - 1 + done) / len(baselines)
+        status = Status(name, done, 1, 0.0, "trained" if done else "training", "")
+        on_progress(Progress(number + 1, models, share, None, status))
 
     kind = HanClassifier if split.classes else HanRegressor
     estimator = kind(random_state=plan.seed, **(plan.options or {}))
@@ -251,11 +257,11 @@ def _train(
         raise TableError(f"the training failed: {error}") from error
     notes += [str(warning.message) for warning in caught if issubclass(warning.category, ConvergenceWarning)]
     rows = [{"model": "HanNet"} | compare.measure(estimator, split, began)]
-    baselines = compare.baselines(split, plan.seed) if plan.baselines else {}
-    for number, (name, model) in enumerate(baselines.items(), 2):
-        on_progress(Progress(number, models, 0.88 + 0.02 * number, None, Status(name, 0, 1, 0.0, "training", "")))
+    for number, (name, model) in enumerate(baselines.items(), 1):
+        on_other(number, name, done=0)
         began = time.perf_counter()
         rows.append({"model": name} | compare.measure(compare.Scaled(model, split), split, began))
+        on_other(number, name, done=1)
     return estimator, rows
 
 
@@ -297,9 +303,10 @@ def _report(
 
 
 def _rows(split: compare.Split, encoder: Encoder) -> str:
+    columns, inputs = len(encoder.columns), len(encoder.inputs)
     return (
         f"{len(split.y):,} rows to train on, {len(split.y_test):,} held out; "
-        f"{len(encoder.columns)} columns became {len(encoder.inputs)} inputs"
+        f"{columns:,} column{'s' * (columns > 1)} became {inputs:,} input{'s' * (inputs > 1)}"
     )
 
 

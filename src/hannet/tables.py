@@ -18,7 +18,7 @@ from .data import DataError
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "?", "-", "--"})
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
-KNOWN = "a table is a .csv, .csv.gz or .parquet file"
+KNOWN = "a table is a .csv, .tsv or .parquet file, or one of the first two with .gz"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f]")  # not \x1a, with which old programs end a text
 TOLD = re.compile(r"\Asep=([,;\t|])\r?\n")  # Excel's own first line
 STRANGE = 0.05  # this share of a column's values may be no numbers, or no dates: they are taken as missing
