@@ -271,6 +271,20 @@ def test_one_class_is_predicted():
 
 
 @BOTH
+def test_a_wide_table_of_few_rows_stays_near_the_mean(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(248, 1200))
+    y = x[:, 0] - x[:, 1] + 0.5 * rng.normal(size=248)
+    y = y if kind is HanRegressor else y > 0
+    model = kind(members=2, epochs=40, random_state=0).fit(x[:48], y[:48])
+    assert max(model.history_["loss"]) < 1.5
+    assert model.n_parameters_ < 1_000_000
+    assert model.score(x[48:], y[48:]) > (-0.2 if kind is HanRegressor else 0.4)
+    model.save(tmp_path)
+    assert np.array_equal(outputs(kind.load(tmp_path), x), outputs(model, x))
+
+
+@BOTH
 def test_float32_input_and_nan(kind):
     y = target(kind)
     small = quick(kind).fit(X.astype(np.float32), y)

@@ -110,6 +110,19 @@ def test_large_tables_get_fewer_steps(monkeypatch):
         assert Features().fit(x, ONES).width == width
 
 
+def test_wide_tables_of_few_rows_get_fewer_steps():
+    rng = np.random.default_rng(0)
+    for columns, rows, inputs, shrink in (
+        (100, 40, 40, 1),
+        (200, 40, 17, 1 / 2),
+        (1200, 40, 5, 1 / 12),
+        (2600, 40, 1, 1 / 26),
+    ):
+        features = Features().fit(rng.normal(size=(rows, columns)), np.ones(rows))
+        assert (features.width, features.shrink) == (columns * inputs, shrink)
+    assert Features().fit(rng.normal(size=(20_000, 101)), np.ones(20_000)).width == 101 * 17
+
+
 def test_narrow_steps_do_not_overflow():
     x = np.array([0.0, 1e-300, 2e-300] * 30)[:, None]
     with np.errstate(over="raise", invalid="raise", divide="raise"):

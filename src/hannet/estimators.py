@@ -170,6 +170,7 @@ class _HanEstimator(BaseEstimator):
         sizes = {"in_features": x.shape[1], "out_features": y.shape[1], "width": self.width, "depth": self.depth}
         shape = {name: int(size) for name, size in sizes.items()}  # a search may give a parameter as a NumPy integer
         networks = [_network(seed, shape) for seed in seeds]
+        x *= self._features.shrink
         rows, apart = torch.from_numpy(others(held, len(x))), torch.from_numpy(held)
         taught = rows.shape[1]
         batch = min(int(self.batch_size), max(_SMALL_BATCH, taught // 8), taught)
@@ -189,6 +190,8 @@ class _HanEstimator(BaseEstimator):
         watch = _Watch(len(seeds), self.patience, validate if held.size else None)
         self.history_ = watch.history
         train(networks, [recipe] * len(seeds), seeds, x, y, rows=rows, weights=weights, on_epoch=on_epoch)
+        for network in networks:
+            network.get_parameter("layers.0.weight").data.mul_(self._features.shrink)
         self._finish(networks, watch)
 
     def _epochs(self, rows: int) -> int:

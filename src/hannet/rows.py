@@ -14,6 +14,7 @@ _FEWEST = 20  # rows to hold some out for validation: a tenth of fewer tells not
 _LEVELS, _STEPS = 50, 16  # a staircase has a step a value of a column up to so many values, else so many
 _FINE, _SOFT = 0.1, 3.0  # chosen on validation rows, as is what HanRegressor trains by: docs/log.md
 _ROOM = 1 << 28  # numbers that all staircases of the training rows may have, 1 GiB; larger tables get fewer steps
+_ORDINARY = 100  # columns; wider tables get fewer steps if they have few rows, and inputs that are trained on smaller
 _SAME = 1e-14  # a column whose values differ by less, relative to their mean, differs by rounding: a constant
 _FAR = 1e6  # standard deviations: an input further off counts as this far, so that float32 stays finite
 
@@ -76,7 +77,7 @@ class Features:
     def fit(self, x: Array, weights: Array) -> Self:
         """Looks at the rows trained on.  x: (n, features); weights: (n,)."""
         self.scaler = Scaler().fit(x, weights)
-        room = _ROOM // x.size
+        room = min(_ROOM // x.size, max(_ORDINARY * (_LEVELS + 1), len(x)) // x.shape[1])
         levels, steps = (_LEVELS if room > _LEVELS else min(room, _STEPS)), min(room, _STEPS)
         varies = self.scaler.std > 0
         found = [_knots(column, weights, levels, steps if v else 0) for column, v in zip(x.T, varies, strict=True)]
@@ -87,6 +88,11 @@ class Features:
     def width(self) -> int:
         """Columns that come out."""
         return self.scaler.width + sum(len(knots) - 1 for knots in self.knots)
+
+    @property
+    def shrink(self) -> float:
+        """What inputs are multiplied by to be trained on: below 1 of wide tables, as Adam moves each weight equally far."""
+        return min(1.0, _ORDINARY / self.scaler.width)
 
     def transform(self, x: Array) -> Tensor:
         """(n, features) -> (n, width) in float32."""
