@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hannet.tables import MISSING
+
 TINY = ("--epochs", "2", "--members", "1", "--no-baselines")
 
 
@@ -250,3 +252,9 @@ def test_a_real_table(hannet):
     rows = {row["model"]: row for row in json.loads(out)["rows"]}
     assert code == 0
     assert rows["HanNet"]["r2"] > 0.4  # the paper's nets reach 0.55
+
+
+def test_help_names_the_usual_words_for_missing_values(hannet):
+    told = "".join(hannet("fit", "-h")[1].split())
+    words = told.split("defaultisshortfor:")[1].split(",andamong")[0].lower().split(",")
+    assert {"", *words} == MISSING

@@ -13,7 +13,7 @@ from hannet.fit import Plan, _telling, fit, hold_out, understand
 from hannet.predictor import Model, require_free
 from hannet.runs import StoreError
 from hannet.saved import ModelError
-from hannet.tables import Table, TableError, read
+from hannet.tables import USUAL, Table, TableError, read
 
 TINY = {"members": 1, "epochs": 3, "width": 8, "depth": 3}
 KINDS = {"regression": "number", "classification": "color"}
@@ -287,8 +287,8 @@ ASIDE = {  # what is advised works
     "words among numbers": (
         [*range(40), *["sold", "NA"] * 10],
         None,
-        "--missing sold,NA leaves",
-        {"words": ["sold", "NA"]},
+        "--missing default,sold leaves",
+        {"words": ["default", "sold"]},
     ),
     "words to regress on": (["a", "b"] * 20, "regression", "--task classification", {"task": "classification"}),
     "numbers for classes": (np.linspace(0, 1, 40), "classification", "--task regression", {"task": "regression"}),
@@ -300,7 +300,7 @@ def test_what_is_advised_works(case):
     values, task, advice, instead = ASIDE[case]
     with pytest.raises(TableError, match=advice):
         understand(texts(values), "y", task)
-    understand(texts(values), "y", instead.get("task", task), words=instead.get("words"))
+    understand(texts(values), "y", instead.get("task", task), words=instead.get("words", USUAL))
 
 
 def test_nothing_is_advised_that_cannot_work():
@@ -308,7 +308,7 @@ def test_nothing_is_advised_that_cannot_work():
     for task in (None, "classification", "regression"):
         with pytest.raises(TableError) as fault:
             understand(cells, "y", task)
-        assert "no numbers are 40 of 80 values, such as 'w0'" in str(fault.value)
+        assert "40 of 80 values are no numbers, such as 'w0'" in str(fault.value)
         assert "--" not in str(fault.value)
 
 
@@ -492,7 +492,7 @@ def test_words_that_cost_rows_are_told_and_may_be_chosen(countries, tmp_path):
     assert report.facts["target"]["classes"] == ("Germany", "NA", "United States")
     model.save(tmp_path / "model", report.files())
     again = Model.load(tmp_path / "model")
-    assert again.encoder.missing == []
+    assert again.encoder.missing == ()
     assert again.predict(Table(cells)).metrics["accuracy"] <= 1
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tables import TableError, missing, numbers, read, signs, spellings, told_missing
+from hannet.tables import USUAL, TableError, missing, none, numbers, read, signs, spellings, told_missing
 
 
 @pytest.fixture
@@ -213,13 +213,17 @@ def test_na_is_a_value_among_codes_of_two_capitals():
 def test_words_for_a_missing_value_may_be_chosen():
     cells = pd.Series(["", "NA", "Unknown", "-999", "none"], dtype="str")
     assert missing(cells, ["unknown", "-999"]).tolist() == [True, False, True, True, False]
+    assert missing(cells, ["default", "unknown"]).tolist() == [True, True, True, False, False]
+    assert none(cells, ["Default"]).tolist() == [True, True, False, False, True]
+    assert not missing(pd.Series(["default", "+", "-"], dtype="str"), ["default"]).any()
+    assert missing(pd.Series(["US", "NA", "DE"], dtype="str"), ["default", "NA"]).tolist() == [False, True, False]
     assert missing(cells, []).tolist() == [True, False, False, False, False]
     assert missing(pd.Series(["US", "NA", "DE"], dtype="str"), ["na"]).tolist() == [False, True, False]
 
 
 def test_words_read_as_missing_are_told():
     cells = pd.DataFrame({"a": ["?", "1", "?"], "b": ["?", "", "NA"], "c": ["x", "y", ""]}, dtype="str")
-    assert told_missing(cells, None) == [
+    assert told_missing(cells, USUAL) == [
         "read as missing: '?' (3, in 'a', 'b'), 'NA' (1, in 'b'); --missing names other words"
     ]
     assert told_missing(cells, []) == []

@@ -108,13 +108,14 @@ def fit(
     members: Annotated[int | None, typer.Option(min=1, help="Networks to train side by side and average.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows, at most.")] = None,
     missing: Annotated[
-        str | None,
+        str,
         typer.Option(
             metavar="WORDS",
             help="What stands for a missing value, in any case, with commas between; an empty cell always does, and with "
-            '"" nothing else.  [default: NA,N/A,#N/A,<NA>,nan,NaT,null,?,-,--, and none in numbers and dates]',
+            '"" nothing else. The word default is short for: NA,N/A,#N/A,<NA>,nan,NaT,null,?,-,--, and among numbers and '
+            "dates none.",
         ),
-    ] = None,
+    ] = "default",
     no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Train no other models beside.")] = False,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Columns have no names: call them c0, c1, ...")
@@ -130,7 +131,7 @@ def fit(
     _require_free(folder, force=force)
     chosen = {"members": members, "epochs": epochs}
     options = {name: value for name, value in chosen.items() if value is not None}
-    words = None if missing is None else [word.strip() for word in missing.split(",") if word.strip()]
+    words = [word.strip() for word in missing.split(",") if word.strip()]
     plan = Plan(target, task, test, seed, not no_header, not no_baselines, words, options)
     told, files = _learn(table, plan, folder)
     if as_json:

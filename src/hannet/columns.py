@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .tables import STRANGE, TableError, marks, missing, none, numbers, signs
+from .tables import STRANGE, USUAL, TableError, marks, missing, none, numbers, signs
 
 LEVELS = 32  # one-hot columns of one category, at most
 ONE_HOT = 1024  # and of all categories together, if each is to have two
@@ -26,7 +26,7 @@ BEGINNING = r"\d{1,4}[-/.: ]|[A-Za-z]{3,9} \d"  # of every date; to try all form
 EPOCH = pd.Timestamp("2000-01-01", tz="UTC")
 SAME = "always the same"
 
-Words = Collection[str] | None  # that are read as missing, as `tables.missing` takes them
+Words = Collection[str]  # that are read as missing, as `tables.missing` takes them
 Blocks = tuple[list[np.ndarray], list[str]]  # a column's part of the matrix, and notes on what was odd
 
 
@@ -45,7 +45,7 @@ class Number:
     signs: Sequence[str]
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, decimal: str, words: Words = None) -> "Number | None":
+    def fit(cls, name: str, cells: pd.Series, decimal: str, words: Words = USUAL) -> "Number | None":
         """None if the cells are no numbers."""
         there = cells[~none(cells, words)]
         kind = "boolean" if there.str.lower().isin(WORDS).all() else "number"
@@ -68,7 +68,7 @@ class Number:
         """Names of its columns of the matrix."""
         return [self.name, f"{self.name} missing"] if self.indicator else [self.name]
 
-    def encode(self, cells: pd.Series, words: Words = None) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
         """Value, indicator."""
         values, gone = self._values(cells), none(cells, words)
         good = finite(values) & ~gone
@@ -88,7 +88,7 @@ class Date:
     indicator: bool
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, notes: list[str], words: Words = None) -> "Date | None":
+    def fit(cls, name: str, cells: pd.Series, notes: list[str], words: Words = USUAL) -> "Date | None":
         """None if the cells are no dates in one of the known formats. Adds a note if they fit two with different days."""
         there = cells[~none(cells, words)]
         sample = there.iloc[:: max(1, len(there) // 50)]
@@ -113,7 +113,7 @@ class Date:
         """Names of its columns of the matrix."""
         return [f"{self.name} {part}" for part in (*self.fills, *(["missing"] if self.indicator else []))]
 
-    def encode(self, cells: pd.Series, words: Words = None) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
         """Parts, indicator."""
         told = none(cells, words)
         times = _times(cells.mask(told, ""), self.form)
@@ -134,7 +134,7 @@ class Category:
     counts: Mapping[str, int]  # of all that are no rarity, if some have no column
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, most: int, words: Words = None) -> "Category | None":
+    def fit(cls, name: str, cells: pd.Series, most: int, words: Words = USUAL) -> "Category | None":
         """None if nearly every cell differs, or no value is frequent."""
         gone = missing(cells, words)
         there = cells[~gone]
@@ -156,7 +156,7 @@ class Category:
         ones = [f"{self.name} = {level or 'missing'}" for level in self.levels]
         return [*ones, f"{self.name} count"] if self.counts else ones
 
-    def encode(self, cells: pd.Series, words: Words = None) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
         """One column a level, count."""
         known = cells.isin(self.counts or self.levels).to_numpy(bool)
         gone = cells.str.lower().isin(marks(words)).to_numpy(bool)  # if "-" is a value, it is known
@@ -212,13 +212,13 @@ KINDS: dict[str, type[Any]] = {"number": Number, "boolean": Number, "date": Date
 class Encoder:
     """How each column becomes numbers. dropped: why a column does not; notes: on what was learned, for that day only.
 
-    missing: the words that are read as missing, None for the usual ones.
+    missing: the words that are read as missing.
     """
 
     columns: tuple[Column, ...]
     dropped: Mapping[str, str]
     notes: Sequence[str] = field(default=(), compare=False)
-    missing: Sequence[str] | None = None
+    missing: Sequence[str] = USUAL
 
     @classmethod
     def fit(
@@ -226,7 +226,7 @@ class Encoder:
         cells: pd.DataFrame,
         unwanted: Mapping[str, str] | None = None,
         decimals: Mapping[str, str] | None = None,
-        words: Sequence[str] | None = None,
+        words: Words = USUAL,
     ) -> "Encoder":
         """Learn from the training rows. unwanted: columns to drop, and why; decimals: the marks of those without a point;
         words: what is read as missing.
@@ -258,7 +258,7 @@ class Encoder:
         columns = tuple(found[name] for name in cells if name in found and name not in dropped)
         if not columns:
             raise TableError(f"no column to predict from is left: {_reasons(dropped)}")
-        return cls(columns, dropped, notes, words)
+        return cls(columns, dropped, notes, tuple(words))
 
     @property
     def inputs(self) -> list[str]:
@@ -292,13 +292,13 @@ class Encoder:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         columns = [asdict(column) for column in self.columns]
-        return {"columns": columns, "dropped": dict(self.dropped), "missing": self.missing}
+        return {"columns": columns, "dropped": dict(self.dropped), "missing": list(self.missing)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Encoder":
         """The encoder that to_dict described, exactly. Raises KeyError, TypeError or AttributeError if it is none."""
         columns = [KINDS[column["kind"]](**column) for column in plain["columns"]]
-        return cls(tuple(columns), plain["dropped"], missing=plain.get("missing"))
+        return cls(tuple(columns), plain["dropped"], missing=tuple(plain.get("missing", USUAL)))
 
 
 def _most(rows: int, others: int, texts: int, notes: list[str]) -> int:

@@ -23,7 +23,19 @@ from .experiments import Status
 from .experiments import Table as Results
 from .predictor import Model, Target, labels
 from .runs import versions
-from .tables import DELIMITERS, STRANGE, Table, TableError, missing, numbers, signs, spellings, told_missing
+from .tables import (
+    DELIMITERS,
+    STRANGE,
+    USUAL,
+    Table,
+    TableError,
+    marks,
+    missing,
+    numbers,
+    signs,
+    spellings,
+    told_missing,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +75,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a person may choose. missing: words for a missing value, None for the usual ones; options: of the estimator."""
+    """What a person may choose. missing: words for a missing value; options: of the estimator."""
 
     target: str
     task: str | None = None
@@ -71,12 +83,12 @@ class Plan:
     seed: int = 0
     header: bool = True
     baselines: bool = True
-    missing: Sequence[str] | None = None
+    missing: Sequence[str] = USUAL
     options: Mapping[str, Any] | None = None
 
 
 def understand(
-    cells: pd.Series, name: str, task: str | None, decimal: str = ".", words: Sequence[str] | None = None
+    cells: pd.Series, name: str, task: str | None, decimal: str = ".", words: Sequence[str] = USUAL
 ) -> tuple[Target, list[str]]:
     """The target as numbers or classes, and notes. Raises TableError if there is nothing to learn."""
     there = cells[~missing(cells, words)]
@@ -88,22 +100,24 @@ def understand(
     chosen = task or ("regression" if numeric and not _few(values[good]) else "classification")
     if chosen == "regression" and not numeric:
         advice = "; --task classification predicts classes" * _suit(labels(there, decimal))
-        raise TableError(f"the target {name!r}: regression needs numbers; {_strange(cells, there, good)}{advice}")
+        raise TableError(f"the target {name!r}: regression needs numbers; {_strange(there, good)}{advice}")
     kept = there[good] if chosen == "regression" else labels(there, decimal)
     if len(kept) < FEWEST:
         raise TableError(f"rows with a target: {len(kept)}; to train and to test, at least {FEWEST} are needed")
     if kept.nunique() == 1 or (chosen == "regression" and np.ptp(values[good]) == 0):
         raise TableError(f"the target {name!r} is {kept.iloc[0]!r} in every row: there is nothing to predict")
     if chosen == "classification" and not _suit(kept):
-        instead = "--task regression predicts numbers" if numeric else _strange(cells, there, good)
+        instead = "--task regression predicts numbers" if numeric else _strange(there, good)
         raise TableError(
             f"the target {name!r} has {kept.nunique():,} different values in {len(kept):,} rows, too many for classes; {instead}"
         )
     classes = _classes(kept, decimal) if chosen == "classification" else ()
     guessed = not task and numeric and there.nunique() <= DEBATABLE
     notes = [f"{name!r} is {KINDS[chosen]}"] if guessed else []
-    if words is None and "NA" in classes:
-        notes.append(f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing NA leaves it out")
+    if "NA" in classes and "na" in marks(words):
+        notes.append(
+            f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing default,NA leaves it out"
+        )
     return Target(name, classes, decimal), notes + ([] if classes else mixed(name, signs(kept)))
 
 
@@ -112,14 +126,13 @@ def _suit(cells: pd.Series) -> bool:
     return cells.nunique() <= min(MOST_CLASSES, len(cells) / 2)
 
 
-def _strange(cells: pd.Series, there: pd.Series, good: np.ndarray) -> str:
+def _strange(there: pd.Series, good: np.ndarray) -> str:
     """How many values are no numbers, and of what few words they are: with those named as missing, there are numbers."""
     values = there[~good].unique()
-    told = f"no numbers are {(~good).sum():,} of {len(there):,} values, such as {values[0][:40]!r}"
-    words = [*values, *cells[~cells.isin(there) & (cells != "")].unique()]
-    if len(values) > WORDS or good.sum() < FEWEST or any("," in word for word in words):
+    told = f"{(~good).sum():,} of {len(there):,} values are no numbers, such as {values[0][:40]!r}"
+    if len(values) > WORDS or good.sum() < FEWEST or any("," in word for word in values):
         return told
-    return f"{told}; --missing {shlex.quote(','.join(words))} leaves such rows out"
+    return f"{told}; --missing {shlex.quote(','.join([*USUAL, *values]))} leaves such rows out"
 
 
 def _classes(cells: pd.Series, decimal: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from .columns import Encoder, finite
 from .compare import predict, rough, score
 from .runs import write
 from .saved import ModelError
-from .tables import Table, missing, numbers
+from .tables import USUAL, Table, missing, numbers
 
 PARTS = ("estimator.json", "model.safetensors", "table.json")
 REPORT = ("report.json", "report.md", "report.png", "report.svg")
@@ -31,7 +31,7 @@ class Target:
     classes: Sequence[str]
     decimal: str
 
-    def codes(self, table: Table, words: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def codes(self, table: Table, words: Sequence[str] = USUAL) -> tuple[np.ndarray, np.ndarray]:
         """Numbers, or positions in classes, and which of them count. words: what is read as missing."""
         cells = table.cells[self.name]
         decimal = "." if self.name in table.plain else self.decimal

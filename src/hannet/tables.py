@@ -17,6 +17,7 @@ import pandas as pd
 from .data import DataError
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "?", "-", "--"})
+USUAL = ("default",)  # among chosen words, it stands for these
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 KNOWN = "a table is a .csv, .tsv or .parquet file, or one of the first two with .gz"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f]")  # not \x1a, with which old programs end a text
@@ -180,33 +181,39 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def marks(words: Collection[str] | None) -> frozenset[str]:
-    """What a missing cell may hold, in lower case: the words, or MISSING if there are none."""
-    return MISSING if words is None else frozenset({"", *(word.lower() for word in words)})
+def marks(words: Collection[str]) -> frozenset[str]:
+    """What a missing cell may hold, in lower case: nothing, or one of the words, where USUAL stands for MISSING."""
+    named = _named(words)
+    return (named - {*USUAL}) | (MISSING if named.issuperset(USUAL) else {""})
 
 
-def missing(cells: pd.Series, words: Collection[str] | None = None) -> np.ndarray:
+def _named(words: Collection[str]) -> frozenset[str]:
+    return frozenset(word.lower() for word in words)
+
+
+def missing(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
     """Where a cell is empty or one of the words, in any case.
 
-    By default one of MISSING, but "-" is a value where "+" is one too, and "NA" where all others are codes of two capitals.
+    Of MISSING "-" is a value where "+" is one too, and "NA" where all others are codes of two capitals.
     """
     found = cells.str.lower().isin(marks(words)).to_numpy(bool)
-    if words is None and found.any():
+    named = _named(words)
+    if named.issuperset(USUAL) and found.any():
         others = cells[~found]
-        if (others == "+").any():
+        if "-" not in named and (others == "+").any():
             found = found & (cells != "-").to_numpy(bool)
-        if others.nunique() > 1 and others.str.fullmatch("[A-Z]{2}").all():
+        if "na" not in named and others.nunique() > 1 and others.str.fullmatch("[A-Z]{2}").all():
             found = found & (cells != "NA").to_numpy(bool)
     return found
 
 
-def none(cells: pd.Series, words: Collection[str] | None = None) -> np.ndarray:
+def none(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
     """Missing, or by default "none" too: as a category that is a level, among numbers and dates it is not."""
     found = missing(cells, words)
-    return found | (cells.str.lower() == "none").to_numpy(bool) if words is None else found
+    return found | (cells.str.lower() == "none").to_numpy(bool) if _named(words).issuperset(USUAL) else found
 
 
-def told_missing(cells: pd.DataFrame, words: Collection[str] | None, most: int = 5) -> list[str]:
+def told_missing(cells: pd.DataFrame, words: Collection[str], most: int = 5) -> list[str]:
     """A note on the words that are read as missing, how often and in which columns."""
     counts: Counter[str] = Counter()
     columns: dict[str, list[str]] = {}
@@ -240,7 +247,7 @@ def signs(cells: pd.Series) -> list[str]:
     return sorted(found | {""} if len(signed) < len(cells) else found)
 
 
-def spellings(table: Table, words: Collection[str] | None = None) -> tuple[dict[str, str], list[str]]:
+def spellings(table: Table, words: Collection[str] = USUAL) -> tuple[dict[str, str], list[str]]:
     """The decimal mark of each column, chosen by all its cells, and notes where a person might read otherwise."""
     sure: dict[str, str] = {}
     either: dict[str, pd.Series] = {}  # such as 1.234
