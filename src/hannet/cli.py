@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 Task = Literal["regression", "classification"]
 STDOUT = Path("-")
+Missing = Annotated[
+    str,
+    typer.Option(
+        metavar="WORDS",
+        help="What stands for a missing value, in any case, with commas between; an empty cell always does, and with "
+        '"" nothing else. The word default is short for: NA,N/A,#N/A,<NA>,nan,NaT,null,?,-,--, and among numbers and '
+        "dates none.",
+    ),
+]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -107,15 +116,7 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the rows held out and of the training.")] = 0,
     members: Annotated[int | None, typer.Option(min=1, help="Networks to train side by side and average.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows, at most.")] = None,
-    missing: Annotated[
-        str,
-        typer.Option(
-            metavar="WORDS",
-            help="What stands for a missing value, in any case, with commas between; an empty cell always does, and with "
-            '"" nothing else. The word default is short for: NA,N/A,#N/A,<NA>,nan,NaT,null,?,-,--, and among numbers and '
-            "dates none.",
-        ),
-    ] = "default",
+    missing: Missing = "default",
     no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Train no other models beside.")] = False,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Columns have no names: call them c0, c1, ...")

@@ -71,7 +71,8 @@ class Features:
 
     The column is z / sqrt(1 + (z / 3)^2), z = (x - mean) / std, so that no input is further off than 3. A staircase has a
     step clip((x - a) / (b - a), 0, 1) - 1/2 between neighbouring knots a < b: all values of a column with 3 to 50 of them,
-    else quantiles (of 3 values and more), whose steps count a tenth. x: (n, features) -> (n, width) in float32.
+    else quantiles (of 3 values and more), whose steps count a tenth. Tables of more than 100 columns get fewer steps, unless
+    they have as many rows as all steps together. x: (n, features) -> (n, width) in float32.
     """
 
     def fit(self, x: Array, weights: Array) -> Self:
