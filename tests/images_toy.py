@@ -1,5 +1,7 @@
 """Tiny sets of images and a tiny network for the tests of image training; run as a program, one training of it."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,23 @@ CLASSES = ("red", "green", "blue")
 RECIPE = ImageRecipe(
     lr=3e-3, batch=16, epochs=3, augmentation=Augmentation(padding=1, flip=True, cutout=2), milestones=(0.5,), ema=0.9
 )
+
+
+def launched(
+    program: str, *arguments: object, processes: int = 1, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """A program run in so many processes, and what it printed unless it has to succeed."""
+    launch = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    )
+    return subprocess.run(
+        [sys.executable, *launch, program, *map(str, arguments)],
+        check=check,
+        capture_output=not check,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=120,
+    )
 
 
 def toy_images(count: int, seed: int) -> Images:

@@ -21,7 +21,7 @@ from hannet.image_loop import TrainingError, fit
 from hannet.runs import StoreError
 
 sys.path.append(str(Path(__file__).parent))
-from images_toy import RECIPE, toy_images, toy_network
+from images_toy import RECIPE, launched, toy_images, toy_network
 
 TOY = str(Path(__file__).with_name("images_toy.py"))
 pytest.importorskip("accelerate")
@@ -226,7 +226,7 @@ def test_bits_are_the_same_after_sigkill(tmp_path):
     """A process that keeps its state after every step is killed at random times until it is done."""
     command = [sys.executable, TOY]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "", str(tmp_path / "whole"), "12", "0"], check=True, env=environment)
+    launched(TOY, "", tmp_path / "whole", 12, 0)
     kept, pause = checkpoints.path_in(tmp_path / "kept"), np.random.default_rng(0)
     for _ in range(4):
         before = kept.stat().st_mtime_ns if kept.exists() else 0
@@ -239,7 +239,7 @@ def test_bits_are_the_same_after_sigkill(tmp_path):
             process.kill()
         assert process.returncode == -signal.SIGKILL
         (kept.parent / f".checkpoint.safetensors.{process.pid}").write_bytes(b"half")  # as if it had been writing
-    subprocess.run([*command, str(kept.parent), str(tmp_path / "cut"), "12", "0"], check=True, env=environment)
+    launched(TOY, kept.parent, tmp_path / "cut", 12, 0)
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
     assert (tmp_path / "cut.json").read_text() == (tmp_path / "whole.json").read_text()
     assert list(kept.parent.iterdir()) == [kept]
@@ -247,25 +247,16 @@ def test_bits_are_the_same_after_sigkill(tmp_path):
 
 def test_one_folder_keeps_one_training(tmp_path):
     """Another one ends, of one process or of two, until the first one is killed: its lock dies with it."""
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(20000 + os.getpid() % 20000)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     kept = tmp_path / "kept"
     arguments = [TOY, str(kept), str(tmp_path / "out"), "100000", "0"]
-    with subprocess.Popen([sys.executable, *arguments], env=environment) as process:
+    with subprocess.Popen([sys.executable, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
         try:
             while not checkpoints.path_in(kept).exists():
                 assert process.poll() is None
                 time.sleep(0.01)
             with pytest.raises(StoreError, match="kept: another training keeps its state there"):
                 trained(checkpoint=kept)
-            two = subprocess.run(
-                [sys.executable, *launch, *arguments],
-                check=False,
-                capture_output=True,
-                text=True,
-                env=environment,
-                timeout=120,
-            )
+            two = launched(*arguments, processes=2, check=False)
             assert two.returncode
             assert "kept: another training keeps its state there" in two.stderr
             assert "the first process could not begin" in two.stderr
@@ -277,11 +268,8 @@ def test_one_folder_keeps_one_training(tmp_path):
 
 
 def test_two_processes_get_what_one_gets(tmp_path):
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(20000 + os.getpid() % 20000)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    for name, options in {"one": [], "two": launch}.items():
-        arguments = ["", str(tmp_path / name), "3", "0"]
-        subprocess.run([sys.executable, *options, TOY, *arguments], check=True, env=environment, timeout=120)
+    for processes, name in enumerate(("one", "two"), 1):
+        launched(TOY, "", tmp_path / name, 3, 0, processes=processes)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert (one[0], two[0]) == (1, 2)
     assert two[1] == pytest.approx(one[1], rel=1e-4)
@@ -294,24 +282,14 @@ def test_two_processes_get_what_one_gets(tmp_path):
 @pytest.mark.parametrize("stop", [1, 6])
 def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path, stop):
     """One of them is told to, in the last step as in the first; sums of a part of an epoch are those of both."""
-    port = 20000 + (os.getpid() + 1) % 20000
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command, kept = [sys.executable, *launch, TOY], str(tmp_path / "kept")
-    subprocess.run([sys.executable, TOY, "", str(tmp_path / "one"), "1", "10"], check=True, env=environment)
-    stopped = subprocess.run(
-        [*command, kept, str(tmp_path / "two"), "1", "10", str(stop)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-    )
+    kept, two = tmp_path / "kept", tmp_path / "two"
+    launched(TOY, "", tmp_path / "one", 1, 10)
+    stopped = launched(TOY, kept, two, 1, 10, stop, processes=2, check=False)
     assert stopped.returncode
     assert "the same command goes on from there" in stopped.stderr
-    _, told = checkpoints.read(tmp_path / "kept")
+    _, told = checkpoints.read(kept)
     assert (told["epoch"], told["at"]) == divmod(stop, 6)
-    subprocess.run([*command, kept, str(tmp_path / "two"), "1", "10"], check=True, env=environment, timeout=120)
+    launched(TOY, kept, two, 1, 10, processes=2)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert two[1] == pytest.approx(one[1], rel=1e-5)
     assert two[2:] == one[2:]
@@ -319,20 +297,8 @@ def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path, stop):
 
 def test_two_processes_that_find_two_states_end(tmp_path):
     """As on two machines whose folders of that name are not one."""
-    port = 20000 + (os.getpid() + 2) % 20000
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(
-        [sys.executable, TOY, str(tmp_path / "0"), str(tmp_path / "out"), "1", "10"], check=True, env=environment
-    )
-    done = subprocess.run(
-        [sys.executable, *launch, TOY, str(tmp_path / "{place}"), str(tmp_path / "two"), "1", "10"],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-    )
+    launched(TOY, tmp_path / "0", tmp_path / "out", 1, 10)
+    done = launched(TOY, tmp_path / "{place}", tmp_path / "two", 1, 10, processes=2, check=False)
     assert done.returncode
     for place in range(2):
         assert f"{tmp_path / str(place)}: not all processes find the same checkpoint there" in done.stderr

@@ -16,6 +16,9 @@ from hannet.data import images
 from hannet.data.images import Images
 from hannet.models import HanMixer, HanNet
 
+sys.path.append(str(Path(__file__).parent))
+from images_toy import launched
+
 TINY = ("--width", "784", "--depth", "2", "--epochs", "3", "--batch", "16")
 LIPSCHITZ = ("--lipschitz", "--reflections", "2", *TINY)
 
@@ -344,15 +347,8 @@ def test_a_network_on_rows_leaves_the_state_of_another_training(hannet, photos):
 )
 def test_what_several_processes_cannot_is_one_sentence(photos, options, part):
     Path("program.py").write_text("from hannet.cli import main; main()")
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(20000 + os.getpid() % 20000)]
-    done = subprocess.run(
-        [sys.executable, *launch, "program.py", "train", "images", str(photos), *options, "--size", "16"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+    arguments = ("train", "images", photos, *options, "--size", 16)
+    done = launched("program.py", *arguments, processes=2, check=False)
     assert done.returncode
     assert f"hannet: {part}" in done.stderr or f"Invalid value for {part}" in done.stderr
     assert not list(Path.cwd().rglob("*.safetensors"))
