@@ -124,20 +124,14 @@ def images(
     parts = _parts(data, size, model, seed)
     arguments = image_networks.options(model, shape, parts.training)
     network = image_networks.build(model, arguments, seed)
-    batch = batch or min(BATCH, max(1, len(parts.training.y) // 8))
-    if batch > len(parts.training.y):
-        raise typer.BadParameter(f"only {len(parts.training.y):,} images train", param_hint="--batch")
-    if batch % processes.count:
-        raise typer.BadParameter(
-            f"must be a multiple of {processes.count}, the number of processes, got {batch}", param_hint="--batch"
-        )
+    batch = _batch(batch, len(parts.training.y), processes.count)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
     if model in ON_ROWS:
         learned = _learn_rows(network, replace(chosen, batch=batch), epochs, seed, parts)
     else:
         augmentation = image_networks.augmentation(augment or ("crop" if data == "mnist" else "flip"), parts.training)
         settings = {"lr": rate, "weight_decay": decay, "batch": batch, "epochs": epochs, "augmentation": augmentation}
         recipe = image_networks.recipe(model, parts.training, {**settings, "ema": ema or 0.0, "precision": precision})
-        unfinished = folder.with_name(f".{folder.name}.unfinished")
         if fresh and processes.first:
             shutil.rmtree(unfinished, ignore_errors=True)
         learned = _learn_images(network, recipe, seed, parts, unfinished, 10.0 if minutes is None else minutes)
@@ -152,10 +146,19 @@ def images(
         shutil.rmtree(unfinished, ignore_errors=True)
     if not as_json:
         print(f"Saved in {folder}: the network, {', '.join([*learned.files, 'report.json'])}")
-        follow = (
-            f"certify {shlex.quote(str(folder))}" if lipschitz else f"predict {shlex.quote(str(folder))} PICTURE.png"
-        )
-        print(f"Go on with: hannet {follow}")
+        name = shlex.quote(str(folder))
+        print(f"Go on with: hannet {f'certify {name}' if lipschitz else f'predict {name} PICTURE.png'}")
+
+
+def _batch(asked: int | None, images: int, processes: int) -> int:
+    """Images a step: what was asked for, if that can be."""
+    batch = asked or min(BATCH, max(1, images // 8))
+    if batch > images:
+        raise typer.BadParameter(f"only {images:,} images train", param_hint="--batch")
+    if batch % processes:
+        told = f"must be a multiple of {processes}, the number of processes, got {batch}"
+        raise typer.BadParameter(told, param_hint="--batch")
+    return batch
 
 
 class Learned(NamedTuple):
