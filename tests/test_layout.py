@@ -20,7 +20,7 @@ ORDER = [
     "members", "defences", "graphs", "train", "runs", "folders", "listing", "rows", "saved", "estimators", "experiments",
     "preprocessing", "checkpoints", "joint", "image_batches", "image_loop",
     "experiments.board", "experiments.mnist", "experiments.vision", "experiments.*", "agenda", "cluster", "sweep", "report",
-    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "robustness", "datasets",
+    "tables", "columns", "compare", "predictor", "fit", "console", "reproduction", "points", "robustness", "datasets",
     "image_networks", "row_training", "image_training", "classification", "cli",
 ]  # fmt: skip
 SAME_DATA = {  # an experiment may take another's data and splits

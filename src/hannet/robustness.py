@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .console import display, stop
+from .points import Data, fitting, loaded, points_of, trained_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,12 +39,7 @@ def attack(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of pgd and cw.  [default: 30 for pgd, 1000 for cw]")] = None,
     c: Annotated[float | None, typer.Option("--c", help="The weight of success over norm in cw.  [default: 1]")] = None,
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="SET|FILE.npz", help="Test images of mnist, cifar10, ...; or arrays x and y: uint8, or 0 to 1."
-        ),
-    ] = "mnist",
+    data: Data = None,
     points: Annotated[
         int | None, typer.Option(min=1, help="As many, chosen at random.  [default: all; 1000 for cw]")
     ] = None,
@@ -61,9 +57,9 @@ def attack(
     method = _method(name, norm, eps, steps, c, loss)
     if out:
         _require_free(out, ".npz", force=force)
-    net = _loaded(model)
-    x, y, rows = _points(data, points or (CW_POINTS if name == "cw" else None), exactly=points is not None)
-    inputs = _fitting(net, x, y, model)
+    net, data = loaded(model), data or trained_on(model)
+    x, y, rows = points_of(model, data, points or (CW_POINTS if name == "cw" else None), exactly=points is not None)
+    inputs = fitting(net, x, y, model)
     began = time.perf_counter()
     found = _run(net, inputs, y, method, seed, batch=100 if name == "cw" else 500)
     seconds = time.perf_counter() - began
@@ -104,12 +100,7 @@ def _method(
 
 def certify(
     model: Annotated[Path, typer.Argument(help="The folder that `save_pretrained` wrote.")],
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="SET|FILE.npz", help="Test images of mnist, cifar10, ...; or arrays x and y: uint8, or 0 to 1."
-        ),
-    ] = "mnist",
+    data: Data = None,
     radii: Annotated[str, typer.Option(metavar="R,...", help="l2 distances, pixels from 0 to 1.")] = "0.5,1.58",
     points: Annotated[int | None, typer.Option(min=1, help="As many, chosen at random.  [default: all]")] = None,
     float32: Annotated[
@@ -133,9 +124,9 @@ def certify(
     asked = _radii(radii)
     if out:
         _require_free(out, ".csv", force=force)
-    net = _loaded(model).to(torch.float32 if float32 else torch.float64)
-    x, y, rows = _points(data, points, exactly=True)
-    inputs = _fitting(net, x, y, model)
+    net, data = loaded(model).to(torch.float32 if float32 else torch.float64), data or trained_on(model)
+    x, y, rows = points_of(model, data, points, exactly=True)
+    inputs = fitting(net, x, y, model)
     began = time.perf_counter()
     bound = lipschitz_bound(net)
     classes, certain = certificates(net, inputs)
@@ -231,59 +222,6 @@ def _save(out: Path, content: bytes, figure: "Figure | None") -> str:
         else:
             path.unlink(missing_ok=True)  # of what the file held before
     return f"Saved: {', '.join(map(str, saved))}"
-
-
-def _loaded(folder: Path) -> "nn.Module":
-    """The network, from pixels from 0 to 1: with the scaling of its training, if that is kept beside it."""
-    from . import models
-    from .preprocessing import FILE, Preprocessing
-
-    net = models.load(folder)
-    return Preprocessing.load(folder).from_pixels(net) if (folder / FILE).exists() else net
-
-
-def _points(data: str, count: int | None, *, exactly: bool) -> "tuple[Tensor, Tensor, Tensor]":
-    """x, from 0 to 1, y, and which of all points they are."""
-    import torch
-
-    from .data import images
-
-    if data in images.SETS:
-        held = images.load(data, "test")
-        x, y = held.x.float() / 255, held.y
-    elif data.endswith(".npz"):
-        x, y = images.stored(Path(data))
-    else:
-        known = ", ".join(images.SETS)
-        raise typer.BadParameter(
-            f"{data!r} is neither one of {known} nor the name of an .npz file", param_hint="--data"
-        )
-    if exactly and count and count > len(y):
-        raise typer.BadParameter(f"there are only {len(y):,}", param_hint="--points")
-    rows = torch.arange(len(y))
-    if count and count < len(y):
-        rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:count].sort().values
-    return x[rows], y[rows], rows
-
-
-def _fitting(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tensor":
-    """x as the network takes it: in its dtype, as images or as vectors."""
-    import torch
-
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
-    if dtype not in (torch.float32, torch.float64):
-        raise typer.BadParameter(f"{folder} computes in {dtype}, but float32 or float64 is needed")
-    fault = f"does not take x of {' x '.join(map(str, x.shape[1:]))}, as it is or as a vector of {x[0].numel():,}"
-    for inputs in (x.to(dtype), x.to(dtype).flatten(1)):
-        try:
-            with torch.no_grad():
-                logits = net(inputs[:1])
-        except (RuntimeError, ValueError):
-            continue
-        if logits.ndim == 2 and int(y.max()) < logits.shape[1] >= 2:
-            return inputs
-        fault = f"gives {tuple(logits.shape[1:])} for a point, and y, up to {int(y.max())}, needs a logit for each class, two or more"
-    raise typer.BadParameter(f"{folder} {fault}", param_hint="--data")
 
 
 def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int, batch: int) -> "Adversaries":

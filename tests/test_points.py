@@ -1,0 +1,64 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hannet import HanMixer
+from hannet.points import trained_on
+from hannet.preprocessing import FILE, Preprocessing
+
+CLASSES = ("apples", "limes", "plums")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three classes of ten pictures, two of which test."""
+    image = pytest.importorskip("PIL.Image")
+    generator = np.random.default_rng(0)
+    for name in CLASSES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def saved(folder, classes, **report):
+    torch.manual_seed(0)
+    HanMixer(16, 3, channels=(2, 2, 4, 4, 4), han_blocks=1).save_pretrained(folder)
+    seen = Preprocessing(3, 16, classes, (0.5,) * 3, (0.25,) * 3)
+    (folder / FILE).write_bytes(seen.content())
+    if report:
+        (folder / "report.json").write_text(json.dumps(report))
+    return str(folder)
+
+
+def test_the_pictures_of_a_networks_training_that_test_are_attacked(hannet, photos, tmp_path):
+    model = saved(tmp_path / "net", CLASSES, data=str(photos))
+    code, out, err = hannet("attack", model, "--steps", "2", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert (facts["data"], facts["points"]) == (str(photos), 6)
+    named = json.loads(hannet("attack", model, "--steps", "2", "--json", "--data", str(photos))[1])
+    assert named == facts | {"seconds": named["seconds"]}
+
+
+def test_pictures_of_other_classes_are_one_sentence(hannet, photos, tmp_path):
+    code, out, err = hannet("attack", saved(tmp_path / "net", ("a", "b", "c")), "--data", str(photos))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "has the classes apples, limes, plums, but" in err
+    assert "tells a, b, c apart" in err
+
+
+@pytest.mark.parametrize("report", [None, "{", "[]", '{"rows": 3}'])
+def test_without_a_report_of_a_training_it_is_mnist(tmp_path, report):
+    if report:
+        (tmp_path / "report.json").write_text(report)
+    assert trained_on(tmp_path) == "mnist"
+
+
+def test_data_that_went_away_are_one_sentence(hannet, tmp_path):
+    code, _, err = hannet("attack", saved(tmp_path / "net", CLASSES, data="gone"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "'gone' is neither one of mnist" in err
