@@ -45,6 +45,14 @@ def tidy(folder: Path) -> None:
             aside.unlink()
 
 
+def clear_unreadable(folder: Path) -> None:
+    """Remove a checkpoint that is damaged or of another version: for a folder in a cache, which no person looks after."""
+    try:
+        read(folder)
+    except CheckpointError:
+        path_in(folder).unlink(missing_ok=True)
+
+
 def write(folder: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
     """Replace the folder's checkpoint, on the disk and not only in its cache when this returns. Raises OSError."""
     text = json.dumps({"format": _FORMAT, **told}, allow_nan=False)

@@ -114,6 +114,18 @@ def test_trains_reports_and_draws(tmp_path):
         assert path.stat().st_size > 300
 
 
+@pytest.mark.usefixtures("_noise")
+def test_a_state_that_cannot_be_read_is_started_over(tmp_path):
+    pytest.importorskip("accelerate")
+    plan, store = load("narrow-mixer", [0], True, ["stem"]), Store(tmp_path / "store")
+    (run,) = plan.groups()[0]
+    left = tmp_path / "cache" / "hannet" / "unfinished" / run.key / "checkpoint.safetensors"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of another version")
+    assert perform(plan, store, lambda _: None) == 1
+    assert not left.exists()
+
+
 @pytest.mark.gpu
 @pytest.mark.usefixtures("_noise")
 def test_a_record_names_the_gpu_that_trained(tmp_path):

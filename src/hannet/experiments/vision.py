@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import nn
 
-from .. import image_loop
+from .. import checkpoints, image_loop
 from ..data import Images, images
 from ..models.mixer import HanMixer
 from ..models.mobilevit import MobileViT
@@ -111,6 +111,7 @@ class Experiment(Frame):
             on_status(replace(now, label=label))
 
         with scratch(run) as folder:
+            checkpoints.clear_unreadable(folder)
             options: dict[str, Any] = {"held": test, "checkpoint": folder, "on_progress": watch}
             history = image_loop.fit(network, training, self.recipe(), run.seed, **options)
         metrics: dict[str, float] = {TESTED.get(name, name): value for name, value in history.last().items()}
