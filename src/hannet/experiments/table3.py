@@ -127,7 +127,7 @@ class Experiment(Frame):
         from matplotlib.figure import Figure
 
         records = store.records()
-        figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+        figure = Figure(figsize=(10, 4.4), layout="constrained")
         axis = figure.subplots()
         for offset, selection in zip((-0.2, 0.2), SELECTIONS, strict=True):
             for place, name in enumerate(self.chosen_parts):
@@ -144,6 +144,6 @@ class Experiment(Frame):
             for name in self.chosen_parts
         ]
         axis.set(xticks=range(len(names)), xticklabels=names, ylabel="test accuracy in %", ylim=(50, 101))
-        axis.legend(loc="upper right")
+        figure.legend(loc="outside lower center", ncols=3)
         axis.set_title("Checkerboard: what a HanNet needs (dots: seeds)")
         return self.marked(figure)
