@@ -144,15 +144,25 @@ def report(rows: int, width: int, depth: int, dtype: str, arch: int) -> dict[str
     return found
 
 
+def shape_of(text: str) -> str:
+    """The text, if it is rows x width x depth of a stack that the kernels serve."""
+    sizes = [int(size) if size.isdecimal() else 0 for size in text.split("x")]
+    if len(sizes) != 3 or min(sizes) < 1 or sizes[1] > 8192:
+        raise argparse.ArgumentTypeError(f"{text!r} is not such as 65536x512x20, of a width up to 8192")
+    return text
+
+
 def main() -> None:
     """Compile, assemble, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", type=int, default=90, help="compute capability times ten")
-    parser.add_argument("--shapes", nargs="+", default=SHAPES, help="rows x width x depth")
+    parser.add_argument(
+        "--arch", type=int, default=90, choices=(80, 86, 89, 90, 100, 120), help="compute capability times ten"
+    )
+    parser.add_argument("--shapes", nargs="+", type=shape_of, default=SHAPES, help="rows x width x depth")
     parser.add_argument("--dtype", nargs="+", default=["bf16"], choices=DTYPES)
     parser.add_argument("--out", type=Path, default=Path("hannet-results/benchmarks"), help="folder of the record")
     args = parser.parse_args()
-    began, metrics = perf_counter(), {}
+    store, began, metrics = runs.Store(args.out), perf_counter(), {}
     heads = ("warps", "registers", "spilled", "shared", "instructions", "bytes", "over copy")
     print(f"| kernel | rows x width x depth | dtype | {' | '.join(heads)} |\n{'| --- ' * (3 + len(heads))}|")
     for shape in args.shapes:
@@ -166,7 +176,7 @@ def main() -> None:
     record = replace(
         record, device=f"compiled for sm_{args.arch}", versions=dict(record.versions) | {"triton": triton.__version__}
     )
-    runs.Store(args.out).append([record])
+    store.append([record])
 
 
 if __name__ == "__main__":

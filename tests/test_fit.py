@@ -10,10 +10,10 @@ import pytest
 from hannet import compare
 from hannet.columns import Encoder
 from hannet.fit import Plan, _telling, fit, hold_out, understand
-from hannet.predictor import Model, require_free
+from hannet.predictor import Model, Target, require_free
 from hannet.runs import StoreError
 from hannet.saved import ModelError
-from hannet.tables import USUAL, Table, TableError, read
+from hannet.tables import USUAL, Table, TableError, read, unheard
 
 TINY = {"members": 1, "epochs": 3, "width": 8, "depth": 3}
 KINDS = {"regression": "number", "classification": "color"}
@@ -505,3 +505,22 @@ def test_words_among_numbers_are_told_and_may_be_chosen(table):
     cells["number"] = texts([*table.cells["number"][:90], *["999"] * 30])
     report = learn(Table(cells), "number", baselines=False, missing=["999"])[1]
     assert report.facts["train_rows"] + report.facts["test_rows"] == 90
+
+
+def test_a_word_that_no_cell_holds_is_told():
+    cells = pd.DataFrame({"a": ["-999.0", "1"], "b": ["x", "Unknown"]}, dtype="str")
+    assert unheard(cells, ["default", "-999", "unknown"]) == ["--missing: no cell holds '-999'"]
+    assert unheard(cells, ["default", "-999.0"]) == []
+
+
+def test_advice_on_words_keeps_those_that_were_named():
+    cells = pd.Series(["1.5", "2.5", "3.5", "4.5", "5.5", "6.5"] * 10 + ["n.a."] * 9 + ["-999"], dtype="str")
+    with pytest.raises(TableError, match=r"--missing default,-999,n\.a\. leaves such rows out"):
+        understand(cells, "y", "regression", words=["default", "-999"])
+
+
+def test_a_word_that_was_named_is_no_class():
+    table = Table(pd.DataFrame({"k": ["1", "2", "9", "9.0"]}, dtype="str"))
+    codes, counts = Target("k", ("1", "2", "9"), ".").codes(table, ["default", "9"])
+    assert counts.tolist() == [True, True, False, True]
+    assert codes[:2].tolist() == [0, 1]

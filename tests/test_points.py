@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from hannet import HanMixer
+from hannet.data import Images
+from hannet.data import images as sets
 from hannet.points import trained_on
 from hannet.preprocessing import FILE, Preprocessing
 
@@ -24,10 +26,10 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def saved(folder, classes, **report):
+def saved(folder, classes, channels=3, **report):
     torch.manual_seed(0)
-    HanMixer(16, 3, channels=(2, 2, 4, 4, 4), han_blocks=1).save_pretrained(folder)
-    seen = Preprocessing(3, 16, classes, (0.5,) * 3, (0.25,) * 3)
+    HanMixer(16, 3, channels=(2, 2, 4, 4, 4), han_blocks=1, in_channels=channels).save_pretrained(folder)
+    seen = Preprocessing(channels, 16, classes, (0.5,) * channels, (0.25,) * channels)
     (folder / FILE).write_bytes(seen.content())
     if report:
         (folder / "report.json").write_text(json.dumps(report))
@@ -49,6 +51,32 @@ def test_pictures_of_other_classes_are_one_sentence(hannet, photos, tmp_path):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "has the classes apples, limes, plums, but" in err
     assert "tells a, b, c apart" in err
+
+
+def test_a_grey_network_sees_pictures_grey(hannet, photos, tmp_path):
+    model = saved(tmp_path / "net", CLASSES, channels=1)
+    code, out, err = hannet("attack", model, "--steps", "2", "--json", "--data", str(photos))
+    assert code == 0, err
+    assert json.loads(out)["points"] == 6
+
+
+def test_a_set_is_itself_beside_a_folder_of_its_name(hannet, tmp_path, monkeypatch):
+    """And classes of a set are compared as those of a folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    images = Images(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4), tuple("0123456789"))
+    monkeypatch.setattr(sets, "load", lambda *_: images)
+    code, out, err = hannet("attack", saved(tmp_path / "net", CLASSES), "--data", "mnist")
+    assert (code, out) == (2, "")
+    assert "mnist has the classes 0, 1, 2, 3, 4 and 5 more, but" in err
+
+
+def test_pictures_for_a_network_without_preprocessing_are_one_sentence(hannet, photos, tmp_path):
+    model = saved(tmp_path / "net", CLASSES)
+    (tmp_path / "net" / FILE).unlink()
+    code, out, err = hannet("attack", model, "--data", str(photos))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "has none: give an .npz file" in err
 
 
 @pytest.mark.parametrize("report", [None, "{", "[]", '{"rows": 3}'])

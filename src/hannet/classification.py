@@ -116,7 +116,7 @@ def _classified(
     import torch
 
     from .data import DataError, images
-    from .preprocessing import probabilities
+    from .preprocessing import grey, probabilities
 
     read, known, faults = [], [], []
     for path in paths:
@@ -128,19 +128,11 @@ def _classified(
     if not read:
         return [], faults
     x = torch.stack(read)
-    shares = probabilities(network, preprocessing, x if preprocessing.channels == 3 else _grey(x))
+    shares = probabilities(network, preprocessing, x if preprocessing.channels == 3 else grey(x))
     best = shares.topk(min(FIRST, shares.shape[1]), dim=1)
     names = preprocessing.classes
     rows = zip(known, best.indices.tolist(), best.values.tolist(), strict=True)
     return [Classified(path, tuple(names[i] for i in where), tuple(values)) for path, where, values in rows], faults
-
-
-def _grey(x: "Tensor") -> "Tensor":
-    """Luma (ITU-R BT.601).  x: (n, 3, h, w), uint8 -> (n, 1, h, w), uint8."""
-    import torch
-
-    weights = torch.tensor([299, 587, 114])[:, None, None]
-    return ((x.long() * weights).sum(1, keepdim=True) + 500).div(1000, rounding_mode="floor").to(torch.uint8)
 
 
 def _csv(found: Sequence[Classified]) -> str:

@@ -133,6 +133,8 @@ def fit(
     chosen = {"members": members, "epochs": epochs}
     options = {name: value for name, value in chosen.items() if value is not None}
     words = [word.strip() for word in missing.split(",") if word.strip()]
+    if not missing.isprintable():
+        raise typer.BadParameter(f"must be words of text, got {missing!r}", param_hint="--missing")
     plan = Plan(target, task, test, seed, not no_header, not no_baselines, words, options)
     told, files = _learn(table, plan, folder)
     if as_json:
@@ -225,6 +227,9 @@ def _pour(content: bytes) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # who reads has enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stop(f"standard output cannot be written ({error.strerror})", 1)
 
 
 def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool) -> None:

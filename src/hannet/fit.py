@@ -35,6 +35,7 @@ from .tables import (
     signs,
     spellings,
     told_missing,
+    unheard,
 )
 
 if TYPE_CHECKING:
@@ -100,14 +101,14 @@ def understand(
     chosen = task or ("regression" if numeric and not _few(values[good]) else "classification")
     if chosen == "regression" and not numeric:
         advice = "; --task classification predicts classes" * _suit(labels(there, decimal))
-        raise TableError(f"the target {name!r}: regression needs numbers; {_strange(there, good)}{advice}")
+        raise TableError(f"the target {name!r}: regression needs numbers; {_strange(there, good, words)}{advice}")
     kept = there[good] if chosen == "regression" else labels(there, decimal)
     if len(kept) < FEWEST:
         raise TableError(f"rows with a target: {len(kept)}; to train and to test, at least {FEWEST} are needed")
     if kept.nunique() == 1 or (chosen == "regression" and np.ptp(values[good]) == 0):
         raise TableError(f"the target {name!r} is {kept.iloc[0]!r} in every row: there is nothing to predict")
     if chosen == "classification" and not _suit(kept):
-        instead = "--task regression predicts numbers" if numeric else _strange(there, good)
+        instead = "--task regression predicts numbers" if numeric else _strange(there, good, words)
         raise TableError(
             f"the target {name!r} has {kept.nunique():,} different values in {len(kept):,} rows, too many for classes; {instead}"
         )
@@ -126,13 +127,13 @@ def _suit(cells: pd.Series) -> bool:
     return cells.nunique() <= min(MOST_CLASSES, len(cells) / 2)
 
 
-def _strange(there: pd.Series, good: np.ndarray) -> str:
+def _strange(there: pd.Series, good: np.ndarray, words: Sequence[str]) -> str:
     """How many values are no numbers, and of what few words they are: with those named as missing, there are numbers."""
     values = there[~good].unique()
     told = f"{(~good).sum():,} of {len(there):,} values are no numbers, such as {values[0][:40]!r}"
     if len(values) > WORDS or good.sum() < FEWEST or any("," in word for word in values):
         return told
-    return f"{told}; --missing {shlex.quote(','.join([*USUAL, *values]))} leaves such rows out"
+    return f"{told}; --missing {shlex.quote(','.join([*words, *values]))} leaves such rows out"
 
 
 def _classes(cells: pd.Series, decimal: str) -> tuple[str, ...]:
@@ -216,7 +217,7 @@ def fit(table: Table, plan: Plan, on_progress: Callable[[Progress], None]) -> tu
     x, odd = encoder.encode(cells)
     split = compare.Split(x[:train], y[:train], x[train:], y[train:], len(target.classes))
     notes = [*table.notes, *spelt, *notes, *repeated, *encoder.notes, *odd]
-    notes += told_missing(cells[list(encoder.groups)], plan.missing)
+    notes += told_missing(cells[list(encoder.groups)], plan.missing) + unheard(table.cells, plan.missing)
     estimator, rows = _train(split, plan, on_progress, notes)
     model = Model(target, plan.header, encoder, estimator)
     return model, _report(model, plan, split, rows, notes)

@@ -115,7 +115,7 @@ def images(
     decay = weight_decay if weight_decay is not None else 0.0 if model in ON_ROWS else 0.1
     _require_numbers(rate, decay, ema, minutes)
     chosen = row_training.recipe(loss or "cross-entropy", temperature, margin, rate, decay, batch or BATCH)
-    folder = out or Path("hannet-models", f"{Path(data).resolve().name if Path(data).is_dir() else data}-{model}")
+    folder = out or Path("hannet-models", f"{_name(data)}-{model}")
     if folder.name in ("", ".."):  # then its neighbours are not named after it
         folder = folder.resolve()
     processes = context.with_resource(_alone(folder, force=force))
@@ -148,6 +148,12 @@ def images(
         print(f"Saved in {folder}: the network, {', '.join([*learned.files, 'report.json'])}")
         name = shlex.quote(str(folder))
         print(f"Go on with: hannet {f'certify {name}' if lipschitz else f'predict {name} PICTURE.png'}")
+
+
+def _name(data: str) -> str:
+    from .data import images as sets
+
+    return data if data in sets.SETS or not Path(data).is_dir() else Path(data).resolve().name
 
 
 def _batch(asked: int | None, images: int, processes: int) -> int:
@@ -231,7 +237,7 @@ def _read(data: str, size: int | None, model: Model) -> "tuple[Images, Images]":
                 Progress(1, 1, done / total, (total - done) / rate, Status("reading", done, total, rate, "", "images"))
             )
 
-        if Path(data).is_dir():
+        if data not in sets.SETS and Path(data).is_dir():
             pixels = size or image_networks.PICTURE_SIZE.get(model, 64)
             training, test = (sets.folder(data, pixels, part, watch) for part in ("train", "test"))
             return training, test

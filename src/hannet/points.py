@@ -1,6 +1,8 @@
 """The network and the points that `hannet attack` and `hannet certify` are about."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +49,8 @@ def points_of(folder: Path, data: str, count: int | None, *, exactly: bool) -> "
     if data.endswith(".npz"):
         x, y = images.stored(Path(data))
     else:
-        held = _pictures(folder, data) if Path(data).is_dir() else _named(data)
+        held = _pictures(folder, data) if data not in images.SETS and Path(data).is_dir() else _named(data)
+        _require_classes(folder, data, held)
         x, y = held.x.float() / 255, held.y
     if exactly and count and count > len(y):
         raise typer.BadParameter(f"there are only {len(y):,}", param_hint="--points")
@@ -71,14 +74,26 @@ def _named(data: str) -> "Images":
 def _pictures(folder: Path, data: str) -> "Images":
     """The pictures that test, in the size and with the classes that the network was trained on."""
     from .data import images
-    from .preprocessing import Preprocessing
+    from .preprocessing import FILE, Preprocessing, grey
 
+    if not (folder / FILE).exists():
+        told = f"pictures need the {FILE} that `hannet train images` writes, and {folder} has none: give an .npz file"
+        raise typer.BadParameter(told, param_hint="--data")
     seen = Preprocessing.load(folder)
     held = images.folder(data, seen.size, "test")
-    if held.classes != tuple(seen.classes):
-        told = f"{data} has the classes {', '.join(held.classes)}, but {folder} tells {', '.join(seen.classes)} apart"
+    return held if seen.channels == 3 else replace(held, x=grey(held.x))
+
+
+def _require_classes(folder: Path, data: str, held: "Images") -> None:
+    from .preprocessing import FILE, Preprocessing
+
+    if (folder / FILE).exists() and (seen := Preprocessing.load(folder).classes) != held.classes:
+        told = f"{data} has the classes {_some(held.classes)}, but {folder} tells {_some(seen)} apart"
         raise typer.BadParameter(told, param_hint="--data")
-    return held
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def fitting(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tensor":

@@ -40,7 +40,8 @@ class Target:
             return values, finite(values) & ~missing(cells, words)
         places = {name: place for place, name in enumerate(self.classes)}
         codes = labels(cells, decimal).map(places).fillna(-1).to_numpy(int)
-        return codes, codes >= 0
+        own = cells.str.lower().isin({word.lower() for word in words} - {*USUAL}).to_numpy(bool)
+        return codes, (codes >= 0) & ~own
 
 
 def labels(cells: pd.Series, decimal: str) -> pd.Series:

@@ -223,7 +223,8 @@ def runs(
     rows = _rows(folders or [])
     known = listing.columns(rows)
     try:
-        chosen = [listing.whole(known, key.strip()) for key in columns.split(",") if key.strip()]
+        asked = (listing.whole(known, key.strip()) for key in columns.split(",") if key.strip())
+        chosen = list(dict.fromkeys(asked))
         matching = listing.select(rows, where or [], sort)
         rows = matching[:limit]
     except ValueError as error:
@@ -289,7 +290,7 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], matching: int)
     Console(highlight=False, markup=False, width=max(room, 1)).print(table)
     print(f"{len(rows)} of {matching} runs" if len(rows) < matching else f"{matching} run{'s' * (matching != 1)}")
     if left := [column for column in columns if column not in shown]:
-        print(f"No room for {listing.few(left)}: --columns chooses, --csv - prints all.")
+        print(f"No room for {listing.few(left)}: a wider terminal, --columns or --csv - shows them.")
 
 
 def _cell(value: Any) -> str:

@@ -227,6 +227,13 @@ def told_missing(cells: pd.DataFrame, words: Collection[str], most: int = 5) -> 
     return [f"read as missing: {', '.join(named)}{more}; --missing names other words"] if named else []
 
 
+def unheard(cells: pd.DataFrame, words: Collection[str]) -> list[str]:
+    """A note on the words named that no cell holds: -999 is not found where the file has -999.0."""
+    own = [word for word in words if word not in USUAL]
+    silent = [word for word in own if not any(cells[name].str.lower().eq(word.lower()).any() for name in cells)]
+    return [f"--missing: no cell holds {_listed([repr(word) for word in silent])}"] if silent else []
+
+
 def numbers(cells: pd.Series, decimal: str = ".") -> np.ndarray:
     """The cells as float64, read with this decimal mark; NaN where one is no number."""
     cells = cells.str.replace(MINUS, "-", regex=False)

@@ -24,9 +24,7 @@ def test_a_folder_gives_its_network_in_its_dtype_and_says_nothing(folder, capfd)
 
 @pytest.mark.parametrize("wrong", [FCNet, HanMixer])
 def test_the_network_of_another_class_is_refused(wrong, folder):
-    with pytest.raises(
-        ModelFolderError, match=rf"holds a HanNet, not a {wrong.__name__}; hannet.models.load reads either"
-    ):
+    with pytest.raises(ModelFolderError, match=rf"holds a HanNet, not a {wrong.__name__}$"):
         wrong.from_pretrained(folder)
 
 
@@ -74,6 +72,11 @@ FAULTS = {
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "cannot be read"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: cannot be read"),
     "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json: damaged"),
+    "no size": (with_config(width="x"), "config.json: (does not tell of a HanNet|tells of none)"),
+    "a size beyond all memory": (
+        with_config(depth=10**12),
+        "of the network that config.json|config.json: (does not|tells of none)",
+    ),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json: damaged"),
 }
 
@@ -93,6 +96,13 @@ def test_a_config_that_lacks_a_size_is_one_sentence(folder):
     path.write_text(json.dumps({"model": "HanNet", "width": 10}))
     with pytest.raises(ModelFolderError, match=r"config.json: does not tell of a HanNet \(.*in_features"):
         HanNet.from_pretrained(folder)
+
+
+def test_what_the_caller_got_wrong_is_not_the_folders_fault(folder):
+    with pytest.raises(TypeError, match="from_pretrained takes no nonsense, strict"):
+        HanNet.from_pretrained(folder, strict=False, nonsense=8)
+    with pytest.raises(RuntimeError, match="nowhere"):
+        HanNet.from_pretrained(folder, map_location="nowhere")
 
 
 def test_the_card_tells_what_it_is(folder):

@@ -115,26 +115,29 @@ class Saved(
         options: those of huggingface_hub's from_pretrained. Raises ModelFolderError if there is none, or another, or it is damaged.
         """
         source = str(pretrained_model_name_or_path)
-        if Path(source).is_dir():
+        if source and Path(source).is_dir():
             held = read_config(source).get("model", cls.__name__)
             if held != cls.__name__:
-                raise ModelFolderError(
-                    f"{source}: holds a {held}, not a {cls.__name__}; hannet.models.load reads either"
-                )
+                raise ModelFolderError(f"{source}: holds a {held}, not a {cls.__name__}")
         elif not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source):
             raise ModelFolderError(f"{source}: no such folder")
+        torch.empty(0, device=options.get("map_location", "cpu"))  # one that is not there is not the folder's fault
+        if unknown := sorted(options.keys() - {*_HUB_OPTIONS, "config", "map_location"}):
+            raise TypeError(f"from_pretrained takes no {', '.join(unknown)}")
         try:
             return super().from_pretrained(source, **options)
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
             raise ModelFolderError(f"{source}: no such folder, and not to be had from the Hugging Face Hub") from error
-        except TypeError as error:
-            raise ModelFolderError(f"{source}/{CONFIG}: does not tell of a {cls.__name__} ({error})") from error
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, map_location: str | torch.device = "cpu", **options: Any) -> Self:
         """With the weights as safetensors only, and all of them."""
         hub = {name: options.pop(name) for name in _HUB_OPTIONS}
-        model: Any = cls(**options)
+        try:
+            with torch.device("meta"):  # no memory, and no start that the weights replace at once
+                model: Any = cls(**options)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise ModelFolderError(f"{Path(model_id, CONFIG)}: does not tell of a {cls.__name__} ({error})") from error
         local = Path(model_id).is_dir()
         weights = Path(model_id, WEIGHTS) if local else Path(hf_hub_download(model_id, WEIGHTS, **hub))
         restore(model, weights, map_location)
