@@ -16,7 +16,7 @@ from .columns import Encoder, finite
 from .compare import predict, rough, score
 from .runs import write
 from .saved import ModelError
-from .tables import USUAL, Table, missing, numbers
+from .tables import USUAL, Table, missing, numbers, own
 
 PARTS = ("estimator.json", "model.safetensors", "table.json")
 REPORT = ("report.json", "report.md", "report.png", "report.svg")
@@ -40,8 +40,7 @@ class Target:
             return values, finite(values) & ~missing(cells, words)
         places = {name: place for place, name in enumerate(self.classes)}
         codes = labels(cells, decimal).map(places).fillna(-1).to_numpy(int)
-        own = cells.str.lower().isin({word.lower() for word in words} - {*USUAL}).to_numpy(bool)
-        return codes, (codes >= 0) & ~own
+        return codes, (codes >= 0) & ~cells.str.lower().isin(own(words)).to_numpy(bool)
 
 
 def labels(cells: pd.Series, decimal: str) -> pd.Series:

@@ -183,8 +183,12 @@ def _is_number(text: str) -> bool:
 
 def marks(words: Collection[str]) -> frozenset[str]:
     """What a missing cell may hold, in lower case: nothing, or one of the words, where USUAL stands for MISSING."""
-    named = _named(words)
-    return (named - {*USUAL}) | (MISSING if named.issuperset(USUAL) else {""})
+    return own(words) | (MISSING if _named(words).issuperset(USUAL) else {""})
+
+
+def own(words: Collection[str]) -> frozenset[str]:
+    """The words that a person named, in lower case."""
+    return _named(words) - {*USUAL}
 
 
 def _named(words: Collection[str]) -> frozenset[str]:
@@ -229,8 +233,7 @@ def told_missing(cells: pd.DataFrame, words: Collection[str], most: int = 5) -> 
 
 def unheard(cells: pd.DataFrame, words: Collection[str]) -> list[str]:
     """A note on the words named that no cell holds: -999 is not found where the file has -999.0."""
-    own = [word for word in words if word not in USUAL]
-    silent = [word for word in own if not any(cells[name].str.lower().eq(word.lower()).any() for name in cells)]
+    silent = [word for word in sorted(own(words)) if not any((cells[name].str.lower() == word).any() for name in cells)]
     return [f"--missing: no cell holds {_listed([repr(word) for word in silent])}"] if silent else []
 
 
