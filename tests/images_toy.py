@@ -51,6 +51,7 @@ def toy_network() -> HanMixer:
 
 def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> None:
     """Train, from what is in the folder; the first process writes weights and history. stop: the step of the last one with SIGTERM."""
+    import atexit
     import json
     import signal
     from dataclasses import replace
@@ -60,6 +61,11 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     from hannet.joint import Processes
     from hannet.runs import weights
 
+    def living() -> None:
+        threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+        Path(f"{out}.threads{os.environ.get('RANK', '')}").write_text("".join(threads))
+
+    atexit.register(living)  # the first to register is the last to be called
     torch.set_num_threads(1)
     network = toy_network()
     recipe = replace(RECIPE, epochs=int(epochs))

@@ -277,6 +277,8 @@ def test_two_processes_get_what_one_gets(tmp_path):
     first, second = (load_file(tmp_path / name) for name in ("one", "two"))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=2e-3, atol=2e-4)
+    left = "".join((tmp_path / f"two.threads{place}").read_text() for place in range(2))
+    assert "gloo" not in left, "the group's threads outlive it, and may abort the process"
 
 
 @pytest.mark.parametrize("stop", [1, 6])

@@ -14,7 +14,7 @@ from .runs import StoreError, claimed
 
 
 def _leave() -> None:
-    """Without it the group's threads live on while the interpreter ends, which now and then aborts a process that has done its work."""
+    """Ends the group's threads: one that lives on while the interpreter ends aborts, now and then, a process that has done its work."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -24,6 +24,7 @@ class Processes:
 
     def __init__(self) -> None:
         from accelerate import PartialState
+        from torch.distributed.nn import functional  # noqa: F401  # imported later, its defaults would hold the group
 
         theirs = dist.is_initialized()
         # unless told, it makes no group on CPUs; other accelerators than CUDA's lack float64, or kernels of ours
