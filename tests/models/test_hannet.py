@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import torch
@@ -93,6 +94,13 @@ def test_any_leading_dimensions(name, lead):
     assert y.shape == (*lead, 2)
     y.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("shape", [(5, 4), (5, 2), (3, 5), ()])
+def test_inputs_of_another_width_are_named(name, shape):
+    with pytest.raises(ValueError, match=re.escape(f"x must be (..., 3), in_features last, got {shape}")):
+        MODELS[name]()(torch.ones(shape))
 
 
 @pytest.mark.parametrize("name", MODELS)

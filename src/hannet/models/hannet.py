@@ -24,6 +24,11 @@ def _orthogonal(in_features: int, out_features: int, kind: type[nn.Linear] = nn.
     return linear
 
 
+def _require_features(x: Tensor, features: int) -> None:
+    if x.dim() == 0 or x.shape[-1] != features:
+        raise ValueError(f"x must be (..., {features}), in_features last, got {tuple(x.shape)}")
+
+
 class HanNet(nn.Module, Saved):
     """Linear + ABS, depth - 1 Han-layers, Linear.  x: (..., in_features) -> (..., out_features).
 
@@ -32,8 +37,8 @@ class HanNet(nn.Module, Saved):
     layers are Han-layers, and the rows of the last layer have norm 1, so that every output is 1-Lipschitz.
     `reflections` is their number in each Han-layer.
     Linear weights start orthogonal, everything else as in nn.Linear and HanStack (the authors' published code).
-    Raises ValueError for sizes below 1, for a depth below 2 (4 with dense ends, 1 with lipschitz), and for a lipschitz
-    network that has dense ends or a width below in_features.
+    Raises ValueError for sizes below 1, for a depth below 2 (4 with dense ends, 1 with lipschitz), for a lipschitz
+    network that has dense ends or a width below in_features, and for x of other than in_features.
 
     >>> sum(p.numel() for p in HanNet(13, 1, width=200, depth=20).parameters())
     10601
@@ -59,6 +64,7 @@ class HanNet(nn.Module, Saved):
         if depth <= dense:
             raise ValueError(f"depth must be at least {dense + 1}{' with dense ends' * dense_ends}, got {depth}")
         super().__init__()
+        self.in_features = in_features
         first = [nn.ZeroPad1d((0, width - in_features))] if lipschitz else [_orthogonal(in_features, width), Abs()]
         hidden: list[nn.Module] = [*first, HanStack(width, depth - dense, reflections=reflections)]
         if dense_ends:
@@ -67,6 +73,7 @@ class HanNet(nn.Module, Saved):
         self.layers = nn.Sequential(*hidden, _orthogonal(width, out_features, UnitLinear if lipschitz else nn.Linear))
 
     def forward(self, x: Tensor) -> Tensor:
+        _require_features(x, self.in_features)
         return self.layers(x)
 
 
@@ -75,7 +82,7 @@ class FCNet(nn.Module, Saved):
 
     activation: "relu", "abs", "maxmin" (an even width), "groupsort5" or "groupsort20" (in groups of so many).
     Weights start from Kaiming's normal distribution (the authors' published code).
-    Raises ValueError for sizes below 1 and for other activations.
+    Raises ValueError for sizes below 1, for other activations, and for x of other than in_features.
 
     >>> import torch
     >>> FCNet(2, 2, width=100, depth=6)(torch.randn(7, 2)).shape
@@ -87,6 +94,7 @@ class FCNet(nn.Module, Saved):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         super().__init__()
+        self.in_features = in_features
         sizes = [in_features, *[width] * depth]
         hidden: list[nn.Module] = []
         for before, after in pairwise(sizes):
@@ -97,4 +105,5 @@ class FCNet(nn.Module, Saved):
                 nn.init.kaiming_normal_(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        _require_features(x, self.in_features)
         return self.layers(x)
