@@ -40,6 +40,24 @@ def test_help_has_an_example(hannet):
         assert f"Example: hannet {command}" in hannet(command, "-h")[1]
 
 
+def test_one_folder_has_one_fit(hannet, houses):
+    arguments = ["fit", "houses.csv", "--target", "price €", *TINY]
+    long = [*arguments, "--epochs", "100000"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from hannet.cli import main; main()", *long], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert "HanNet" in process.stderr.readline()
+            for more in ([], ["--force"]):
+                code, out, err = hannet(*arguments, *more)
+                assert (code, out, err.count("\n")) == (1, "", 1)
+                assert "hannet: another process is training for hannet-models/houses: wait until it ends" in err
+        finally:
+            process.kill()
+    assert hannet(*arguments)[0] == 0  # a process that was killed is in nobody's way
+    assert [path.name for path in Path("hannet-models").iterdir()] == ["houses"]
+
+
 def test_from_a_table_to_predictions(hannet, houses, tmp_path):
     code, out, err = hannet("fit", "houses.csv", "--target", "price €", "--epochs", "3", "--members", "1")
     assert code == 0

@@ -4,7 +4,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -108,6 +109,7 @@ app.add_typer(data, name="data", short_help="Show and fetch data sets.", epilog=
 
 @app.command(short_help="Learn to predict a column of a table.", epilog="Example: hannet fit houses.csv --target price")
 def fit(
+    context: typer.Context,
     table: Annotated[Path, typer.Argument(help="A .csv, .tsv or .parquet file; .gz too.")],
     target: Annotated[str, typer.Option(help="The column to predict.")],
     task: Annotated[Task | None, typer.Option(help="What to predict.  [default: as the target asks]")] = None,
@@ -129,7 +131,7 @@ def fit(
     from .fit import Plan
 
     folder = out or Path("hannet-models", _stem(table))
-    _require_free(folder, force=force)
+    context.with_resource(_alone(folder, force=force))
     chosen = {"members": members, "epochs": epochs}
     options = {name: value for name, value in chosen.items() if value is not None}
     words = [word.strip() for word in missing.split(",") if word.strip()]
@@ -143,6 +145,17 @@ def fit(
     console().print(report.on_terminal(told.results))
     print(f"Saved in {folder}: the model, {', '.join(files)}")
     print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
+
+
+@contextmanager
+def _alone(folder: Path, *, force: bool) -> Iterator[None]:
+    """Keep others from training for a folder, which is free to be written, as long as the command runs."""
+    from . import folders
+
+    _require_free(folder, force=force)
+    with folders.alone(folder):
+        _require_free(folder, force=force)  # another training may have filled it in between
+        yield
 
 
 def _require_free(folder: Path, *, force: bool) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .runs import StoreError
+from .runs import StoreError, claimed
 
 
 @contextmanager
@@ -53,3 +53,20 @@ def require_free(folder: Path, parts: Collection[str], more: Collection[str], *,
         raise StoreError(f"{folder} holds files that are no model's: name another folder")
     if found and not force:
         raise StoreError(f"{folder} holds a model: --force replaces it, --out names another folder")
+
+
+def lock(folder: Path) -> tuple[Path, str]:
+    """The file that whoever trains for the folder holds locked, and what to tell others."""
+    busy = f"another process is training for {folder}: wait until it ends, or name another folder with --out"
+    folder = folder.resolve()
+    return folder.with_name(f".{folder.name}.lock"), busy
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep others from training for the folder as long as the block runs. Raises StoreError if another process does."""
+    path, busy = lock(folder)
+    with claimed(path) as mine:
+        if not mine:
+            raise StoreError(busy)
+        yield

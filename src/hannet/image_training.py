@@ -188,12 +188,12 @@ def _require_numbers(lr: float, weight_decay: float, ema: float | None, minutes:
 @contextmanager
 def _alone(folder: Path, *, force: bool) -> "Iterator[Processes]":
     """Keep others from training for a folder, which is free to be written, as long as the command runs."""
+    from . import folders
     from .joint import Processes
 
     _require_free(folder, force=force)
-    processes, target = Processes(), folder.resolve()
-    busy = f"another process is training for {folder}: wait until it ends, or name another folder with --out"
-    with processes.alone(target.with_name(f".{target.name}.lock"), busy):
+    processes = Processes()
+    with processes.alone(*folders.lock(folder)):
         _require_free(folder, force=force)  # another training may have filled it in between
         yield processes
 
