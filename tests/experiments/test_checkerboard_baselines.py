@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -63,6 +65,21 @@ def test_the_test_points_do_not_choose():
         assert row["sines_std"] == (None if free else pytest.approx(0.02 / 2**0.5, abs=1e-6))
         assert len(row["sines_picked"]) == (1 if free else 2)
         assert row["checkerboard"] < row["checkerboard_paper"] or free
+
+
+def test_a_candidate_that_diverges_on_all_points_is_passed_over():
+    experiment = Experiment((0,))
+    records = {run.key: made_up(run) for group in experiment.groups() for run in group}
+    before = {(row["method"], row["sizes"]): row for row in experiment.table(records).rows}
+    (picked,) = before["SIREN", "matched"]["sines_picked"]
+    for key, record in records.items():
+        options = record.config.get("network", {}) | record.config.get("recipe", {})
+        if options == picked and "validation" not in record.config["data"]:
+            records[key] = replace(record, metrics=dict.fromkeys(record.metrics))
+    for row in experiment.table(records).rows:
+        old = before[row["method"], row["sizes"]]
+        assert (row["sines_picked"] == old["sines_picked"]) == (old["sines_picked"] != [picked])
+        assert row["sines"] is not None
 
 
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
