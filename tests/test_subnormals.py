@@ -27,6 +27,21 @@ def test_subnormals_are_zero_inside_and_as_before_outside(before):
         torch.set_flush_denormal(False)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("before", [False, True])
+def test_numbers_of_another_kind_do_not_hide_what_was_before(before, dtype):
+    torch.set_flush_denormal(before)
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"), flushed():
+            pass
+    finally:
+        torch.set_default_dtype(torch.float32)
+        vanished = product() == 0
+        torch.set_flush_denormal(False)
+    assert vanished == before
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_only_subnormals_become_zero(dtype):
     normal = torch.finfo(dtype).smallest_normal
