@@ -88,6 +88,29 @@ def test_derivatives_of_a_run_of_stacks(make, bias):
     assert all(map(torch.equal, first, torch.autograd.grad(y.sum(), wanted)))
 
 
+@pytest.mark.parametrize("tied", [lambda u: u, lambda u: u.flip(0).tanh()])
+@pytest.mark.parametrize("batched", [True, False])
+def test_parameters_of_a_run_may_come_twice_or_from_one_another(make, tied, batched):
+    x, u, b = inputs = leaves(*make(4, 16, 2))
+
+    def derivatives(run):
+        other = tied(u)
+        y = run(x, [(u, b), (other, b), (u, other)])
+        slopes = torch.linspace(-1, 1, 3 * y.numel()).double().view(3, *y.shape)
+        if batched:
+            return torch.autograd.grad(y, inputs, slopes, is_grads_batched=True)
+        first = torch.autograd.grad(y, inputs, slopes[0], create_graph=True)
+        return *first, *torch.autograd.grad(sum(t.square().sum() for t in first), inputs)
+
+    def reference_stacks(x, parameters):
+        for pair in parameters:
+            x = reference.stack(x, *pair)
+        return x
+
+    ours = derivatives(lambda x, parameters: ops.stacks(x, parameters, [-1, -1, -1]))
+    assert_close(ours, derivatives(reference_stacks))
+
+
 def _closest(x, flat):
     """The smallest |z| of the two stacks' layers."""
     nearest = torch.inf

@@ -235,10 +235,15 @@ class _Stacks(torch.autograd.Function):
         return grad, None, *grads
 
 
+def _apart(tensor: Tensor) -> Tensor:
+    """The tensor for one use alone: it may come twice, or be made from another, and the gradient of a use is not that of all."""
+    return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+
+
 def _one_by_one(grad_y: Tensor, x: Tensor, dims: Sequence[int], flat: Sequence[Tensor | None]) -> tuple[Any, ...]:
     """Gradients of x and of the parameters that can be differentiated again or are batched."""
     with torch.enable_grad():
-        inputs = [t if t is None or t.requires_grad else t.detach().requires_grad_() for t in (x, *flat)]
+        inputs = [None if t is None else _apart(t) for t in (x, *flat)]
         y: Any = inputs[0]
         for u, b, dim in zip(inputs[1::2], inputs[2::2], dims, strict=True):
             y = _stack(y, u, b, 1, True, dim)[0]
