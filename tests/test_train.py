@@ -57,6 +57,15 @@ PLANS["mixed"] = (
 PLANS["orthogonal"] = recipes(0.01, **SHORT) + recipes(0.01, 0.02, orthogonal=0.1, **SHORT)
 
 
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"defence": "trades", "loss": "cross_entropy"}])
+def test_the_default_device_does_not_matter(networks, options):
+    others = copy.deepcopy(networks)
+    train(networks, recipes(0.01, 0.01, 0.02, **SHORT, **options), [0, 1, 2], X, Y.abs())
+    with torch.device("meta"):  # as torch.set_default_device
+        train(others, recipes(0.01, 0.01, 0.02, **SHORT, **options), [0, 1, 2], X, Y.abs())
+    assert same_bits(networks, others)
+
+
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_members_equal_the_runs_alone(networks, plan):
     alone, together, seeds = copy.deepcopy(networks), networks, [4, 5, 4]

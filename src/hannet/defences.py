@@ -33,7 +33,9 @@ class Defence:
 
     def _trades(self, members: Members, loss: Loss, x: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Named]:
         batch = x.shape[1]
-        noise = torch.stack([torch.randn(x.shape[1:], generator=self.generators[member]) for member in members.living])
+        noise = torch.stack(
+            [torch.randn(x.shape[1:], generator=self.generators[member], device="cpu") for member in members.living]
+        )
         start = x + _START * noise.to(x.device)
         clean = members.outputs(x).softmax(2)
         attacked = self._fgsm(x, members.input_gradient(start, lambda outputs: outputs.softmax(2).sub_(clean)), start)

@@ -20,7 +20,7 @@ class Members:
         """dtype: what to compute in, if not in that of the networks' parameters."""
         self.networks = list(networks)
         self._kept: Named = {}
-        self._has_kept = torch.zeros(len(networks), dtype=torch.bool)
+        self._has_kept = torch.zeros(len(networks), dtype=torch.bool, device="cpu")
         state, self._buffers = stack_module_state(self.networks)
         self.living = list(range(len(networks)))  # as `alive`, which is where the parameters are
         held = [*state.values(), *self._buffers.values()]

@@ -35,7 +35,7 @@ class SGD:
     def __init__(self, parameters: Named, lr: Tensor, decay: Tensor, momentum: float):
         self.momentum, self.lr, self.decay = momentum, lr, decay
         self.velocities = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        self.retire(parameters, torch.arange(len(lr)))
+        self.retire(parameters, torch.arange(len(lr), device="cpu"))
 
     def retire(self, parameters: Named, kept: Tensor) -> None:
         """Go on with these members, whose parameters now are `parameters`."""
@@ -77,7 +77,7 @@ class Adam:
         self.lr, self.decay = lr, decay
         self.means, self.squares = ({name: torch.zeros_like(p) for name, p in parameters.items()} for _ in range(2))
         self.count = torch.zeros((), device=next(iter(parameters.values())).device)
-        self.retire(parameters, torch.arange(len(lr)))
+        self.retire(parameters, torch.arange(len(lr), device="cpu"))
 
     def retire(self, parameters: Named, kept: Tensor) -> None:
         """Go on with these members, whose parameters now are `parameters`."""

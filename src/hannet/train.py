@@ -74,7 +74,7 @@ class _Batches:
         They are drawn on the CPU, so that the seed means the same everywhere.
         """
         while True:
-            drawn = {seed: torch.randperm(self.n, generator=g) for seed, g in self.generators.items()}
+            drawn = {seed: torch.randperm(self.n, generator=g, device="cpu") for seed, g in self.generators.items()}
             order = torch.stack([drawn[seed] for seed in self.seeds])
             if self.rows is not None:
                 order = self.rows.gather(1, order)
@@ -267,7 +267,9 @@ def _optimizer(parameters: dict[str, Tensor], recipes: Sequence[Recipe]) -> Opti
         return Several(
             parameters, [len(run) for run in runs], lambda number, mine: _optimizer(dict(mine), runs[number])
         )
-    lr, decay = (torch.tensor([getattr(recipe, name) for recipe in recipes]) for name in ("lr", "weight_decay"))
+    lr, decay = (
+        torch.tensor([getattr(recipe, name) for recipe in recipes], device="cpu") for name in ("lr", "weight_decay")
+    )
     if recipes[0].optimizer == "sgd":
         return SGD(parameters, lr, decay, recipes[0].momentum)
     return Adam(parameters, lr, decay, decoupled=recipes[0].optimizer == "adamw")

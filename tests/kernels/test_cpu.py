@@ -51,6 +51,20 @@ def assert_as_accurate(inputs, reflections=1, fold=True, dim=-1):
         assert (ours - truth).norm() <= allowed, (name, float((ours - truth).norm()), float(allowed))
 
 
+def test_the_default_device_does_not_matter():
+    """In a process of its own: what is not on the CPU has no address, and a write there would end this one."""
+    program = """if True:
+        import torch
+        from hannet import HanStack
+        model, x = HanStack(8, 3), torch.randn(5, 8)
+        torch.set_default_device("meta")
+        model(x).sum().backward()
+        assert model.u.grad.device == model(x).device == x.device
+    """
+    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("rows", ROWS)
 def test_float32_is_as_accurate_as_the_reference(make, rows, width):
@@ -121,9 +135,10 @@ class Guarded:
     def __getattr__(self, name):
         return getattr(torch, name)
 
-    def empty(self, *size, dtype=torch.float32):
+    def empty(self, *size, dtype=torch.float32, device="cpu"):
         shape = torch.Size(size[0] if isinstance(size[0], tuple) else size)
-        buffer = torch.full((shape.numel() * dtype.itemsize + 2 * self.BAND,), self.byte, dtype=torch.uint8)
+        size = shape.numel() * dtype.itemsize + 2 * self.BAND
+        buffer = torch.full((size,), self.byte, dtype=torch.uint8, device=device)
         self.buffers.append(buffer)
         return buffer[self.BAND : -self.BAND].view(dtype).view(shape)
 

@@ -152,8 +152,8 @@ def forward(
     y = torch.empty_like(x) if out is None else out
     # Layers without ABS write no signs; zeros there make the operator's second output the same at every call.
     new = torch.empty if fold and reflections == 1 else torch.zeros
-    signs = new(plan.signs if keep else 0, dtype=torch.uint8)
-    scratch = torch.empty(plan.forward_parts * plan.forward_workspace, dtype=torch.uint8)
+    signs = new(plan.signs if keep else 0, dtype=torch.uint8, device="cpu")
+    scratch = torch.empty(plan.forward_parts * plan.forward_workspace, dtype=torch.uint8, device="cpu")
     job = _Arguments(
         0, 0, *plan.head, scratch.data_ptr(), plan.forward_workspace,
         x.data_ptr(), u.data_ptr(), 0 if b is None else b.data_ptr(), y.data_ptr(), signs.data_ptr() if keep else 0,
@@ -182,7 +182,7 @@ def backward(
     grad_x = torch.empty_like(y) if grad_x is None else grad_x
     grad_u, grad_b = torch.empty_like(u), None if b is None else torch.empty_like(b)
     sums = max(plan.backward_parts, plan.finish_parts) * plan.backward_workspace
-    scratch = torch.empty(sums + plan.partial, dtype=torch.uint8)
+    scratch = torch.empty(sums + plan.partial, dtype=torch.uint8, device="cpu")
     bias, grad_bias = (0, 0) if b is None or grad_b is None else (b.data_ptr(), grad_b.data_ptr())
     job = _Arguments(
         0, 0, *plan.head, scratch.data_ptr(), plan.backward_workspace,
