@@ -256,6 +256,14 @@ def test_radii_without_a_linear_end_are_the_margins_over_the_bound():
     assert torch.allclose(certified_radius(net, x), (first - second) / math.sqrt(2), rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e-50, 1e-170, 1e30, 1e50])
+def test_radii_without_a_linear_end_are_not_above_the_distance(scale):
+    net, x = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU()).double(), torch.tensor([[3.0, 1.0]]).double()
+    net[0].weight.data = scale * torch.eye(2).double()
+    exact = math.sqrt(2)  # to (2, 2)
+    assert exact * (1 - 1e-6) < certified_radius(net, x).item() <= exact
+
+
 def test_batches_do_not_matter_and_nothing_is_changed():
     net = nn.Sequential(nn.ReLU(inplace=True), HanNet(3, 4, width=8, depth=4))
     x = torch.randn(30, 3, requires_grad=True)

@@ -297,7 +297,8 @@ def _map(module: Any, floats: _Floats) -> _Map:
 def _slopes(last: nn.Module, maps: Sequence[_Map], classes: int) -> Tensor:
     """By how much the difference of two logits may change, for a change of x of norm 1.  -> (classes, classes)."""
     if not isinstance(last, nn.Linear):
-        return torch.tensor(math.sqrt(2) * reduce(_then, maps, _Map()).lipschitz).double().expand(classes, classes)
+        slope = math.sqrt(2) * reduce(_then, maps, _Map()).lipschitz
+        return torch.tensor(slope, dtype=torch.float64, device="cpu").expand(classes, classes)
     rows = _weight(last)
     apart = torch.stack([_norms(row - rows) for row in rows]) + 2 * _row_error(last, _floats(torch.float64))
     return reduce(_then, maps[:-1], _Map()).lipschitz * apart
