@@ -37,7 +37,9 @@ def test_spectral_bounds_that_are_known(weight, expected):
     assert bound >= expected * (1 - 1e-6)
 
 
-@pytest.mark.parametrize("weight", [torch.tensor([[math.nan]]), torch.tensor([[math.inf, 1.0]]), torch.ones(3)])
+@pytest.mark.parametrize(
+    "weight", [torch.tensor([[math.nan]]), torch.tensor([[math.inf, 1.0]]), torch.ones(3), torch.tensor([[3j]])]
+)
 def test_what_is_no_finite_matrix_has_no_norm(weight):
     with pytest.raises(CertificateError, match="weight must be a finite matrix"):
         spectral_bound(weight)
@@ -156,6 +158,7 @@ def disguised():
         (changed(nn.BatchNorm1d(3, eps=0).eval(), lambda n: n.running_var.zero_()), "variance that is .* vanishes"),
         (changed(nn.Linear(3, 3), lambda n: n.weight.data.fill_(math.nan)), "numbers that are not finite"),
         (changed(HanLayer(3), lambda n: n.u.data.fill_(math.inf)), "numbers that are not finite"),
+        (nn.Linear(3, 3, dtype=torch.complex64), r"the model \(Linear\) holds numbers that are not real"),
         (changed(nn.Linear(3, 3), lambda n: n.register_forward_hook(lambda *_: None)), "hooks"),
         (changed(nn.Linear(3, 3), lambda n: n.register_forward_pre_hook(lambda *_: None)), "hooks"),
         (

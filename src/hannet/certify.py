@@ -87,7 +87,7 @@ def lipschitz_bound(model: nn.Module) -> float:
     Han-layers, ABS, ReLU, MaxMin and GroupSort have 1 (Prop. 2 of the paper), linear maps their spectral norm (`spectral_bound`),
     averages over windows and constant scalings what they stretch at most. nn.Sequential, HanNet and FCNet are followed inside.
     Raises CertificateError, naming the module, for any other module, for one in training mode that acts differently then, and
-    for parameters that are not finite.
+    for parameters that are not finite real numbers.
 
     >>> from hannet import HanNet
     >>> 1 <= lipschitz_bound(HanNet(2, 3, width=8, depth=50)) < 1.001  # an isometry, 49 Han-layers, orthonormal rows
@@ -158,13 +158,13 @@ def spectral_bound(weight: Tensor) -> float:
     """An upper bound of the largest singular value, rounding covered.  weight: (m, n).
 
     ||G||_F^(1 / 2^k) >= ||weight|| for G = (W^T W)^(2^(k-1)), which falls to the norm as k grows (Gram iteration, Delattre et al.
-    2023); each product adds what rounding may have taken from it. Raises CertificateError unless weight is a finite matrix.
+    2023); each product adds what rounding may have taken from it. Raises CertificateError unless weight is a finite real matrix.
 
     >>> round(spectral_bound(torch.diag(torch.tensor([3.0, 4.0]))), 6)
     4.0
     """
-    if weight.dim() != 2 or not weight.isfinite().all():
-        raise CertificateError(f"weight must be a finite matrix, got {tuple(weight.shape)}")
+    if weight.dim() != 2 or weight.is_complex() or not weight.isfinite().all():
+        raise CertificateError(f"weight must be a finite matrix of real numbers, got {tuple(weight.shape)}")
     matrix = weight.detach().double().cpu()
     matrix = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
     if not matrix.any():
@@ -269,8 +269,9 @@ def _require_known(name: str, module: Any) -> None:
     if trains and (parametrized or isinstance(module, nn.Dropout | nn.modules.batchnorm._BatchNorm)):
         raise CertificateError(f"{name} acts differently in training: call model.eval() first")
     made = [getattr(module, key) for key in module.parametrizations] if parametrized else []
-    if not all(tensor.isfinite().all() for tensor in [*module.state_dict().values(), *made]):
-        raise CertificateError(f"{name} holds numbers that are not finite")
+    for tensor in (*module.state_dict().values(), *made):
+        if tensor.is_complex() or not tensor.isfinite().all():
+            raise CertificateError(f"{name} holds numbers that are not {'real' if tensor.is_complex() else 'finite'}")
     if kind in _NORMS and not ((module.running_var >= 0) & (module.running_var + module.eps > 1e-30)).all():
         raise CertificateError(f"{name} has a variance that is negative or vanishes")
     if kind in _POOLS and (module.ceil_mode or not module.count_include_pad or getattr(module, "divisor_override", 0)):
