@@ -119,6 +119,16 @@ def test_layers_of_a_stack_share_its_memory():
     assert [len(stack[part]) for part in (slice(None), slice(1, 3), slice(None, None, 2))] == [5, 2, 3]
 
 
+@pytest.mark.parametrize("name", ["u", "b"])
+def test_a_change_through_a_layer_is_noticed(name):
+    stack, x = HanStack(6, 5), torch.randn(7, 6)
+    y = stack(x)
+    with torch.no_grad():
+        getattr(stack[2], name).mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
 def test_from_layers_copies():
     layers = [HanLayer(6) for _ in range(3)]
     stack = HanStack.from_layers(layers)

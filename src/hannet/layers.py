@@ -144,9 +144,9 @@ class HanStack(_Reflecting):
             part = HanStack(self.features, len(chosen), reflections=self.reflections, dim=self.dim, device="meta")
         else:
             part = HanLayer(self.features, reflections=self.reflections, dim=self.dim, device="meta")
-        u = self.u.data.unflatten(0, (-1, self.reflections))[index].reshape(part.u.shape)
+        u = self.u.detach().unflatten(0, (-1, self.reflections))[index].reshape(part.u.shape)
         part.u = nn.Parameter(u, self.u.requires_grad)
-        part.b = None if self.b is None else nn.Parameter(self.b.data[index], self.b.requires_grad)
+        part.b = None if self.b is None else nn.Parameter(self.b.detach()[index], self.b.requires_grad)
         return part
 
     def __iter__(self) -> Iterator[HanLayer]:
