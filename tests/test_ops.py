@@ -304,6 +304,30 @@ def test_batched_gradients(make):
     assert_close(jacobian(han_stack, (x, u, b), vectorize=True), jacobian(reference.stack, (x, u, b), vectorize=False))
 
 
+@pytest.mark.parametrize("members", [None, 2])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("create_graph", [True, False])
+def test_gradients_under_vmap_and_saved_tensors_of_other_strides(make, members, bias, create_graph):
+    """Only the slopes are mapped: the operator gets the output and its sign bits as one for all."""
+    inputs = leaves(*make(16, 20, 3, members=members, bias=bias))
+    wanted = [t for t in inputs if t is not None]
+    slopes = torch.randn(5, *inputs[0].shape).double()
+
+    def outputs():
+        return [ops.stack(*inputs)] if members else [ops.stack(*inputs), ops.stacks(inputs[0], [inputs[1:]], [-1])]
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t.mT.contiguous().mT if t.dim() > 1 else t):
+        others = outputs()
+    for y in (*outputs(), *others):
+
+        def gradients(slope, y=y):
+            return torch.autograd.grad(y, wanted, slope, retain_graph=True, create_graph=create_graph)
+
+        alone = [gradients(slope) for slope in slopes]
+        assert_close(alone[0], torch.autograd.grad(reference.stack(*inputs), wanted, slopes[0]))
+        assert_close(vmap(gradients)(slopes), tuple(map(torch.stack, zip(*alone, strict=True))))
+
+
 def test_autocast_computes_in_single_precision():
     model, x = HanStack(8, 4), torch.randn(5, 8)
     with torch.autocast("cpu", torch.bfloat16):

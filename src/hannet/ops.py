@@ -150,9 +150,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The kernel itself: gradients of x, u and b from that of the output y."""
     b = b if b is None else _plain_memory(b)
-    if _on_gpu(y):
-        return _cuda().backward(_plain_memory(grad_y), y, signs, _plain_memory(u), b, reflections, fold)
-    return _cpu().backward(_plain_memory(grad_y), y, signs, _plain_memory(u), b, reflections, fold, dim)
+    given = _plain_memory(grad_y), _plain_memory(y), signs.contiguous(), _plain_memory(u), b, reflections, fold
+    return _cuda().backward(*given) if _on_gpu(y) else _cpu().backward(*given, dim)
 
 
 class _Stack(torch.autograd.Function):
@@ -224,12 +223,13 @@ class _Stacks(torch.autograd.Function):
         if torch.is_grad_enabled() or batched or not all(_plain(grad_y, t, None) for t in flat if t is not None):
             return _one_by_one(grad_y, x, ctx.dims, flat)
         grads: list[Tensor | None] = [None] * (2 * count)
-        grad, y_below, grad_below = _plain_memory(grad_y), torch.empty_like(y), torch.empty_like(y)
+        grad, y = _plain_memory(grad_y), _plain_memory(y)
+        y_below, grad_below = torch.empty_like(y), torch.empty_like(y)
         for index in reversed(range(count)):
             u, b = flat[2 * index : 2 * index + 2]
             given = _plain_memory(u), b if b is None else _plain_memory(b)
             _, *grads[2 * index : 2 * index + 2] = _cpu().backward(
-                grad, y, signs[index], *given, 1, True, ctx.dims[index], y_below, grad_below
+                grad, y, signs[index].contiguous(), *given, 1, True, ctx.dims[index], y_below, grad_below
             )
             grad, y = grad_below, y_below
         return grad, None, *grads
