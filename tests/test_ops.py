@@ -328,6 +328,29 @@ def test_gradients_under_vmap_and_saved_tensors_of_other_strides(make, members, 
         assert_close(vmap(gradients)(slopes), tuple(map(torch.stack, zip(*alone, strict=True))))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("create_graph", [True, False])
+def test_forward_mode_through_a_backward_pass(make, bias, create_graph):
+    """A gradient is linear in the slope: along t it changes by the gradient for t."""
+    inputs = leaves(*make(16, 20, 3, bias=bias))
+    wanted = [t for t in inputs if t is not None]
+    slope, t = torch.randn(2, *inputs[0].shape).double()
+    mapped = vmap(lambda x: ops.stack(x, *inputs[1:]))(inputs[0])  # by the operator
+    for y in (ops.stack(*inputs), ops.stacks(inputs[0], [inputs[1:]], [-1]), mapped):
+
+        def gradients(slope, y=y):
+            return torch.autograd.grad(y, wanted, slope, retain_graph=True, create_graph=create_graph)
+
+        expected = gradients(t)
+        with forward_ad.dual_level():
+            tangents = [forward_ad.unpack_dual(g).tangent for g in gradients(forward_ad.make_dual(slope, t))]
+        assert_close(tangents, list(expected))
+        assert_close(jvp(gradients, (slope,), (t,))[1], expected)
+        if create_graph:
+            back = torch.func.vjp(gradients, slope)[1](expected)[0]
+            assert_close((back * t).sum(), sum(g.square().sum() for g in expected))
+
+
 def test_autocast_computes_in_single_precision():
     model, x = HanStack(8, 4), torch.randn(5, 8)
     with torch.autocast("cpu", torch.bfloat16):

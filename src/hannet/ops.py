@@ -4,8 +4,8 @@ Shapes everywhere here: x (..., d), or (..., d, n) where dim is -2; u (d,) or (d
 None; with members x (members, ..., d) or (members, ..., d, n), u (members, depth * reflections, d), b (members, depth, d).
 """
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -169,10 +169,21 @@ class _Stack(torch.autograd.Function):
         x, u, b, y, signs = ctx.saved_tensors
         keys = _dispatch_keys(grad_y)  # neither of the two with torch.autograd.grad(..., is_grads_batched=True)
         batched = not (keys.has(DispatchKey.CPU) or keys.has(DispatchKey.CUDA))
-        if torch.is_grad_enabled() or batched or not _plain(grad_y, u, b):
-            grads = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
-            return grads[0], grads[1], None if b is None else grads[2], None, None, None
+        if torch.is_grad_enabled() or batched or forward_ad._current_level >= 0 or not _plain(grad_y, u, b):
+            return *_gradients(grad_y, x, y, signs, u, b, *ctx.options), None, None, None
         return *backward(grad_y, y, signs, u, b, *ctx.options), None, None, None
+
+
+def _gradients(
+    grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None,
+    reflections: int, fold: bool, dim: int,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """Gradients of x, u and b by what can serve grad_y: the operator, or the reference under forward-mode differentiation."""
+    if _missing_kernel(grad_y):
+        run = partial(reference.stack_in_single, reflections=reflections, fold=fold, dim=dim)
+        return reference.gradients(run, grad_y, x, u, b)
+    grad_x, grad_u, grad_b = _stack_backward(grad_y, x, y, signs, u, b, reflections, fold, dim)
+    return grad_x, grad_u, None if b is None else grad_b
 
 
 def stacks(x: Tensor, parameters: Sequence[tuple[Tensor, Tensor | None]], dims: Sequence[int]) -> Tensor:
@@ -220,7 +231,8 @@ class _Stacks(torch.autograd.Function):
         x, y, *flat = ctx.saved_tensors
         flat, signs = flat[: 2 * count], flat[2 * count :]
         batched = not _dispatch_keys(grad_y).has(DispatchKey.CPU)
-        if torch.is_grad_enabled() or batched or not all(_plain(grad_y, t, None) for t in flat if t is not None):
+        watched = batched or forward_ad._current_level >= 0
+        if torch.is_grad_enabled() or watched or not all(_plain(grad_y, t, None) for t in flat if t is not None):
             return _one_by_one(grad_y, x, ctx.dims, flat)
         grads: list[Tensor | None] = [None] * (2 * count)
         grad, y = _plain_memory(grad_y), _plain_memory(y)
@@ -242,11 +254,18 @@ def _apart(tensor: Tensor) -> Tensor:
 
 def _one_by_one(grad_y: Tensor, x: Tensor, dims: Sequence[int], flat: Sequence[Tensor | None]) -> tuple[Any, ...]:
     """Gradients of x and of the parameters that can be differentiated again or are batched."""
+
+    def run(x: Tensor, *flat: Any, by: Callable[..., Tensor]) -> Tensor:
+        for u, b, dim in zip(flat[::2], flat[1::2], dims, strict=True):
+            x = by(x, u, b, 1, True, dim)
+        return x
+
+    if _missing_kernel(grad_y):
+        grad_x, *rest = reference.gradients(partial(run, by=reference.stack), grad_y, x, *flat)
+        return grad_x, None, *rest
     with torch.enable_grad():
-        inputs = [None if t is None else _apart(t) for t in (x, *flat)]
-        y: Any = inputs[0]
-        for u, b, dim in zip(inputs[1::2], inputs[2::2], dims, strict=True):
-            y = _stack(y, u, b, 1, True, dim)[0]
+        inputs: list[Any] = [None if t is None else _apart(t) for t in (x, *flat)]
+        y = run(*inputs, by=lambda *given: _stack(*given)[0])
     wanted = [t for t in inputs if t is not None]
     grads = iter(torch.autograd.grad(y, wanted, grad_y, create_graph=torch.is_grad_enabled()))
     grad_x, *rest = (None if t is None else next(grads) for t in inputs)
@@ -327,8 +346,7 @@ def _stack_gradients(ctx: Any, grad_y: Tensor | None, grad_signs: Tensor | None)
     x, u, b, y, signs = ctx.saved_tensors
     if grad_y is None:
         return None, None, None, None, None, None
-    grad_x, grad_u, grad_b = _stack_backward(grad_y, x, y, signs, u, b, *ctx.options)
-    return grad_x, grad_u, None if b is None else grad_b, None, None, None
+    return *_gradients(grad_y, x, y, signs, u, b, *ctx.options), None, None, None
 
 
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -340,15 +358,9 @@ def _backward_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """Second derivatives, by differentiating the reference twice."""
     grad_y, x, u, b = ctx.saved_tensors
     leaves = (x, u) if b is None else (x, u, b)
-
-    def first(grad_y: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
-        def run(x: Tensor, u: Tensor, b: Tensor | None = None) -> Tensor:
-            if x.dtype not in HALF:
-                return reference.stack(x, u, b, *ctx.options)
-            return reference.stack(x.float(), u.float(), b if b is None else b.float(), *ctx.options).to(x.dtype)
-
-        return torch.func.vjp(run, *leaves)[1](grad_y)
-
+    reflections, fold, dim = ctx.options
+    run = partial(reference.stack_in_single, reflections=reflections, fold=fold, dim=dim)
+    first = partial(reference.gradients, run)
     second = torch.func.vjp(first, grad_y, *leaves)[1](grads[: len(leaves)])
     return second[0], second[1], None, None, second[2], second[3] if b is not None else None, None, None, None
 

@@ -1,5 +1,7 @@
 """The equations in plain PyTorch: the ground truth of every test, and the path wherever a kernel cannot serve."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,3 +49,22 @@ def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bo
         if fold and last:
             x = absolute(x)
     return x
+
+
+def stack_in_single(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int, fold: bool, dim: int) -> Tensor:
+    """`stack`, with arithmetic in float32 for x in half precision."""
+    if x.dtype.itemsize > 2:
+        return stack(x, u, b, reflections, fold, dim)
+    return stack(x.float(), u.float(), b if b is None else b.float(), reflections, fold, dim).to(x.dtype)
+
+
+def gradients(run: Callable[..., Tensor], grad_y: Tensor, *inputs: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Gradients of run(*inputs) from that of its output, by PyTorch's own rules: they can be differentiated in every mode."""
+    given = [t for t in inputs if t is not None]
+
+    def filled(*given: Tensor) -> Tensor:
+        rest = iter(given)
+        return run(*(None if t is None else next(rest) for t in inputs))
+
+    grads = iter(torch.func.vjp(filled, *given)[1](grad_y))
+    return tuple(None if t is None else next(grads) for t in inputs)
