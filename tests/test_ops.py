@@ -289,6 +289,13 @@ def test_transforms_equal_those_of_the_reference(make, name):
     assert_close(TRANSFORMS[name](han_stack)(*inputs), TRANSFORMS[name](reference.stack)(*inputs))
 
 
+@pytest.mark.parametrize("name", ["grad", "per-sample gradients", "gradient of a vmap", "jacrev", "jacfwd", "jvp"])
+def test_transforms_compile(make, name):
+    inputs = make(3, 4, 2)
+    compiled = torch.compile(TRANSFORMS[name](han_stack), fullgraph=True, backend="aot_eager")
+    assert_close(compiled(*inputs), TRANSFORMS[name](reference.stack)(*inputs))
+
+
 def test_forward_mode_gives_dual_tensors(make):
     x, u, b = make(3, 4, 2)
     with forward_ad.dual_level():

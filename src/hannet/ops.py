@@ -62,10 +62,16 @@ def _missing_kernel(x: Tensor) -> str | None:
             return f"rows of more than {_WIDEST} features do not fit in registers"
     if torch.compiler.is_exporting():
         return "an exported program holds plain PyTorch operators"
-    if torch.compiler.is_compiling():
-        return None
-    if torch._C._is_tracing():
+    if not torch.compiler.is_compiling() and torch._C._is_tracing():
         return "a traced program holds plain PyTorch operators"
+    return _missing_rule()
+
+
+_JVP = _functorch.TransformType.Jvp
+
+
+def _missing_rule() -> str | None:
+    """Why a transform around the call cannot go through a custom operator, or None."""
     if forward_ad._current_level >= 0 or (_functorch.peek_interpreter_stack() and _transformed(_JVP)):
         return "forward-mode differentiation goes through PyTorch's own rules"
     if _transformed(_functorch.TransformType.Grad):
@@ -73,7 +79,8 @@ def _missing_kernel(x: Tensor) -> str | None:
     return None
 
 
-_JVP = _functorch.TransformType.Jvp
+# torch.compile asks as it traces; torch.compiler.assume_constant_result does the same, and imports the whole compiler.
+_missing_rule._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _transformed(kind: Any) -> bool:
