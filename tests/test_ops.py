@@ -1,5 +1,7 @@
 import copy
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from types import SimpleNamespace
@@ -407,6 +409,21 @@ def test_a_changed_parameter_is_noticed(make):
         u += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_gradients_without_memory_are_zeros():
+    """In a process of its own: what reads them ends it. The second derivative of abs is such a tensor."""
+    program = """if True:
+        import torch
+        from hannet.functional import han_stack, han_stacks
+        for run in (han_stack, lambda x, u, b: han_stacks(x, [(u, b, -1)])):
+            x, u, b = (torch.randn(size, 20, requires_grad=True) for size in (5, 3, 3))
+            assert all(not g.any() for g in torch.autograd.grad(run(x, u, b).sgn().sum(), (x, u, b)))
+            first = torch.autograd.grad(run(x, u, b).abs().sum(), x, create_graph=True)[0]
+            assert torch.autograd.grad(first.square().sum(), u)[0].isfinite().all()
+    """
+    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_backward_twice_needs_the_graph_to_be_kept(make):

@@ -139,6 +139,8 @@ def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bo
 
 
 def _plain_memory(tensor: Tensor) -> Tensor:
+    if tensor._is_zerotensor():  # without memory, as the gradient of torch.sgn, and so the second one of abs
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
     return tensor.contiguous().resolve_neg()
 
 
