@@ -4,8 +4,8 @@ Not in the paper. Are the reflections learnt at all, or do random ones do (u fro
 orthogonal matrix? And what do SIREN, random Fourier features, nearest neighbours, kernel ridge regression and boosted trees
 reach? Each method is given at the size of HanNet 100x20, where it has a size, and at the best of a small grid. Each
 candidate is fitted twice: on four fifths of the training points, for the other fifth to choose among them, and on all of
-them, for the numbers. About an hour for three seeds on one core; with the same --out as figure1 and figure7, the runs that
-these share are not trained again.
+them, for the numbers. Three seeds take about 45 minutes on two cores; with the same --out as figure1 and figure7, the runs
+that these share are not trained again.
 """
 
 import math
