@@ -1,5 +1,6 @@
 import json
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -99,6 +100,9 @@ def test_a_shard_says_what_is_missing_and_the_last_one_shows_the_table(hannet, t
     code, out, _ = hannet(*arguments, "--shard", "2/2")
     assert code == 0
     assert f"{counts['missing']} of 5 runs were new" in out
+    shutil.rmtree(tmp_path / "models")
+    out = hannet(*arguments, "--as-is")[1]
+    assert "5 are missing (5 have records, but not the weights that the picture draws); when" in out
 
 
 def test_a_net_that_fails_is_named_and_the_command_ends_in_one_sentence(hannet, tiny, tmp_path, monkeypatch):

@@ -107,7 +107,9 @@ def reproduce(
     new = 0 if as_is else _train(plan, store, means, runs)
     missing = len(store.missing(runs.values(), models=plan.draws_models))
     if missing and not (as_is and plan.partial and missing < len(runs)):
-        return _unfinished(means.shard, {"new": new, "there": len(runs) - missing, "missing": missing}, as_json=as_json)
+        counts = {"new": new, "there": len(runs) - missing, "missing": missing}
+        counts["without_weights"] = missing - len(store.missing(runs.values()))
+        return _unfinished(means.shard, counts, as_json=as_json)
     records = {key: record for key, record in store.records().items() if key in runs}
     table = plan.table(records)
     paths = report.save(folder / plan.name, table, records, plan.picture(store))
@@ -192,8 +194,10 @@ def _unfinished(shard: tuple[int, int], counts: dict[str, int], *, as_json: bool
         print(json.dumps({"shard": f"{mine}/{number}", **counts}))
         return
     done = f"Part {mine}/{number} is done: {counts['new']} runs were new. " if number > 1 else ""
+    some = f" ({counts['without_weights']} have records, but not the weights that the picture draws)"
+    missing = f"{counts['missing']} are missing{some if counts['without_weights'] else ''}"
     print(
-        f"{done}{counts['there']} runs of all parts are there, {counts['missing']} are missing; when they are there too, "
+        f"{done}{counts['there']} runs of all parts are there, {missing}; when they are there too, "
         "the same command without --shard or --as-is shows the table."
     )
 
