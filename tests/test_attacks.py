@@ -111,6 +111,17 @@ def test_what_is_found_is_as_told(linear, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_the_default_device_does_not_matter(linear, name):
+    model, x, y, _ = linear
+    radius = torch.full((len(x),), 0.01)
+    plain = attack(model, x, y, METHODS[name], bounds=WIDE), search(model, x, y, radius, 100)
+    with torch.device("meta"):  # as torch.set_default_device
+        there = attack(model, x, y, METHODS[name], bounds=WIDE), search(model, x, y, radius, 100)
+    for one, other in zip(plain, there, strict=True):
+        assert torch.equal(one.x, other.x)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_bounds_hold(name):
     model, x = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), torch.rand(40, 1, 4, 4).round()
     found = attack(model, x, model(x).argmax(1), METHODS[name])

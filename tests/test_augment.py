@@ -216,6 +216,15 @@ def test_the_seed_decides_and_the_input_stays():
     assert not torch.equal(first, other)
 
 
+def test_the_default_device_does_not_matter():
+    x = images(40)
+    expected = apply(x, draw(40, (32, 32), FULL, seeded()))
+    augment._policy.cache_clear()
+    with torch.device("meta"):  # as torch.set_default_device
+        draws = draw(40, (32, 32), FULL, seeded())
+        assert torch.equal(apply(x, draws), expected)
+
+
 def test_layout_in_memory_does_not_matter():
     x, draws = images(40), draw(40, (32, 32), FULL, seeded())
     expected = apply(x, draws)

@@ -89,6 +89,16 @@ def test_an_int_repeats_the_bits_and_nothing_global_is_touched(kind):
 
 
 @BOTH
+def test_the_default_device_does_not_matter(kind, tmp_path):
+    expected = outputs(fitted(kind))
+    with torch.device("meta"):  # as torch.set_default_device
+        model = fitted(kind)
+        model.save(tmp_path)
+        assert np.array_equal(outputs(model), expected)
+        assert np.array_equal(outputs(kind.load(tmp_path)), expected)
+
+
+@BOTH
 def test_each_member_ends_at_its_best_epoch(kind):
     """The networks are those of the epoch that validated best, and training ends `patience` epochs after the last gain."""
     seen = []

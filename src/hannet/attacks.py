@@ -1,7 +1,7 @@
 """How easily a classifier is fooled: PGD, CW and FGSM through foolbox, and a search that tries to break certificates."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -228,7 +228,7 @@ def search(
         adversaries = _before(model, x, y, batch)
         for turn in range(rounds):
             ready = (~adversaries.success & (radius > 0)).nonzero()[:, 0]
-            delta = _scaled(torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device), radius)
+            delta = _scaled(_drawn(torch.randn, x.shape, x, generator), radius)
             for _, rows in _batches(ready, batch):
                 found = x[rows] + delta[rows]
                 if turn < restarts:
@@ -354,9 +354,14 @@ def _ball(x: Tensor, norm: Norm, seed: int) -> Tensor:
     """For each row a point of the unit ball, uniform; drawn at once, so that batches don't matter."""
     generator = torch.Generator().manual_seed(seed)
     if norm == "linf":
-        return (2 * torch.rand(x.shape, generator=generator, dtype=x.dtype) - 1).to(x.device)
-    share = torch.rand(len(x), generator=generator, dtype=x.dtype) ** (1 / x[0].numel())
-    return _scaled(torch.randn(x.shape, generator=generator, dtype=x.dtype), share).to(x.device)
+        return 2 * _drawn(torch.rand, x.shape, x, generator) - 1
+    share = _drawn(torch.rand, x.shape[:1], x, generator) ** (1 / x[0].numel())
+    return _scaled(_drawn(torch.randn, x.shape, x, generator), share)
+
+
+def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], x: Tensor, generator: torch.Generator) -> Tensor:
+    """Drawn on the CPU, so that a seed means the same everywhere; of the dtype and on the device of x."""
+    return draw(*shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device)
 
 
 def _fails(logits: Tensor, y: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ The arithmetic is PIL's, integer for integer: `_moved` is its Image.transform, t
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -105,7 +105,7 @@ def draw(
         raise ValueError(f"the number of images must be 0 or more, got {n}")
 
     def whole(low: int, high: int, *shape: int) -> Tensor:
-        return torch.randint(low, high, (n, *shape), generator=generator)
+        return torch.randint(low, high, (n, *shape), generator=generator, device="cpu")
 
     shift = whole(-kind.padding, kind.padding + 1, 2)
     place = _crops(shift, mirrored=whole(0, 1 + kind.flip), width=size[1])
@@ -115,8 +115,8 @@ def draw(
         ends += [start.clamp_min(0), (start + kind.cutout).clamp(0, length)]
     hole = torch.stack(ends, dim=1).to(torch.int32)
     policy = _policy(kind.policy, *size)
-    row, stage, sign = whole(0, len(policy.odds), 1), torch.arange(2), whole(0, 2, 2)
-    happens = torch.rand(n, 2, generator=generator) < policy.odds[row, stage]
+    row, stage, sign = whole(0, len(policy.odds), 1), torch.arange(2, device="cpu"), whole(0, 2, 2)
+    happens = torch.rand(n, 2, generator=generator, device="cpu") < policy.odds[row, stage]
     levels, moves = (field[row, stage, sign] for field in (policy.levels, policy.moves))
     sent = torch.cat([place, hole, moves.flatten(1), levels.view(torch.int32)], dim=1)
     sent = sent.to(device, non_blocking=True)  # else it would wait for all that a GPU has to do
@@ -186,9 +186,8 @@ def _policy(name: str, height: int, width: int) -> _Policy:
     moves = [
         [[_matrix(kind, sign * level / 9, height, width) for sign in (-1, 1)] for kind, _, level in row] for row in rows
     ]
-    return _Policy(
-        torch.tensor(kinds), torch.tensor(odds), torch.tensor(levels), torch.tensor(moves, dtype=torch.int32)
-    )
+    held = partial(torch.tensor, device="cpu")
+    return _Policy(held(kinds), held(odds), held(levels), held(moves, dtype=torch.int32))
 
 
 def _strength(kind: str, level: int, sign: int) -> float:
@@ -229,7 +228,7 @@ def _crops(shift: Tensor, mirrored: Tensor, width: int) -> Tensor:
     zero, step = torch.zeros_like(down), 1 - 2 * mirrored
     across = right + mirrored * (width - 1)
     place = ONE * torch.stack([step, zero, across, zero, zero + 1, down], dim=1)
-    return (place + torch.tensor([0, 0, ONE // 2] * 2)).to(torch.int32)
+    return (place + place.new_tensor([0, 0, ONE // 2] * 2)).to(torch.int32)
 
 
 def _moved(x: Tensor, place: Tensor, fill: int) -> Tensor:
@@ -320,7 +319,7 @@ def _auto_contrast(x: Tensor, _: Tensor) -> Tensor:
     """From black at the darkest pixel of a channel to white at its lightest."""
     levels = _levels(x)
     low, high = (end.double() for end in torch.aminmax(x, dim=2, keepdim=True))
-    scale = torch.tensor(255.0, dtype=torch.double) / (high - low)  # 255 / tensor would round twice
+    scale = torch.tensor(255.0, dtype=torch.double, device=high.device) / (high - low)  # 255 / tensor would round twice
     stretched = (levels * scale).add_(-low * scale).clamp_(0, 255)
     return torch.where(high > low, stretched, levels).to(torch.uint8)
 

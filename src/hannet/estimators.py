@@ -49,7 +49,7 @@ _REQUIRED: Mapping[str, tuple[Any, Callable[[Any], bool], str]] = {
 
 
 def _network(seed: int, shape: Mapping[str, Any]) -> HanNet:
-    with torch.random.fork_rng(devices=[]):
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return HanNet(**shape).float()
 
@@ -66,8 +66,8 @@ class _Watch:
 
     def __init__(self, members: int, patience: int | None, validate: Callable[[Epoch], Tensor] | None):
         self.patience, self.validate = patience, validate
-        self.best = torch.full((members,), torch.inf, dtype=torch.float32)
-        self.best_epochs = torch.zeros(members, dtype=torch.int64)
+        self.best = torch.full((members,), torch.inf, dtype=torch.float32, device="cpu")
+        self.best_epochs = torch.zeros(members, dtype=torch.int64, device="cpu")
         self.history: dict[str, list[float]] = {"loss": [], "validation": []}
 
     def look(self, epoch: Epoch) -> None:
@@ -200,7 +200,7 @@ class _HanEstimator(BaseEstimator):
 
     def _finish(self, networks: Sequence[HanNet], watch: _Watch) -> None:
         finite = [all(bool(p.isfinite().all()) for p in network.parameters()) for network in networks]
-        lived = (watch.best_epochs > 0) & torch.tensor(finite)
+        lived = (watch.best_epochs > 0) & torch.tensor(finite, device="cpu")
         lost, advice = int((~lived).sum()), f"lower learning_rate, which is {self.learning_rate}"
         if lost == len(networks):
             raise RuntimeError(f"every member diverged: {advice}")

@@ -37,7 +37,7 @@ class Batches:
         self.ahead: Ahead[tuple[int, int], Tensor] = Ahead(lambda place: self._sent(self._rows(*place)))
         self.per_epoch = len(images.y) // recipe.batch
         self.epoch = -1
-        self.order = torch.empty(0, dtype=torch.int64)
+        self.order = torch.empty(0, dtype=torch.int64, device="cpu")
 
     def at(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """What a step of an epoch trains on: images as the network takes them, and their classes."""
@@ -55,14 +55,16 @@ class Batches:
         """The places of this process's images of a step."""
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
-            self.epoch, self.order = epoch, torch.randperm(len(self.y), generator=generator)
+            self.epoch, self.order = epoch, torch.randperm(len(self.y), generator=generator, device="cpu")
         mine = self.recipe.batch // self.processes.count
         start = step * self.recipe.batch + mine * self.processes.place
         return self.order[start : start + mine]
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images, unchanged, a part at a time; processes share the parts."""
-        for rows in list(torch.arange(len(self.y)).split(AT_ONCE))[self.processes.place :: self.processes.count]:
+        for rows in list(torch.arange(len(self.y), device="cpu").split(AT_ONCE))[
+            self.processes.place :: self.processes.count
+        ]:
             yield self._prepared(self._images(rows)), self._classes(rows)
 
     def _classes(self, rows: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ class Batches:
         if self.side is None:
             x = self.x[rows].to(self.device)
             return lambda: x
-        picked = torch.empty(len(rows), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=True)
+        picked = torch.empty(len(rows), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=True, device="cpu")
         torch.index_select(self.x, 0, rows, out=picked)
         with torch.cuda.stream(self.side):
             x = picked.to(self.device, non_blocking=True)

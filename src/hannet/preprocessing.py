@@ -92,10 +92,10 @@ def probabilities(network: nn.Module, preprocessing: Preprocessing, x: Tensor) -
     """Of each class, as the network sees them.  x: (n, channels, size, size), uint8 -> (n, classes), float32."""
     network.eval()
     parts: Sequence[Tensor] = [network(preprocessing(part)).softmax(1) for part in x.split(AT_ONCE)]
-    return torch.cat(list(parts)) if parts else torch.empty(0, len(preprocessing.classes))
+    return torch.cat(list(parts)) if parts else x.new_empty(0, len(preprocessing.classes), dtype=torch.float32)
 
 
 def grey(x: Tensor) -> Tensor:
     """Luma (ITU-R BT.601).  x: (n, 3, h, w), uint8 -> (n, 1, h, w), uint8."""
-    weights = torch.tensor([299, 587, 114])[:, None, None]
+    weights = torch.tensor([299, 587, 114], device=x.device)[:, None, None]
     return ((x.long() * weights).sum(1, keepdim=True) + 500).div(1000, rounding_mode="floor").to(torch.uint8)

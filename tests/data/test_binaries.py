@@ -52,6 +52,12 @@ def test_reads_cifar10(put):
     assert_same(binaries.records(put(cifar(X[:3], Y[:3]), cifar(X[3:], Y[3:])), 6, SIZE, 5))
 
 
+def test_reads_beside_another_default_device(put):
+    with torch.device("meta"):  # as torch.set_default_device
+        assert_same(binaries.records(put(cifar(X[:3], Y[:3]), cifar(X[3:], Y[3:])), 6, SIZE, 5))
+        assert_same(binaries.batches(put(batch(X, Y)), 6, SIZE, 5))
+
+
 def test_reads_the_fine_labels_of_cifar100(put):
     assert_same(binaries.records(put(cifar(X, Y, [7])), 6, SIZE, 5, labels=2))
 

@@ -33,7 +33,10 @@ def records(
     x: (count, *size), uint8; y: (count,), int64. Each file holds as many images. Raises DataError for a file of other bytes,
     and for a label out of range.
     """
-    x, y = torch.empty(count, *size, dtype=torch.uint8), torch.empty(count, dtype=torch.int64)
+    x, y = (
+        torch.empty(count, *size, dtype=torch.uint8, device="cpu"),
+        torch.empty(count, dtype=torch.int64, device="cpu"),
+    )
     each, width = count // len(paths), labels + prod(size)
     for place, path in enumerate(paths):
         rows = _content(path, each * width).reshape(each, width)
@@ -68,7 +71,10 @@ def batches(
     if sum(counts) != count:
         raise DataError(f"{paths[0].parent}: its files hold {sum(counts):,} images instead of {count:,}")
     try:
-        x, y = torch.empty(count, *size, dtype=torch.uint8), torch.empty(count, dtype=torch.int64)
+        x, y = (
+            torch.empty(count, *size, dtype=torch.uint8, device="cpu"),
+            torch.empty(count, dtype=torch.int64, device="cpu"),
+        )
     except RuntimeError as error:  # the allocator's
         raise DataError(f"{paths[0].parent}: {count * prod(size):,} bytes of images do not fit into memory") from error
     done = 0

@@ -71,7 +71,7 @@ def folder(
         raise DataError(f"{path} is {'no folder' if path.exists() else 'not there'}")
     chosen, classes, notes = _parted(path, part)
     files = [file for name in classes for file in chosen.get(name, [])]
-    y = torch.tensor([place for place, name in enumerate(classes) for _ in chosen.get(name, [])])
+    y = torch.tensor([place for place, name in enumerate(classes) for _ in chosen.get(name, [])], device="cpu")
     return Images(_decoded(path, files, size, on_progress), y, tuple(classes), tuple(notes))
 
 
@@ -165,7 +165,7 @@ def _visible(path: Path) -> list[Path]:
 
 def _split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Those that train, those that test."""
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(_SEED)).tolist()
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(_SEED), device="cpu").tolist()
     held = set(order[: max(1, len(files) // _HELD_OUT)])
     return [file for place, file in enumerate(files) if place not in held], [files[place] for place in sorted(held)]
 
@@ -177,7 +177,7 @@ def _notes(found: _Found) -> list[str]:
 
 def _decoded(path: Path, files: Sequence[Path], size: int, on_progress: Callable[[int, int], None] | None) -> Tensor:
     try:
-        x = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+        x = torch.empty(len(files), 3, size, size, dtype=torch.uint8, device="cpu")
     except RuntimeError as error:  # the allocator's
         raise DataError(f"{path}: {len(files):,} pictures of {size} x {size} do not fit into memory") from error
 
