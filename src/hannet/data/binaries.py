@@ -25,6 +25,12 @@ UNREADABLE = (
 )  # what zipfile, zlib and the parser of an .npy header say to rubbish
 
 
+def _room(count: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """For images and their classes, in the computer's memory whatever the default device."""
+    with torch.device("cpu"):
+        return torch.empty(count, *size, dtype=torch.uint8), torch.empty(count, dtype=torch.int64)
+
+
 def records(
     paths: Sequence[Path], count: int, size: Sequence[int], classes: int, labels: int = 1
 ) -> tuple[Tensor, Tensor]:
@@ -33,10 +39,7 @@ def records(
     x: (count, *size), uint8; y: (count,), int64. Each file holds as many images. Raises DataError for a file of other bytes,
     and for a label out of range.
     """
-    x, y = (
-        torch.empty(count, *size, dtype=torch.uint8, device="cpu"),
-        torch.empty(count, dtype=torch.int64, device="cpu"),
-    )
+    x, y = _room(count, size)
     each, width = count // len(paths), labels + prod(size)
     for place, path in enumerate(paths):
         rows = _content(path, each * width).reshape(each, width)
@@ -71,10 +74,7 @@ def batches(
     if sum(counts) != count:
         raise DataError(f"{paths[0].parent}: its files hold {sum(counts):,} images instead of {count:,}")
     try:
-        x, y = (
-            torch.empty(count, *size, dtype=torch.uint8, device="cpu"),
-            torch.empty(count, dtype=torch.int64, device="cpu"),
-        )
+        x, y = _room(count, size)
     except RuntimeError as error:  # the allocator's
         raise DataError(f"{paths[0].parent}: {count * prod(size):,} bytes of images do not fit into memory") from error
     done = 0
