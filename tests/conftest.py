@@ -1,11 +1,12 @@
 """Inputs for every test of the layers, and the command line."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from hannet import reference
+from hannet import ops, reference
 
 
 def pytest_collection_modifyitems(items):
@@ -58,6 +59,16 @@ def make():
         return x.to(dtype), u.to(dtype), None if b is None else b.to(dtype)
 
     return inputs
+
+
+@pytest.fixture
+def kernel_only(monkeypatch):
+    """Fails the test where anything falls back to the reference."""
+
+    def stack(*args):
+        pytest.fail("fell back to the reference")
+
+    monkeypatch.setattr(ops, "reference", SimpleNamespace(stack=stack))
 
 
 @pytest.fixture
