@@ -18,7 +18,17 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from hannet.augment import BLACK, CIFAR10, GREY, IMAGENET_MEAN, IMAGENET_STD, Augmentation, apply, draw, normalise
+from hannet.vision.augmentation import (
+    BLACK,
+    CIFAR10,
+    GREY,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Augmentation,
+    apply,
+    draw,
+    normalise,
+)
 from stack import ask, compare, parser_of
 
 SIDE, PADDING, CUTOUT = 32, 4, 16

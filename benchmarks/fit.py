@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hannet
-from hannet import runs
 from hannet.data.regression import regression, standardise
-from hannet.experiments import mnist
-from hannet.recipes import Recipe
-from hannet.train import train
+from hannet.experiments import store
+from hannet.experiments.paper import _mnist
+from hannet.train.recipes import Recipe
+from hannet.train.trainer import train
 from stack import Apply, Eager, compare
 
 
@@ -58,13 +58,13 @@ def bikesharing() -> Case:
 
 def digits() -> Case:
     """20 Han-layers on 10,000 images, as in Figure 8."""
-    train_part = mnist.digits(mnist.FEW, "train")
+    train_part = _mnist.digits(_mnist.FEW, "train")
 
     def eager() -> nn.Module:
-        return nn.Sequential(Eager(mnist.PIXELS, 20), nn.Linear(mnist.PIXELS, mnist.CLASSES))
+        return nn.Sequential(Eager(_mnist.PIXELS, 20), nn.Linear(_mnist.PIXELS, _mnist.CLASSES))
 
-    y = F.one_hot(train_part.y, mnist.CLASSES).float()
-    return Case(train_part.x, y, lambda: mnist.han_classifier(20), eager, mnist.PROTOCOL, F.cross_entropy)
+    y = F.one_hot(train_part.y, _mnist.CLASSES).float()
+    return Case(train_part.x, y, lambda: _mnist.han_classifier(20), eager, _mnist.PROTOCOL, F.cross_entropy)
 
 
 CASES = {"bikesharing": bikesharing, "mnist": digits}
@@ -86,8 +86,8 @@ def main() -> None:
         metrics = epochs(CASES[name]())
         for what, value in metrics.items():
             print(f"{what:>60}  {value:.4g}")
-        run = runs.Run(f"benchmark fit: {name}", {"threads": arguments.threads}, 0)
-        runs.Store(arguments.out).append([runs.Record.of(run, metrics, perf_counter() - began)])
+        run = store.Run(f"benchmark fit: {name}", {"threads": arguments.threads}, 0)
+        store.Store(arguments.out).append([store.Record.of(run, metrics, perf_counter() - began)])
 
 
 def epochs(case: Case) -> dict[str, float]:
@@ -110,7 +110,7 @@ def epochs(case: Case) -> dict[str, float]:
     nets = [case.net() for _ in range(5)]
     times = compare(
         {
-            "hannet.train": lambda: train(nets[:1], [recipe], [0], x, y),
+            "hannet.train.trainer": lambda: train(nets[:1], [recipe], [0], x, y),
             "hannet.train, five nets side by side": lambda: train(nets, [recipe] * 5, range(5), x, y),
             "our net in a PyTorch loop": loop(case.net()),
             "eager": loop(case.eager()),

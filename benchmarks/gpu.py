@@ -20,10 +20,10 @@ import triton
 from torch import nn
 
 import hannet
-from hannet import runs
 from hannet.data.synthetic import checkerboard
-from hannet.recipes import Recipe
-from hannet.train import device, train
+from hannet.experiments import store
+from hannet.train.recipes import Recipe
+from hannet.train.trainer import device, train
 from stack import Eager, dense, forward_backward
 
 SHAPES = ["65536x512x20", "65536x1024x16", "262144x64x16", "65536x100x20"]
@@ -181,11 +181,11 @@ def main() -> None:
     print(
         f"a training step of 50 members of HanNet 100x20 takes {found['members: 50 over 1']:.3g} times as long as one member's"
     )
-    run = runs.Run("benchmark gpu", {"shapes": args.shapes, "modes": args.modes, "dtype": "bfloat16"}, 0)
-    record = runs.Record.of(run, metrics | found, perf_counter() - began)
+    run = store.Run("benchmark gpu", {"shapes": args.shapes, "modes": args.modes, "dtype": "bfloat16"}, 0)
+    record = store.Record.of(run, metrics | found, perf_counter() - began)
     versions = {"triton": triton.__version__, "cuda": str(torch.version.cuda), "driver": _driver()}
     record = replace(record, device=torch.cuda.get_device_name(), versions=dict(record.versions) | versions)
-    runs.Store(args.out).append([record])
+    store.Store(args.out).append([record])
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from typing import Any
 import psutil
 import torch
 
-from hannet import runs
-from hannet.experiments import board, load
-from hannet.sweep import perform
+from hannet.experiments import store as runs
+from hannet.experiments.base import load
+from hannet.experiments.paper import _board
+from hannet.experiments.runner import perform
 
 ITERATIONS = 100  # of each net
 TEN = ["one process"] * 5 + ["one of two side by side"] * 3 + ["a sweep of two jobs", "a worker of two"]
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("hannet-results/benchmarks"), help="folder of the record")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    board.QUICK_ITERATIONS = ITERATIONS
+    _board.QUICK_ITERATIONS = ITERATIONS
     began, chance = time.perf_counter(), random.Random(arguments.seed)  # noqa: S311
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

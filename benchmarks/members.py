@@ -13,11 +13,11 @@ from time import perf_counter
 
 import torch
 
-from hannet import runs
 from hannet.data.synthetic import checkerboard
-from hannet.experiments.board import build
-from hannet.recipes import Recipe
-from hannet.train import predict, train
+from hannet.experiments import store
+from hannet.experiments.paper._board import build
+from hannet.train.recipes import Recipe
+from hannet.train.trainer import predict, train
 from stack import compare
 
 NETWORKS = {
@@ -49,8 +49,8 @@ def main() -> None:
         ratio, difference = side_by_side(network)
         print(f"{label:>32}: {ratio:5.2f} times as fast, outputs differ by at most {difference:.1g}", flush=True)
         metrics |= {f"{label}: apart over together": ratio, f"{label}: largest difference": difference}
-    run = runs.Run("benchmark members", {"threads": arguments.threads, "networks": NETWORKS, "rates": RATES}, 0)
-    runs.Store(arguments.out).append([runs.Record.of(run, metrics, perf_counter() - began)])
+    run = store.Run("benchmark members", {"threads": arguments.threads, "networks": NETWORKS, "rates": RATES}, 0)
+    store.Store(arguments.out).append([store.Record.of(run, metrics, perf_counter() - began)])
 
 
 def side_by_side(network: dict[str, object]) -> tuple[float, float]:

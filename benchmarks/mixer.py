@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import hannet
-from hannet import reference
-from hannet.models.mixer import HanMixerBlock, HanMixerBlocks, MixerBlock
+from hannet.models.han_mixer import HanMixerBlock, HanMixerBlocks, MixerBlock
+from hannet.ops import reference
 from stack import ask, compare, forward_backward, parser_of, peak, steps_of
 
 

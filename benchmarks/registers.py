@@ -25,8 +25,8 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia import compiler as nvidia
 from triton.compiler import ASTSource
 
-from hannet import runs
-from hannet.kernels import cuda, tiles
+from hannet.experiments import store as runs
+from hannet.ops.cuda import launch, triton_kernels
 
 SHAPES = [
     "65536x512x20",
@@ -85,10 +85,12 @@ def compiled(
     x = torch.empty(rows, width, dtype=dtype, device="meta")
     u = x.new_empty(depth * reflections, width)
     b = x.new_empty(depth, width) if bias else None
-    kernels = {name: Kernel(getattr(tiles, name), arch) for name in ("prepare", "forward", "backward", "finish")}
-    with patch.multiple(tiles, **kernels):
-        y, signs = cuda.forward(x, u, b, reflections, fold, True)
-        cuda.backward(y, y, signs, u, b, reflections, fold)
+    kernels = {
+        name: Kernel(getattr(triton_kernels, name), arch) for name in ("prepare", "forward", "backward", "finish")
+    }
+    with patch.multiple(triton_kernels, **kernels):
+        y, signs = launch.forward(x, u, b, reflections, fold, True)
+        launch.backward(y, y, signs, u, b, reflections, fold)
     return kernels
 
 
@@ -127,7 +129,7 @@ def innermost(listing: list[str]) -> int:
 def report(rows: int, width: int, depth: int, dtype: str, arch: int) -> dict[str, dict[str, float]]:
     """For each kernel what the compiler says of it."""
     size = DTYPES[dtype].itemsize / depth
-    kept = cuda.signs_shape((rows, width), (depth, width), DTYPES[dtype], 1, True)[1] / (rows * width * depth)
+    kept = launch.signs_shape((rows, width), (depth, width), DTYPES[dtype], 1, True)[1] / (rows * width * depth)
     moved = {"forward": 2 * size + kept, "backward": 3 * size + kept}
     found: dict[str, dict[str, float]] = {}
     for name, kernel in compiled(rows, width, depth, DTYPES[dtype], arch).items():

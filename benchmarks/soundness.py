@@ -26,14 +26,14 @@ import torch
 from torch import Tensor, nn
 
 import hannet
-from hannet import runs
 from hannet.attacks import CW, PGD, attack, search
 from hannet.certify import certified_radius, lipschitz_bound
 from hannet.data import images
-from hannet.layers import Abs, HanStack
-from hannet.models import load
-from hannet.recipes import Recipe
-from hannet.train import train
+from hannet.experiments import store
+from hannet.layers.han import Abs, HanStack
+from hannet.models import registry
+from hannet.train.recipes import Recipe
+from hannet.train.trainer import train
 
 TRAINED, ARCHITECTURES = 50, 5
 IMAGES = 10  # of a saved network for the searches
@@ -99,8 +99,8 @@ def finish(
     print(f"Lipschitz bound over the steepest slope of {len(ratios)} nets: ", end="")
     print(", ".join(f"{name} {value:.4f}" for name, value in spread.items()))
     config = {name: getattr(arguments, name) for name in ("nets", "points", "searched", "threads")} | {"saved": saved}
-    run = runs.Run("benchmark soundness", config, arguments.seed)
-    runs.Store(arguments.out).append([runs.Record.of(run, metrics, seconds)])
+    run = store.Run("benchmark soundness", config, arguments.seed)
+    store.Store(arguments.out).append([store.Record.of(run, metrics, seconds)])
     sys.exit(metrics["broken"] > 0 or min(ratios) < 1)
 
 
@@ -186,7 +186,7 @@ def saved_nets(folder: Path) -> Iterator[tuple[nn.Module, Tensor]]:
     """The networks in a folder's folders, and images of MNIST as they take them."""
     x = images.mnist("test").x.flatten(1).double() / 255
     for path in sorted(folder.glob("*/config.json")):
-        yield load(path.parent).double(), x
+        yield registry(path.parent).double(), x
 
 
 class Around(nn.Module):

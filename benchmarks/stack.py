@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
 import hannet
-from hannet import runs
-from hannet.recipes import Recipe
-from hannet.train import train
+from hannet.experiments import store as runs
+from hannet.train.recipes import Recipe
+from hannet.train.trainer import train
 
 SIZES = [(100, 100, 20), (100, 200, 20), (256, 784, 20), (4096, 512, 20), (1024, 512, 200)]
 COMPILED_LAYERS = 20  # torch.compile unrolls the layers: 200 of them keep it busy for many minutes
@@ -150,7 +150,7 @@ def step() -> dict[str, float]:
     recipe = Recipe(lr=0.01, iterations=steps)
     times = compare(
         {
-            "hannet.train": lambda: train([ours], [recipe], [0], x, y),
+            "hannet.train.trainer": lambda: train([ours], [recipe], [0], x, y),
             "HanNet in a PyTorch loop": training(same),
             "eager": training(eager),
         }

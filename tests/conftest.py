@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hannet import ops, reference
+from hannet.ops import dispatch, reference
 
 
 def pytest_collection_modifyitems(items):
@@ -68,7 +68,7 @@ def kernel_only(monkeypatch):
     def stack(*args):
         pytest.fail("fell back to the reference")
 
-    monkeypatch.setattr(ops, "reference", SimpleNamespace(stack=stack))
+    monkeypatch.setattr(dispatch, "reference", SimpleNamespace(stack=stack))
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from hannet.augment import Augmentation
 from hannet.data.images import Images
 from hannet.models import HanMixer
-from hannet.recipes import ImageRecipe
+from hannet.train.recipes import ImageRecipe
+from hannet.vision.augmentation import Augmentation
 
 CLASSES = ("red", "green", "blue")
 RECIPE = ImageRecipe(
@@ -57,9 +57,9 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     from dataclasses import replace
     from itertools import count
 
-    from hannet.image_loop import fit
-    from hannet.joint import Processes
-    from hannet.runs import weights
+    from hannet.experiments.store import weights
+    from hannet.train.distributed import Processes
+    from hannet.vision.pipeline import fit
 
     def living() -> None:
         threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]

@@ -13,7 +13,7 @@ from torch import nn
 
 from hannet import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, certify
 from hannet.certify import spectral_bound
-from hannet.layers import Standardise, UnitLinear
+from hannet.layers.han import Standardise, UnitLinear
 
 DTYPES = (torch.float32, torch.float64)
 often = settings(max_examples=60, deadline=None, derandomize=True)

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from hannet import reference
 from hannet.functional import han_layer, han_stack, han_stacks, householder
+from hannet.ops import reference
 
 HALF = [torch.bfloat16, torch.float16]
 

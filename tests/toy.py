@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from hannet.experiments import Result, Status
-from hannet.runs import Run, Store, StoreError
+from hannet.experiments.base import Result, Status
+from hannet.experiments.store import Run, Store, StoreError
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from . import functional
-from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
+from .layers.han import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
 from .models import FCNet, HanMixer, HanNet, MobileViT
 
 if TYPE_CHECKING:

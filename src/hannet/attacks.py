@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from .subnormals import flushed
+from .ops.denormals import flushed
 
 Norm = Literal["l2", "linf"]
 Loss = Literal["cross-entropy", "margin"]

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from . import reference
-from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
+from .layers.han import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
 from .models.hannet import FCNet, HanNet
+from .ops import reference
 
 _SAFE = 1 + 1e-9  # more than the roundings of a million float64 operations on positive numbers can take away
 _TINY = sys.float_info.min  # more than underflow can

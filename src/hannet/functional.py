@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import ops
+from .ops import dispatch
 
 _FEWEST_COLUMNS = 16  # side by side; with fewer, a transposed copy is cheaper than mostly empty blocks
-_DTYPES = (torch.float32, torch.float64, *ops.HALF)
+_DTYPES = (torch.float32, torch.float64, *dispatch.HALF)
 
 
 def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:
@@ -79,7 +79,7 @@ def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -
                 f"u and b of a stack must be (depth, d) with at least one layer, got {tuple(u.shape)}, {given}"
             )
         _check(x, u, b, dim)
-    if x.dtype in ops.HALF:
+    if x.dtype in dispatch.HALF:
         return han_stacks(x.float(), [(u.float(), b if b is None else b.float(), dim) for u, b, dim in stacks]).to(
             x.dtype
         )
@@ -87,7 +87,7 @@ def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -
         for u, b, dim in stacks:
             x = han_stack(x, u, b, dim=dim)
         return x
-    return ops.stacks(x, [(u, b) for u, b, _ in stacks], [dim for _, _, dim in stacks])
+    return dispatch.stacks(x, [(u, b) for u, b, _ in stacks], [dim for _, _, dim in stacks])
 
 
 def householder(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:
@@ -118,7 +118,7 @@ def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool,
     if dim not in (-1, x.dim() - 1):
         return _across(x, u, b, reflections, fold, dim)
     _check(x, u, b, -1)
-    return ops.stack(x, u, b, reflections, fold, -1)
+    return dispatch.stack(x, u, b, reflections, fold, -1)
 
 
 def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
@@ -129,8 +129,8 @@ def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
     _check(x, u, b, before)
     last = x.movedim(before, -1)
     if last.is_contiguous() or x.shape[before + 1 :].numel() < _FEWEST_COLUMNS:
-        return ops.stack(last, u, b, reflections, fold, -1).movedim(-1, before)
-    return ops.stack(x.flatten(before + 1), u, b, reflections, fold, -2).reshape(x.shape)
+        return dispatch.stack(last, u, b, reflections, fold, -1).movedim(-1, before)
+    return dispatch.stack(x.flatten(before + 1), u, b, reflections, fold, -2).reshape(x.shape)
 
 
 def _check(x: Tensor, u: Tensor, b: Tensor | None, dim: int) -> None:
@@ -149,7 +149,7 @@ def _check(x: Tensor, u: Tensor, b: Tensor | None, dim: int) -> None:
             continue
         if other.device != x.device:
             raise ValueError(f"x is on {x.device} but {name} is on {other.device}; move one of them")
-        if other.dtype != x.dtype and not (x.dtype in ops.HALF and other.dtype in (*ops.HALF, torch.float32)):
+        if other.dtype != x.dtype and not (x.dtype in dispatch.HALF and other.dtype in (*dispatch.HALF, torch.float32)):
             if not other.is_floating_point():
                 raise TypeError(f"{name} must be floating point, got {other.dtype}")
             raise ValueError(f"x is {x.dtype} but {name} is {other.dtype}; convert one of them")

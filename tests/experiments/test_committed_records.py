@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hannet import experiments
-from hannet.runs import Run, Store
+from hannet.experiments import base
+from hannet.experiments.store import Run, Store
 
 RESULTS = Path(__file__).parents[2] / "results"
 PLANS = {  # seeds and parts that are committed
@@ -39,7 +39,7 @@ def test_a_record_has_the_key_of_its_run(folder):
 @pytest.mark.parametrize("name", PLANS)
 def test_no_run_is_missing(name):
     seeds, parts = PLANS[name]
-    plan = experiments.load(name, tuple(seeds), False, parts)
+    plan = base.load(name, tuple(seeds), False, parts)
     records = Store(RESULTS / name, write=False).records()
     runs = {run.key for group in plan.groups() for run in group}
     assert runs <= records.keys()

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from hannet.models.baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
-from hannet.recipes import Recipe
-from hannet.train import predict, train
+from hannet.train.recipes import Recipe
+from hannet.train.trainer import predict, train
 
 NETS = [frozen_hannet, OrthogonalNet, Siren, FourierNet]
 

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from hannet import Abs, FCNet, HanNet, HanStack
 from hannet.certify import lipschitz_bound
-from hannet.layers import UnitLinear
-from hannet.models import load
+from hannet.layers.han import UnitLinear
+from hannet.models import registry
 
 MODELS = {
     "HanNet": lambda: HanNet(3, 2, width=8, depth=5),
@@ -111,7 +111,7 @@ def test_saved_and_loaded_models_are_equal(name, tmp_path):
     assert torch.equal(loaded(x), net(x))
     assert torch.equal(copy.deepcopy(net)(x), net(x))
     assert repr(loaded) == repr(net)
-    assert torch.equal(load(tmp_path)(x), net(x))
+    assert torch.equal(registry(tmp_path)(x), net(x))
 
 
 @pytest.mark.parametrize("model", [HanNet, FCNet])

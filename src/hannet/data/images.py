@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import DataError, Images, binaries, idx
-from .binaries import UNREADABLE
-from .fetch import File, find, is_published, where
-from .image_sets import SETS, ImageSource, Part
-from .pictures import folder, picture
+from . import DataError, Images, binary_formats, idx
+from .binary_formats import UNREADABLE
+from .download import File, find, is_published, where
+from .image_catalog import SETS, ImageSource, Part
+from .image_folder import folder, picture
 
 if TYPE_CHECKING:
-    from .binaries import Progress
+    from .binary_formats import Progress
 
 __all__ = ["SETS", "ImageSource", "Images", "Part", "folder", "load", "mnist", "picture", "stored"]
 
@@ -36,10 +36,10 @@ def load(name: str, part: Part = "train", on_progress: "Progress | None" = None)
         raise ValueError(f'part must be "train" or "test", got {part!r}')
     readers: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
         "mnist": idx.labelled,
-        "cifar10": binaries.records,
-        "cifar100": partial(binaries.records, labels=2),
-        "stl10": binaries.columns,
-        "downsampled-imagenet": partial(binaries.batches, on_progress=on_progress),
+        "cifar10": binary_formats.records,
+        "cifar100": partial(binary_formats.records, labels=2),
+        "stl10": binary_formats.columns,
+        "downsampled-imagenet": partial(binary_formats.batches, on_progress=on_progress),
     }
     source = SETS[name]
     files, count = source.part(part)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import DataError
-from .fetch import File, Source, find
+from .download import File, Source, find
 
 _URL = (
     "https://raw.githubusercontent.com/yyy32/HanNet/09f8dc0c8ecf2f72969198ce002ffaf852a773c6/"

@@ -1,9 +1,9 @@
 """Networks made of the layers."""
 
-from .folder import ModelFolderError
+from .han_mixer import HanMixer
 from .hannet import FCNet, HanNet
-from .load import load
-from .mixer import HanMixer
+from .hub import ModelFolderError
 from .mobilevit import MobileViT
+from .registry import load
 
 __all__ = ["FCNet", "HanMixer", "HanNet", "MobileViT", "ModelFolderError", "load"]

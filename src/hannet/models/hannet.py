@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from ..layers import Abs, GroupSort, HanStack, MaxMin, UnitLinear, require_positive
-from .folder import Saved
+from ..layers.han import Abs, GroupSort, HanStack, MaxMin, UnitLinear, require_positive
+from .hub import Saved
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

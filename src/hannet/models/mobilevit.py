@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import HanLayer, Householder, require_positive
-from .folder import Saved
-from .vision import TAG, facts, require_images
+from ..layers.han import HanLayer, Householder, require_positive
+from .hub import Saved
+from .image_inputs import TAG, facts, require_images
 
 
 class Size(NamedTuple):

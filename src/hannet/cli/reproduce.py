@@ -1,0 +1,305 @@
+"""The commands that compute the paper's experiments and list what came out: `hannet reproduce`, `hannet runs`."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from .console import console, display, stop
+
+if TYPE_CHECKING:
+    from ..experiments.base import Experiment
+    from ..experiments.store import Run, Store
+
+
+DEFAULT = Path("hannet-results")
+MOST_SEEDS = 10_000
+LARGEST_SEED = 2**31
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`5` is seeds 0 to 4; `0,3` is these two."""
+    try:
+        seeds = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        seeds = ()
+    if seeds and "," not in text:
+        seeds = tuple(range(min(seeds[0], MOST_SEEDS + 1)))
+    if len(seeds) > MOST_SEEDS:
+        raise typer.BadParameter(f"{text!r} are more than {MOST_SEEDS:,} seeds", param_hint="--seeds")
+    if not seeds or min(seeds) < 0 or max(seeds) >= LARGEST_SEED or len(set(seeds)) < len(seeds):
+        raise typer.BadParameter(
+            f"{text!r} is neither a number of seeds such as 5 nor a list of them such as 0,3", param_hint="--seeds"
+        )
+    return seeds
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` is the second of eight parts."""
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
+    shard = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= shard[0] <= shard[1]:
+        raise typer.BadParameter(f"{text!r} is not a part such as 2/8, from 1/8 to 8/8", param_hint="--shard")
+    return shard
+
+
+class Means(NamedTuple):
+    """Where a sweep computes, and which part of it."""
+
+    jobs: int
+    shard: tuple[int, int]
+    cluster: str | None
+
+
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="What to reproduce, of `hannet reproduce --list`.")] = "",
+    seeds: Annotated[
+        str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: the experiment's own]")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few iterations, to see it work; kept apart.")] = False,
+    only: Annotated[
+        str, typer.Option("--only", "--config", help="Parts of it, such as bikesharing,skillcraft of table9.")
+    ] = "",
+    dataset: Annotated[str | None, typer.Option(help="The images of table12 and table14.  [default: cifar10]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Fewer epochs for table12 and table14 than the paper has.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.  [default: hannet-results/EXPERIMENT]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes to train in.  [default: one a thread of PyTorch]")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="The I-th of N parts alone, for the N tasks of a job array.")
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Train on a Dask cluster: tcp://host:port or a scheduler file. Trust it!"),
+    ] = None,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Train nothing: show what is there.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="Show the experiments there are.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON instead of a table.")] = False,
+) -> None:
+    """Reproduce a figure or table of the paper: train what is missing, print ours beside theirs, save a picture.
+
+    Several commands may work on one folder at once, and any may be killed: the same command goes on from there.
+    """
+    import torch
+
+    from ..experiments import report
+
+    if shard is not None and as_is:
+        raise typer.BadParameter(
+            "nothing is trained, so there are no parts of it: leave --shard out", param_hint="--as-is"
+        )
+    if list_all:
+        return _list(as_json=as_json)
+    plan = _plan(experiment, seeds, quick=quick, only=only, dataset=dataset, epochs=epochs)
+    means = Means(
+        jobs or torch.get_num_threads(), parse_shard(shard) if shard is not None else (1, 1), _scheduler(cluster, jobs)
+    )
+    folder = out or Path("hannet-results", plan.name)
+    store = _store(folder, "--out", write=not as_is)
+    runs = {run.key: run for group in plan.groups() for run in group}
+    new = 0 if as_is else _train(plan, store, means, runs)
+    missing = len(store.missing(runs.values(), models=plan.draws_models))
+    if missing and not (as_is and plan.partial and missing < len(runs)):
+        counts = {"new": new, "there": len(runs) - missing, "missing": missing}
+        counts["without_weights"] = missing - len(store.missing(runs.values()))
+        return _unfinished(means.shard, counts, as_json=as_json)
+    records = {key: record for key, record in store.records().items() if key in runs}
+    table = plan.table(records)
+    paths = report.save(folder / plan.name, table, records, plan.picture(store))
+    if as_json:
+        print(json.dumps(report.summary(table, records) | {"files": [str(path) for path in paths]}, allow_nan=False))
+        return None
+    console().print(report.on_terminal(table))
+    lacking = f" {missing} of {len(runs)} runs are missing." if missing else ""
+    print(
+        f"{new} of {len(records)} runs were new.{lacking} Saved in {folder}: {', '.join(path.name for path in paths)}"
+    )
+    return None
+
+
+def _list(*, as_json: bool) -> None:
+    from rich.table import Table
+
+    from ..experiments import base
+
+    about = {name: base.about(name) for name in base.NAMES}
+    if as_json:
+        print(json.dumps(about))
+        return
+    table = Table("name", "what it shows")
+    for line in about.items():
+        table.add_row(*line)
+    console().print(table)
+
+
+def _plan(name: str, seeds: str | None, *, quick: bool, only: str, **settings: Any) -> "Experiment":
+    from ..experiments import base
+
+    if name not in base.NAMES:
+        wrong = f"{name!r} is not one of" if name else "missing; there are"
+        raise typer.BadParameter(f"{wrong} {', '.join(base.NAMES)}", param_hint="experiment")
+    parts = [part.strip() for part in only.split(",") if part.strip()]
+    try:
+        return base.load(name, parse_seeds(seeds) if seeds is not None else None, quick, parts, **settings)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _scheduler(address: str | None, jobs: int | None) -> str | None:
+    if address is None:
+        return None
+    if jobs:
+        raise typer.BadParameter("the cluster has its own processes: leave --jobs out", param_hint="--cluster")
+    if not re.fullmatch(r"[a-z+]+://\S+", address) and not Path(address).is_file():
+        raise typer.BadParameter(
+            f"{address!r} is neither an address such as tcp://host:8786 nor a scheduler file", param_hint="--cluster"
+        )
+    return address
+
+
+def _store(folder: Path, option: str, *, write: bool) -> "Store":
+    from ..experiments.store import Store, StoreError
+
+    try:
+        return Store(folder, write=write)
+    except StoreError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _train(plan: "Experiment", store: "Store", means: Means, runs: "Mapping[str, Run]") -> int:
+    """Computes what is missing of the plan. Returns how many runs that were."""
+    from ..experiments.runner import perform
+
+    try:
+        with display() as on_progress:
+            return perform(plan, store, on_progress, means.jobs, shard=means.shard, cluster=means.cluster)
+    except KeyboardInterrupt:
+        kept = len(runs) - len(store.missing(runs.values(), models=plan.draws_models))
+        stop(
+            f"interrupted; {kept} of {len(runs)} runs are kept in {store.folder}, the same command goes on from there",
+            130,
+        )
+
+
+def _unfinished(shard: tuple[int, int], counts: dict[str, int], *, as_json: bool) -> None:
+    mine, number = shard
+    if as_json:
+        print(json.dumps({"shard": f"{mine}/{number}", **counts}))
+        return
+    done = f"Part {mine}/{number} is done: {counts['new']} runs were new. " if number > 1 else ""
+    some = f" ({counts['without_weights']} have records, but not the weights that the picture draws)"
+    missing = f"{counts['missing']} are missing{some if counts['without_weights'] else ''}"
+    print(
+        f"{done}{counts['there']} runs of all parts are there, {missing}; when they are there too, "
+        "the same command without --shard or --as-is shows the table."
+    )
+
+
+def runs(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Folders that hold records.  [default: all in hannet-results]")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only these; also with !=, <, <=, >, >=. Repeatable.")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(metavar="KEY", help="Order by it; -KEY for the largest first.")] = None,
+    columns: Annotated[
+        str, typer.Option(metavar="KEY,...", help="What to show.  [default: what differs, and the metrics]")
+    ] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="The first few only.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all columns as CSV; - prints them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all columns.")] = False,
+) -> None:
+    """List the records of experiments: filter, sort, write as CSV.
+
+    Keys are such as seed, config.network.width, metrics.test_accuracy, or the end of one: width, test_accuracy.
+    """
+    from ..experiments import query
+    from ..experiments.store import write
+
+    rows = _rows(folders or [])
+    known = query.columns(rows)
+    try:
+        asked = (query.whole(known, key.strip()) for key in columns.split(",") if key.strip())
+        chosen = list(dict.fromkeys(asked))
+        matching = query.select(rows, where or [], sort)
+        rows = matching[:limit]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if csv:
+        text = query.to_csv(rows, chosen or known)
+        if str(csv) == "-":
+            print(text, end="")
+            return
+        write(csv, text.encode())
+        print(f"{len(rows)} runs. Saved: {csv}")
+    elif as_json:
+        print(json.dumps([{key: row[key] for key in chosen or row if key in row} for row in rows], allow_nan=False))
+    else:
+        _show(rows, chosen or query.telling(matching), len(matching))
+
+
+def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    from ..experiments import query
+    from ..experiments.store import Store
+
+    found = [store for folder in folders or [DEFAULT] for store in _stores(folder)]
+    if not found:
+        stop("there are no records in hannet-results; name the folders that have some", 1)
+    rows = [
+        {"folder": str(folder)} | query.flat(record)
+        for folder in found
+        for record in Store(folder, write=False).records().values()
+    ]
+    if not rows:
+        stop(f"{', '.join(map(str, found))}: no run has ended there yet", 1)
+    return rows
+
+
+def _stores(folder: Path) -> list[Path]:
+    """The folder, or those in it, that hold records."""
+    if (folder / "records.jsonl").is_file():
+        return [folder]
+    inside = sorted(path.parent for path in folder.glob("*/records.jsonl"))
+    if not inside and folder != DEFAULT:
+        raise typer.BadParameter(f"{folder} holds no records", param_hint="folders")
+    return inside
+
+
+def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], matching: int) -> None:
+    """As many columns as the terminal has room for; in a file all, each row a line."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..experiments import query
+
+    heads = {column: column.replace(".", ".\n").replace("_", "_\n") for column in columns}
+    cells = {column: [_cell(row.get(column)) for row in rows] for column in columns}
+    widths = {name: 3 + max(map(len, (*heads[name].split("\n"), *cells[name]))) for name in columns}
+    room = console().width if sys.stdout.isatty() else sum(widths.values())
+    shown = query.fitting(columns, widths, room)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in shown:
+        table.add_column(heads[column], no_wrap=True)
+    for line in zip(*(cells[column] for column in shown), strict=True):
+        table.add_row(*line)
+    Console(highlight=False, markup=False, width=max(room, 1)).print(table)
+    print(f"{len(rows)} of {matching} runs" if len(rows) < matching else f"{matching} run{'s' * (matching != 1)}")
+    if left := [column for column in columns if column not in shown]:
+        print(f"No room for {query.few(left)}: a wider terminal, --columns or --csv - shows them.")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e12 else f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,411 @@
+"""HanNets as scikit-learn estimators: a few are trained side by side, and what they predict is averaged."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import sklearn
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from ..experiments.store import versions
+from ..models.hannet import HanNet
+from ..train import losses
+from ..train.ensemble import Members
+from ..train.recipes import Recipe
+from ..train.trainer import Epoch, train
+from .features import Array, Features, Scaler, distinct, folds, mean_one, others
+from .serialization import ModelError, files, read_entries, read_weights, restoring, write_model
+
+_PLAN: Mapping[str, Any] = {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.05}
+_ROWS_SEEN, _EPOCHS = 2_000_000, (60, 300)  # by default: so many rows in all, in no fewer and no more epochs
+_SMALL_BATCH = 16  # an eighth of the rows, but no fewer, is a batch where batch_size would leave few steps an epoch
+_CHUNK = 8192  # rows predicted at once, so that memory stays bounded
+_LINE_EVERY = 2  # seconds between the lines of verbose=1
+
+_COUNT = (Integral, lambda value: value >= 1, "an integer of at least 1")
+_REQUIRED: Mapping[str, tuple[Any, Callable[[Any], bool], str]] = {
+    "width": _COUNT,
+    "depth": (Integral, lambda value: value >= 2, "an integer of at least 2"),
+    "members": _COUNT,
+    "epochs": (Integral | None, lambda value: value is None or value >= 1, "None or an integer of at least 1"),
+    "batch_size": _COUNT,
+    "learning_rate": (Real, lambda value: 0 < value < math.inf, "a finite number above 0"),
+    "weight_decay": (Real, lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
+    "validation_fraction": (Real, lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
+    "patience": (Integral | None, lambda value: value is None or value >= 1, "None or an integer of at least 1"),
+    "verbose": (Integral, lambda value: value >= 0, "an integer of at least 0"),
+}
+
+
+def _network(seed: int, shape: Mapping[str, Any]) -> HanNet:
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return HanNet(**shape).float()
+
+
+def _finite_mean(values: Tensor) -> float:
+    return float(values[values.isfinite()].mean())
+
+
+class _Watch:
+    """Follows a training: keeps each member at its best validation loss, and ends it when none improves any more.
+
+    best_epochs: (members,), 0 for a diverged member; the last epoch where nothing is held out.
+    """
+
+    def __init__(self, members: int, patience: int | None, validate: Callable[[Epoch], Tensor] | None):
+        self.patience, self.validate = patience, validate
+        self.best = torch.full((members,), torch.inf, dtype=torch.float32, device="cpu")
+        self.best_epochs = torch.zeros(members, dtype=torch.int64, device="cpu")
+        self.history: dict[str, list[float]] = {"loss": [], "validation": []}
+
+    def look(self, epoch: Epoch) -> None:
+        self.history["loss"].append(_finite_mean(epoch.loss))
+        if self.validate is None:
+            self.best_epochs = epoch.loss.isfinite() * epoch.number
+            return
+        loss = self.validate(epoch)
+        self.history["validation"].append(_finite_mean(loss))
+        better = loss < self.best
+        epoch.keep(better)
+        self.best[better], self.best_epochs[better] = loss[better], epoch.number
+        if self.patience is not None and epoch.number - int(self.best_epochs.max()) >= self.patience:
+            epoch.stop()
+
+
+class _HanEstimator(BaseEstimator):
+    """What regressor and classifier share: all but how targets become numbers, and outputs predictions."""
+
+    _loss: ClassVar[str]
+    _y_options: ClassVar[Mapping[str, bool]]
+
+    def __init__(
+        self,
+        width: int = 80,
+        depth: int = 5,
+        *,
+        members: int = 5,
+        epochs: int | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 1e-2,
+        weight_decay: float = 0.1,
+        validation_fraction: float = 0.2,
+        patience: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.width = width
+        self.depth = depth
+        self.members = members
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Trains the members on X (n, features) with targets y, weighted by sample_weight (n,).
+
+        The order of the rows does not matter, nor whether a row comes twice or with twice the weight. Raises ValueError
+        for input that does not fit, RuntimeError if every member diverges.
+        """
+        self._require()
+        self.__dict__.pop("networks_", None)  # a fit that fails must not leave old networks beside a new scaling
+        X, y = validate_data(self, X, y, dtype=np.float64, **self._y_options)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        counts = weights > 0
+        if not counts.any():
+            raise ValueError("sample_weight must be above 0 for at least one row")
+        x, y, weights = distinct(X[counts], self._encode(y[counts]), weights[counts])
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31 - 1))
+        held = folds(self._strata(y), self.validation_fraction, int(self.members), rng)
+        self._features = Features().fit(x, weights)
+        self._fit_targets(y, weights)
+        self._train(
+            range(seed, seed + self.members), held, self._features.transform(x), self._targets(y), mean_one(weights)
+        )
+        return self
+
+    def _encode(self, y: NDArray[Any]) -> Array:
+        """Targets as numbers, (n,) or (n, outputs) -> (n, k)."""
+        raise NotImplementedError
+
+    def _strata(self, y: Array) -> Array:
+        """What validation rows are drawn evenly from.  (n, k) -> (n,)."""
+        raise NotImplementedError
+
+    def _fit_targets(self, y: Array, weights: Array) -> None:
+        """Looks at the targets of the rows trained on.  y: (n, k); weights: (n,)."""
+
+    def _targets(self, y: Array) -> Tensor:
+        """What the networks learn.  (n, k) -> (n, out) in float32."""
+        raise NotImplementedError
+
+    def _average(self, outputs: Tensor) -> Tensor:
+        """(members, n, out) -> (n, out)."""
+        raise NotImplementedError
+
+    def _require(self) -> None:
+        for name, (kind, fits, expected) in _REQUIRED.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or not fits(value):
+                raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+    def _train(self, seeds: Sequence[int], held: NDArray[np.int64], x: Tensor, y: Tensor, weights: Tensor) -> None:
+        sizes = {"in_features": x.shape[1], "out_features": y.shape[1], "width": self.width, "depth": self.depth}
+        shape = {name: int(size) for name, size in sizes.items()}  # a search may give a parameter as a NumPy integer
+        networks = [_network(seed, shape) for seed in seeds]
+        x *= self._features.shrink
+        rows, apart = torch.from_numpy(others(held, len(x))), torch.from_numpy(held)
+        taught = rows.shape[1]
+        batch = min(int(self.batch_size), max(_SMALL_BATCH, taught // 8), taught)
+        recipe = Recipe(
+            lr=float(self.learning_rate), weight_decay=float(self.weight_decay), loss=self._loss, batch=batch,
+            iterations=self._epochs(taught) * (taught // batch), **_PLAN,
+        )  # fmt: skip
+
+        def validate(epoch: Epoch) -> Tensor:
+            outputs = torch.cat([epoch.predict(x[part]) for part in apart.split(_CHUNK // len(seeds) + 1, 1)], 1)
+            return losses.loss(self._loss).value(outputs, y[apart], weights[apart])
+
+        def on_epoch(epoch: Epoch) -> None:
+            watch.look(epoch)
+            self._on_epoch(epoch)
+
+        watch = _Watch(len(seeds), self.patience, validate if held.size else None)
+        self.history_ = watch.history
+        train(networks, [recipe] * len(seeds), seeds, x, y, rows=rows, weights=weights, on_epoch=on_epoch)
+        for network in networks:
+            network.get_parameter("layers.0.weight").data.mul_(self._features.shrink)
+        self._finish(networks, watch)
+
+    def _epochs(self, rows: int) -> int:
+        least, most = _EPOCHS
+        return int(self.epochs) if self.epochs is not None else min(max(_ROWS_SEEN // rows, least), most)
+
+    def _finish(self, networks: Sequence[HanNet], watch: _Watch) -> None:
+        finite = [all(bool(p.isfinite().all()) for p in network.parameters()) for network in networks]
+        lived = (watch.best_epochs > 0) & torch.tensor(finite, device="cpu")
+        lost, advice = int((~lived).sum()), f"lower learning_rate, which is {self.learning_rate}"
+        if lost == len(networks):
+            raise RuntimeError(f"every member diverged: {advice}")
+        if lost:
+            message = f"{lost} of {len(networks)} members diverged and are left out: {advice}"
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        self.networks_ = [networks[index] for index in lived.nonzero().flatten().tolist()]
+        self.best_epochs_ = watch.best_epochs[lived].tolist()
+        self.n_iter_ = len(watch.history["loss"])
+
+    def _on_epoch(self, epoch: Epoch) -> None:
+        """Called after each epoch, when history_ holds its losses. Replace it, in an instance too, to show progress."""
+        before = epoch.seconds * (1 - 1 / epoch.number)
+        last = epoch.stopped or epoch.number == epoch.epochs
+        if self.verbose > 1 or (self.verbose and (last or before // _LINE_EVERY != epoch.seconds // _LINE_EVERY)):
+            losses = [f"{name} {values[-1]:.4g}" for name, values in self.history_.items() if values]
+            rate = self.learning_rate * Recipe(iterations=epoch.epochs, **_PLAN).rate(epoch.number - 1)
+            left = 0 if last else epoch.seconds / epoch.number * (epoch.epochs - epoch.number)
+            print(f"epoch {epoch.number}/{epoch.epochs}: {', '.join(losses)}, rate {rate:.2g}, {left:.0f} s left")
+
+    @property
+    def n_parameters_(self) -> int:
+        """Parameters of all members together."""
+        check_is_fitted(self)
+        return sum(p.numel() for network in self.networks_ for p in network.parameters())
+
+    def _outputs(self, X: Any) -> Array:
+        """The members' average.  In float64, where a row's result depends on the rows beside it in the last digit only."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        members = Members(self.networks_, torch.float64)
+        chunks = (self._features.transform(X[start : start + _CHUNK]).double() for start in range(0, len(X), _CHUNK))
+        return np.concatenate([self._average(members.predict(chunk)).numpy() for chunk in chunks])
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `model.safetensors` and `estimator.json`, each whole or not at all. Raises ModelError."""
+        check_is_fitted(self)
+        write_model(folder, self._to_dict(), nn.ModuleList(self.networks_).state_dict())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """The estimator that `save` wrote there: it predicts the same bits. Raises ModelError."""
+        kept = read_entries(folder)
+        if kept.get("class") != cls.__name__:
+            raise ModelError(f"{files(folder)[0]}: holds a {kept.get('class')}, not a {cls.__name__}")
+        weights = read_weights(folder, kept)
+        with restoring(folder):
+            estimator = cls(**kept["parameters"])
+            estimator._from_dict(kept, weights)
+        return estimator
+
+    def _to_dict(self) -> dict[str, Any]:
+        into, _, stack, out = self.networks_[0].layers
+        history = {name: [v if math.isfinite(v) else None for v in values] for name, values in self.history_.items()}
+        parameters = self.get_params(deep=False)
+        if isinstance(self.random_state, np.random.RandomState):  # it was used up by fit, and predict needs none
+            parameters["random_state"] = None
+        return {
+            "class": type(self).__name__,
+            "versions": {**versions(), "scikit-learn": sklearn.__version__},
+            "parameters": parameters,
+            "n_features_in": self.n_features_in_,
+            "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
+            "features": self._features.to_dict(),
+            "target": self._target_to_dict(),
+            "network": {"out_features": out.out_features, "width": into.out_features, "depth": len(stack) + 1},
+            "best_epochs": self.best_epochs_,
+            "history": history,
+        }
+
+    def _from_dict(self, kept: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        shape = kept["network"]
+        self.n_features_in_ = int(kept["n_features_in"])
+        if names := kept["feature_names_in"]:
+            self.feature_names_in_ = np.array(names, object)
+        self._features = Features().from_dict(kept["features"], self.n_features_in_)
+        self._target_from_dict(kept["target"], shape["out_features"])
+        self.best_epochs_ = kept["best_epochs"]
+        self.history_ = {k: [math.nan if v is None else v for v in values] for k, values in kept["history"].items()}
+        self.n_iter_ = len(self.history_["loss"])
+        self.networks_ = [_network(0, {"in_features": self._features.width, **shape}) for _ in self.best_epochs_]
+        nn.ModuleList(self.networks_).load_state_dict(weights)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "networks_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_on_epoch"}
+
+
+class HanRegressor(RegressorMixin, _HanEstimator):
+    """Mean of HanNets, trained by AdamW on the squared error.  X: (n, features); y: (n,) or (n, outputs).
+
+    Each of the `members` networks has `depth` hidden layers of `width` units, and is kept at its best epoch on the share
+    `validation_fraction` of the rows that it does not train on; members hold out different rows, none of fewer than 20.
+    epochs: None for 60 to 300, fewer of more rows; patience: epochs without a gain of any member that end the training.
+    Inputs and targets are scaled; see `rows.Features`. Raises ValueError, in `fit`, for parameters out of range.
+
+    >>> import numpy as np
+    >>> x = np.linspace(-1, 1, 100)[:, None]
+    >>> model = HanRegressor(width=20, depth=3, learning_rate=0.02, batch_size=16, random_state=0).fit(x, np.abs(x[:, 0]))
+    >>> model.score(x, np.abs(x[:, 0])) > 0.9
+    True
+    """
+
+    _loss = "mse"
+    _y_options: ClassVar[Mapping[str, bool]] = {"multi_output": True, "y_numeric": True}
+
+    def predict(self, X: Any) -> Array:
+        """(n, features) -> (n,), or (n, outputs) after a fit to several outputs."""
+        outputs = self._outputs(X)
+        y = self._target_scaler.inverse(outputs)
+        return y[:, 0] if y.shape[1] == 1 else y
+
+    def _encode(self, y: NDArray[Any]) -> Array:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return y.reshape(len(y), -1).astype(np.float64)
+
+    def _strata(self, y: Array) -> Array:
+        return np.zeros(len(y))
+
+    def _fit_targets(self, y: Array, weights: Array) -> None:
+        self._target_scaler = Scaler().fit(y, weights)
+
+    def _targets(self, y: Array) -> Tensor:
+        return self._target_scaler.transform(y)
+
+    def _average(self, outputs: Tensor) -> Tensor:
+        return outputs.mean(0)
+
+    def _target_to_dict(self) -> dict[str, Any]:
+        return self._target_scaler.to_dict()
+
+    def _target_from_dict(self, kept: Mapping[str, Any], outputs: int) -> None:
+        self._target_scaler = Scaler().from_dict(kept, outputs)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class HanClassifier(ClassifierMixin, _HanEstimator):
+    """Mean of the softmax of HanNets, trained by AdamW on the cross entropy.  X: (n, features); y: (n,), labels of classes.
+
+    Parameters are those of HanRegressor; the rows held out are a share of each class.
+
+    >>> import numpy as np
+    >>> x = np.linspace(-1, 1, 100)[:, None]
+    >>> y = np.where(np.abs(x[:, 0]) < 0.5, "inside", "outside")
+    >>> model = HanClassifier(width=20, depth=3, learning_rate=0.02, batch_size=16, random_state=0).fit(x, y)
+    >>> model.predict([[0.0], [0.9]]).tolist()
+    ['inside', 'outside']
+    """
+
+    _loss = "cross_entropy"
+    _y_options: ClassVar[Mapping[str, bool]] = {}
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class of each row.  (n, features) -> (n,)."""
+        most = self.predict_proba(X).argmax(1)
+        return self.classes_[most]
+
+    def predict_proba(self, X: Any) -> Array:
+        """(n, features) -> (n, classes), in the order of classes_."""
+        return self._outputs(X)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """(n, features) -> (n, classes), in the order of classes_."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def _encode(self, y: NDArray[Any]) -> Array:
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        return codes[:, None].astype(np.float64)
+
+    def _strata(self, y: Array) -> Array:
+        return y[:, 0]
+
+    def _targets(self, y: Array) -> Tensor:
+        return nn.functional.one_hot(torch.from_numpy(y[:, 0]).long(), len(self.classes_)).float()
+
+    def _average(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(2).mean(0)
+
+    def _target_to_dict(self) -> dict[str, Any]:
+        kind = self.classes_.dtype
+        if not (kind.kind in "biufU" or (kind.kind == "O" and all(isinstance(label, str) for label in self.classes_))):
+            raise ModelError(f"classes of type {kind} cannot be saved: give them as strings, numbers or booleans")
+        return {"type": kind.str, "classes": self.classes_.tolist()}
+
+    def _target_from_dict(self, kept: Mapping[str, Any], outputs: int) -> None:
+        self.classes_ = np.array(kept["classes"], np.dtype(kept["type"]))
+        if self.classes_.shape != (outputs,):
+            raise ValueError(f"{outputs} classes expected, {self.classes_.size} came")
+
+
+def load(folder: str | Path) -> HanRegressor | HanClassifier:
+    """The estimator that `save` wrote there, whichever it is. Raises ModelError."""
+    match read_entries(folder).get("class"):
+        case "HanRegressor":
+            return HanRegressor.load(folder)
+        case "HanClassifier":
+            return HanClassifier.load(folder)
+        case other:
+            raise ModelError(f"{files(folder)[0]}: holds a {other}, not a HanRegressor or HanClassifier")

@@ -1,0 +1,185 @@
+"""A sweep under way: which groups of runs are to do, in work, done or failed; and how one of them is computed and kept."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..data import DataError
+from ..train.checkpoint import TerminatedError
+from .base import Experiment, Status, seeds_named
+from .store import Record, Run, Store, StoreError, weights
+
+PAUSE = 0.5  # seconds until a group that another process has is tried again
+TRIES = 3  # processes that may die over a group before it counts as failed
+FATAL = (StoreError, DataError, ModuleNotFoundError, TerminatedError)  # they would befall every other group as well
+
+Kept = tuple[Record, bytes | None]
+
+
+class SweepError(RuntimeError):
+    """A sweep that could not do all its work; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a whole sweep stands. left: seconds, None before it can be guessed.
+
+    a_minute: runs computed here a minute, 0 before the first group ends. failures: a line for every group that failed.
+    """
+
+    group: int
+    groups: int
+    fraction: float
+    left: float | None
+    status: Status
+    a_minute: float = 0.0
+    failures: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt at a group ended. new: runs computed; busy: another process has it; failure: what went wrong."""
+
+    new: int = 0
+    busy: bool = False
+    failure: str = ""
+
+
+class Agenda:
+    """The groups of a sweep, the longest first, each taken and then settled; and the progress of the whole."""
+
+    def __init__(
+        self, groups: Sequence[list[Run]], cost: Callable[[Run], float], on_progress: Callable[[Progress], None]
+    ):
+        self.groups = sorted(groups, key=lambda group: -sum(map(cost, group)))
+        self.costs = [sum(map(cost, group)) for group in self.groups]
+        self.on_progress = on_progress
+        self.shares = [0.0] * len(groups)
+        self.ready = deque(range(len(groups)))
+        self.in_work: set[int] = set()
+        self.busy: dict[int, float] = {}  # when to try them again
+        self.deaths: Counter[int] = Counter()
+        self.labels: dict[int, str] = {}
+        self.failures: list[str] = []
+        self.new = 0
+        self.began = time.perf_counter()
+        self.first: tuple[float, float] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether a group is not settled for good."""
+        return bool(self.ready or self.in_work or self.busy)
+
+    def take(self) -> tuple[int, list[Run]] | None:
+        """A group to attempt, and its number; None if there is nothing to attempt now."""
+        if not self.ready:
+            now = time.perf_counter()
+            self.ready.extend(number for number, when in self.busy.items() if when <= now)
+            self.busy = {number: when for number, when in self.busy.items() if when > now}
+        if not self.ready:
+            return None
+        number = self.ready.popleft()
+        self.in_work.add(number)
+        return number, self.groups[number]
+
+    def report(self, number: int, status: Status) -> None:
+        """How far a group is."""
+        self.labels[number] = status.label
+        self.shares[number] = status.step / status.steps
+        self._tell(number, status)
+
+    def settle(self, number: int, outcome: Outcome) -> None:
+        """How an attempt at a group ended."""
+        self.in_work.discard(number)
+        if outcome.busy:
+            self.busy[number] = time.perf_counter() + PAUSE
+            if not self.ready and not self.in_work:
+                self.wait_for("another process")
+            return
+        self.shares[number] = 1.0
+        self.new += outcome.new
+        if outcome.failure:
+            self.failures.append(f"{self._name(number)}: {outcome.failure}")
+            self._tell(number, Status(self._name(number), 0, 1, 0.0, "failed", ""))
+
+    def died(self, number: int, how: str) -> None:
+        """The process at work on a group died: the group is attempted again, unless that happens too often."""
+        self.deaths[number] += 1
+        if self.deaths[number] >= TRIES:
+            self.settle(number, Outcome(failure=f"its process died {TRIES} times, {how}"))
+        else:
+            self.in_work.discard(number)
+            self.ready.appendleft(number)
+
+    def wait_for(self, what: str) -> None:
+        """Show that nothing goes on here, and why."""
+        self._tell(len(self.groups) - 1, Status(f"waiting for {what}", 0, 1, 0.0, "", ""))
+
+    def close(self, store: Store) -> None:
+        """Raises SweepError if a group failed."""
+        if self.failures:
+            raise SweepError(
+                f"{len(self.failures)} of {len(self.groups)} groups failed, the first: {self.failures[0]}; "
+                f"the others are kept in {store.folder}, and the same command tries these again"
+            )
+
+    def _name(self, number: int) -> str:
+        if number in self.labels:
+            return self.labels[number]
+        group = self.groups[number]
+        what = " ".join(map(str, group[0].config.get("network", group[0].config).values()))
+        return f"{group[0].experiment} {what}, {seeds_named(sorted({run.seed for run in group}))}"
+
+    def _tell(self, number: int, status: Status) -> None:
+        done = sum(cost * share for cost, share in zip(self.costs, self.shares, strict=True)) / sum(self.costs)
+        now = time.perf_counter()
+        then, before = self.first = self.first or (now, done)
+        left = (now - then) * (1 - done) / (done - before) if done > before else None
+        a_minute = 60 * self.new / (now - self.began)
+        self.on_progress(Progress(number + 1, len(self.costs), done, left, status, a_minute, tuple(self.failures)))
+
+
+def compute(experiment: Experiment, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Kept]:
+    """The records of a group's runs, with the weights of those that keep some, as safetensors."""
+    began = time.perf_counter()
+    results = experiment.compute(group, on_status)
+    share = (time.perf_counter() - began) / len(group)
+    return [
+        (
+            Record.of(run, result.metrics, share, result.curves, result.device),
+            None if result.model is None else weights(result.model),
+        )
+        for run, result in zip(group, results, strict=True)
+    ]
+
+
+def keep(store: Store, computed: Sequence[Kept]) -> None:
+    """Put a group into the store: weights first, so that a record never lacks them."""
+    for record, content in computed:
+        if content is not None:
+            store.save_weights(record.key, content)
+    store.append([record for record, _ in computed])
+
+
+def attempt(experiment: Experiment, store: Store, group: Sequence[Run], on_status: Callable[[Status], None]) -> Outcome:
+    """Compute and keep what the store still lacks of a group, unless another process has it."""
+    with store.claim(group) as mine:
+        if not mine:
+            return Outcome(busy=True)
+        missing = store.missing(group, models=experiment.draws_models)
+        if not missing:
+            return Outcome()
+        try:
+            computed = compute(experiment, missing, on_status)
+        except FATAL:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a net dies of, the other groups go on
+            return Outcome(failure=in_words(error))
+        keep(store, computed)
+        return Outcome(new=len(missing))
+
+
+def in_words(error: BaseException) -> str:
+    """An exception on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

@@ -1,0 +1,285 @@
+"""Modules: parameters here, arithmetic in functional."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import functional
+from ..ops import reference
+
+
+def require_positive(**sizes: int) -> None:
+    """Raises ValueError for a size that is not a positive integer."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+
+
+class _Reflecting(nn.Module):
+    """Parameters u and b and their initialisation; `dim`, where the features of an input stand."""
+
+    u: nn.Parameter
+    b: nn.Parameter | None
+
+    def __init__(
+        self, features: int, u_shape: tuple[int, ...], b_shape: tuple[int, ...] | None, dim: int, **factory: Any
+    ):
+        if isinstance(dim, bool) or not isinstance(dim, int):
+            raise TypeError(f"dim must be an integer, got {dim!r}")
+        super().__init__()
+        self.features, self.dim = features, dim
+        self.u = nn.Parameter(torch.empty(u_shape, **factory))
+        self.register_parameter("b", None if b_shape is None else nn.Parameter(torch.empty(b_shape, **factory)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """u: random unit vectors; b: uniform in +-1/sqrt(features). Source: the authors' published code."""
+        with torch.no_grad():
+            self.u.copy_(reference.unit(self.u.normal_()))
+            if self.b is not None:
+                bound = 1 / math.sqrt(self.features)
+                self.b.uniform_(-bound, bound)
+
+    def extra_repr(self) -> str:
+        return f"{self.features}{self._options()}"
+
+    def _options(self) -> str:
+        reflections = getattr(self, "reflections", 1)
+        options = ", bias=False" * (self.b is None) + f", reflections={reflections}" * (reflections > 1)
+        return options + f", dim={self.dim}" * (self.dim != -1)
+
+
+class HanLayer(_Reflecting):
+    """|H(u) x + b| (Eq. 6), 2d parameters.  x: (..., features) -> (..., features).
+
+    `reflections` k > 1 makes it |H(u_k) ... H(u_1) x + b| with u of shape (k, features). `dim`: where the features of x stand.
+    Raises ValueError for sizes below 1 and for inputs that do not fit.
+
+    >>> HanLayer(4)(torch.randn(2, 3, 4)).shape
+    torch.Size([2, 3, 4])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reflections: int = 1,
+        dim: int = -1,
+    ):
+        require_positive(features=features, reflections=reflections)
+        self.reflections = reflections
+        u_shape = (features,) if reflections == 1 else (reflections, features)
+        super().__init__(features, u_shape, (features,) if bias else None, dim, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.han_layer(x, self.u, self.b, dim=self.dim)
+
+
+class HanStack(_Reflecting):
+    """`depth` Han-layers in one kernel; parameters u, b: (depth, features).  x: (..., features) -> (..., features).
+
+    Computes what nn.Sequential of its layers computes. Indexing gives a HanLayer, slicing a HanStack: on the same memory, with
+    gradients of their own. `dim`: where the features of x stand.
+    Raises ValueError for sizes below 1 and for inputs that do not fit.
+
+    >>> stack = HanStack(features=8, depth=100)
+    >>> x = torch.randn(5, 8)
+    >>> torch.allclose(stack(x), nn.Sequential(*stack)(x), atol=1e-4)
+    True
+    """
+
+    def __init__(
+        self,
+        features: int,
+        depth: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        reflections: int = 1,
+        dim: int = -1,
+    ):
+        require_positive(features=features, depth=depth, reflections=reflections)
+        self.reflections = reflections
+        shape = (depth * reflections, features)
+        super().__init__(features, shape, (depth, features) if bias else None, dim, device=device, dtype=dtype)
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[HanLayer]) -> "HanStack":
+        """A stack with copies of the parameters of `layers`, which must agree in all but values."""
+        require_positive(layers=len(layers))
+        first = layers[0]
+        for index, layer in enumerate(layers):
+            kinds = [(one.u.shape, one.u.dtype, one.u.device, one.b is None, one.dim) for one in (layer, first)]
+            if kinds[0] != kinds[1]:
+                raise ValueError(f"layer {index} differs from layer 0: {layer} and {first}")
+        reflections = first.u.shape[0] if first.u.dim() == 2 else 1
+        factory = first.u.device, first.u.dtype
+        biased = first.b is not None
+        stack = cls(first.features, len(layers), biased, *factory, reflections=reflections, dim=first.dim)
+        with torch.no_grad():
+            stack.u.copy_(torch.cat([layer.u.reshape(reflections, -1) for layer in layers]))
+            if stack.b is not None:
+                stack.b.copy_(torch.stack([layer.b for layer in layers if layer.b is not None]))
+        return stack
+
+    def __len__(self) -> int:
+        return self.u.shape[0] // self.reflections
+
+    @overload
+    def __getitem__(self, index: int) -> HanLayer: ...
+    @overload
+    def __getitem__(self, index: slice) -> "HanStack": ...
+
+    def __getitem__(self, index: int | slice) -> "HanLayer | HanStack":
+        chosen = range(len(self))[index]
+        part: HanLayer | HanStack
+        if isinstance(chosen, range):
+            part = HanStack(self.features, len(chosen), reflections=self.reflections, dim=self.dim, device="meta")
+        else:
+            part = HanLayer(self.features, reflections=self.reflections, dim=self.dim, device="meta")
+        u = self.u.detach().unflatten(0, (-1, self.reflections))[index].reshape(part.u.shape)
+        part.u = nn.Parameter(u, self.u.requires_grad)
+        part.b = None if self.b is None else nn.Parameter(self.b.detach()[index], self.b.requires_grad)
+        return part
+
+    def __iter__(self) -> Iterator[HanLayer]:
+        return (self[index] for index in range(len(self)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.han_stack(x, self.u, self.b, reflections=self.reflections, dim=self.dim)
+
+    def extra_repr(self) -> str:
+        return f"{self.features}, depth={len(self)}{self._options()}"
+
+
+class Householder(_Reflecting):
+    """H(u) x (+ b), the reflection without the absolute value (Eq. 5).  x: (..., features) -> (..., features).
+
+    `dim`: where the features of x stand.
+
+    >>> reflect = Householder(8)
+    >>> x = torch.randn(8)
+    >>> torch.allclose(reflect(reflect(x)), x, atol=1e-6)
+    True
+    """
+
+    def __init__(
+        self,
+        features: int,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        dim: int = -1,
+    ):
+        require_positive(features=features)
+        super().__init__(features, (features,), (features,) if bias else None, dim, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.householder(x, self.u, self.b, dim=self.dim)
+
+
+class UnitLinear(nn.Linear):
+    """V x + b, the rows of V those of `weight` divided by their norms.  x: (..., in_features) -> (..., out_features).
+
+    Every output alone is 1-Lipschitz; a row of zeros stays one. For the last layer of a network that is to be certified.
+
+    >>> layer = UnitLinear(3, 2)
+    >>> bool((layer(torch.zeros(3)) == layer.bias).all())
+    True
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 nn.Linear calls it so
+        return F.linear(input, reference.unit(self.weight), self.bias)
+
+
+class Standardise(nn.Module):
+    """(x - mean) / std by constants, for each channel or for all alike.  x: (n, channels, ...), or any shape for scalars.
+
+    Raises ValueError for values that are not finite, a std that is not above 0, and an x of another number of channels.
+
+    >>> Standardise([1.0, 2.0], [0.5, 0.5])(torch.tensor([[2.0, 2.0]]))
+    tensor([[2., 0.]])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]):
+        super().__init__()
+        for name, given in (("mean", mean), ("std", std)):
+            value = torch.tensor(given, dtype=torch.get_default_dtype())
+            if (
+                value.dim() > 1
+                or not value.numel()
+                or not value.isfinite().all()
+                or (name == "std" and value.min() <= 0)
+            ):
+                raise ValueError(
+                    f"{name} must be finite{', above 0' * (name == 'std')}, a number or one a channel, got {given}"
+                )
+            self.register_buffer(name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def fit(value: Tensor) -> Tensor:
+            if value.dim() == 0:
+                return value
+            if x.dim() < 2 or x.shape[1] != len(value):  # broadcasting would make copies of a single channel
+                raise ValueError(f"x must be (n, {len(value)}, ...), got {tuple(x.shape)}")
+            return value.view(-1, *[1] * (x.dim() - 2))
+
+        return (x - fit(self.mean)) / fit(self.std)
+
+
+class Abs(nn.Module):
+    """|x| with derivative +1 at 0, as inside a Han-layer.
+
+    >>> Abs()(torch.tensor([-2.0, 0.0, 3.0]))
+    tensor([2., 0., 3.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return reference.absolute(x)
+
+
+class GroupSort(nn.Module):
+    """Sorts the features in groups of `group` (Anil et al. 2019).  x: (..., d), d a multiple of `group` -> (..., d).
+
+    >>> GroupSort(3)(torch.tensor([3.0, 1.0, 2.0, 0.0, 5.0, 4.0]))
+    tensor([1., 2., 3., 0., 4., 5.])
+    """
+
+    def __init__(self, group: int):
+        require_positive(group=group)
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 0 or x.shape[-1] % self.group:
+            raise ValueError(f"features must come in groups of {self.group}, got {tuple(x.shape)}")
+        return x.unflatten(-1, (-1, self.group)).sort(-1).values.flatten(-2)
+
+    def extra_repr(self) -> str:
+        return str(self.group)
+
+
+class MaxMin(nn.Module):
+    """(max, min) of each pair of neighbouring features (Anil et al. 2019).  x: (..., d), d even -> (..., d).
+
+    >>> MaxMin()(torch.tensor([1.0, 2.0, 4.0, 3.0]))
+    tensor([2., 1., 4., 3.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 0 or x.shape[-1] % 2:
+            raise ValueError(f"features must come in pairs, got {tuple(x.shape)}")
+        a, b = x[..., ::2], x[..., 1::2]
+        return torch.stack((torch.maximum(a, b), torch.minimum(a, b)), -1).flatten(-2)

@@ -1,0 +1,181 @@
+"""A stack's forward and backward pass on a GPU: memory, tiles, and the launch of the compiled passes."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from ..shapes import shape
+from . import triton_kernels
+
+OPTIONS = {"enable_fp_fusion": True}  # the default of Triton changes with its version
+# Activations of four bytes that a thread holds. In the backward pass their gradients take as many registers again, the parameters up
+# to half of that: 64 fill 255. With half as many each row would pay double for loading parameters and adding gradients up.
+_HELD = 64
+_FEW = 64  # tiles: below this, smaller ones spread over more of the GPU
+_WARPS_AT_ONCE = 8  # on a multiprocessor of 65,536 registers, at 255 a thread
+
+
+class _Plan(NamedTuple):
+    """Everything about a call that does not change from one to the next.
+
+    A row is `chunks` times `columns` features, and 2^levels at least as many chunks. per_word: layers whose signs share a word.
+    A tile has `tile` rows, `held` of them in every thread. spread: each thread loads the parameters of its own rows.
+    """
+
+    members: int
+    rows: int
+    layers: int
+    width: int
+    columns: int
+    chunks: int
+    levels: int
+    word: torch.dtype
+    per_word: int
+    tile: int
+    held: int
+    spread: bool
+    warps: int
+
+
+def _chunks(width: int) -> tuple[int, int]:
+    """(columns, chunks) of a row: four to eight chunks, so that less than a quarter is wasted and words of sign bits fill up.
+
+    A warp of 32 threads takes up to 128 columns, four a thread; wider chunks lie over several warps.
+    """
+    columns = 1 << max(0, (width // 4).bit_length() - 1)
+    columns = max(min(columns, 128), 1 << (width - 1).bit_length() - 3 if width > 8 else 1)
+    return columns, -(-width // columns)
+
+
+def _tile(rows: int, members: int, columns: int, chunks: int, most: int) -> tuple[int, int, bool, int]:
+    """(rows of a tile, rows of a thread, spread, warps); at most that many activations a thread.
+
+    Rows of one thread share the parameters that it loads. Triton loads those where they are used if a program has more threads than
+    a chunk has columns; else they go through shared memory, eight barriers a layer, unless `spread`. Few rows: a warp a program.
+    """
+    across, beside = max(1, columns // 128), min(32, max(1, 128 // columns))
+    warps = max(4, columns // 16) if across == 1 else 8
+    held = 1 << max(0, (most // (chunks * min(columns, 4))).bit_length() - 1) if across == 1 else 1
+    tile = warps // across * beside * held
+    if members * -(-rows // tile) < _FEW:
+        return beside, 1, True, across
+    return tile, held, held == 1, warps
+
+
+def _words(depth: int, chunks: int) -> tuple[torch.dtype, int]:
+    """The type of a word of sign bits, and of how many layers it holds those of a column: what takes the least memory."""
+
+    def bits(word: torch.dtype) -> int:
+        size = word.itemsize * 8
+        return -(-depth // (size // chunks)) * size
+
+    word = min((torch.int32, torch.int16, torch.uint8), key=bits)
+    return word, min(depth, word.itemsize * 8 // chunks)
+
+
+@lru_cache(maxsize=256)
+def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int) -> _Plan:
+    members, rows, layers, width = shape(x, u)
+    columns, chunks = _chunks(width)
+    word, per_word = _words(layers // reflections, chunks)
+    tile = _tile(rows, members, columns, chunks, _HELD // 2 if dtype == torch.float64 else _HELD)
+    return _Plan(members, rows, layers, width, columns, chunks, (chunks - 1).bit_length(), word, per_word, *tile)
+
+
+def signs_shape(
+    x: Sequence[int], u: Sequence[int], dtype: torch.dtype, reflections: int, fold: bool
+) -> tuple[int, int]:
+    """(members, bytes) of the sign bits that `forward` keeps, from the shapes of x and u, whose rows may be symbols."""
+    members, rows, layers, width = shape(x, u)
+    depth = int(layers) // reflections
+    columns, chunks = _chunks(int(width))
+    word, per_word = _words(depth, chunks)
+    return members, -(-depth // per_word) * rows * columns * word.itemsize * fold
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def _on(device: torch.device) -> AbstractContextManager:
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _warps(elements: int) -> int:
+    return min(max(elements // 256, 1), 8)
+
+
+def _parameters(plan: _Plan, u: Tensor, b: Tensor | None, biases: int, dtype: torch.dtype) -> Tensor:
+    padded = plan.columns * plan.chunks
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    parameters = torch.empty(plan.members * (plan.layers + biases), padded, dtype=kind, device=u.device)
+    block = plan.columns << plan.levels
+    triton_kernels.prepare[(len(parameters),)](
+        u, u if b is None else b, parameters, plan.layers, biases,
+        plan.width, padded, block, num_warps=_warps(block), **OPTIONS,
+    )  # fmt: skip
+    return parameters
+
+
+def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    """A stack's output and its sign bits (none unless `keep`); shapes as in ops.py, contiguous.
+
+    One floating dtype for all, or float32 u and b beside bfloat16 or float16 x; arithmetic in float32, in float64 for float64.
+    """
+    plan = _plan(x.shape, u.shape, x.dtype, reflections)
+    y = torch.empty_like(x)
+    size = signs_shape(x.shape, u.shape, x.dtype, reflections, fold) if keep else 0
+    signs = torch.empty(size, dtype=torch.uint8, device=x.device)
+    if x.numel() == 0:
+        return y, signs
+    biases = 0 if b is None else plan.layers // reflections
+    with _on(x.device):
+        parameters = _parameters(plan, u, b, biases, x.dtype)
+        triton_kernels.forward[(plan.members * -(-plan.rows // plan.tile),)](
+            x, parameters, y, signs.flatten().view(plan.word), plan.rows, plan.layers, biases,
+            plan.width, plan.tile, plan.columns, plan.chunks, plan.spread,
+            reflections, fold, b is not None, keep, plan.per_word,
+            num_warps=plan.warps, **OPTIONS,
+        )  # fmt: skip
+    return y, signs
+
+
+def backward(
+    grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of x, u and b from that of the output; rebuilds every layer's input from y and the sign bits."""
+    plan = _plan(y.shape, u.shape, y.dtype, reflections)
+    if y.numel() == 0:
+        return torch.empty_like(y), torch.zeros_like(u), None if b is None else torch.zeros_like(b)
+    grad_x, grad_u, grad_b = torch.empty_like(y), torch.empty_like(u), None if b is None else torch.empty_like(b)
+    biases = 0 if b is None else plan.layers // reflections
+    at_once = max(1, _multiprocessors(y.device) * _WARPS_AT_ONCE // plan.warps)
+    programs = min(-(-plan.rows // plan.tile), -(-at_once // plan.members))
+    with _on(y.device):
+        parameters = _parameters(plan, u, b, biases, y.dtype)
+        size = plan.members * programs, plan.layers + biases, plan.columns << plan.levels
+        partial = torch.empty(size, dtype=parameters.dtype, device=y.device)
+        triton_kernels.backward[(plan.members * programs,)](
+            grad_y, y, signs.flatten().view(plan.word), parameters, grad_x, partial, plan.rows, plan.layers, biases, programs,
+            plan.width, plan.tile, plan.columns, plan.chunks, plan.spread,
+            reflections, fold, b is not None, plan.per_word, plan.held, plan.levels,
+            num_warps=plan.warps, **OPTIONS,
+        )  # fmt: skip
+        together = max(1, 1024 // size[-1])
+        triton_kernels.finish[(len(parameters),)](
+            partial, u, grad_u, grad_u if grad_b is None else grad_b, plan.layers, biases, programs,
+            plan.width, plan.columns, plan.levels, together,
+            num_warps=_warps(together * size[-1]), **OPTIONS,
+        )  # fmt: skip
+    return grad_x, grad_u, grad_b
+
+
+def describe() -> str:
+    """How these kernels run here, in a few words."""
+    return f"Triton {triton.__version__}"

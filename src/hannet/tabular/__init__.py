@@ -1,0 +1,1 @@
+"""Tables: from a file to a model of one of its columns."""

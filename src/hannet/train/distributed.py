@@ -1,0 +1,126 @@
+"""Several processes at one training: who they are, sums over them, and BatchNorm of the joint batch."""
+
+import atexit
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..experiments.store import StoreError, claimed
+
+
+def _leave() -> None:
+    """Ends the group's threads: one that lives on while the interpreter ends aborts, now and then, a process that has done its work."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+class Processes:
+    """The processes that `torchrun` or `accelerate launch` started, or this one alone; and this one's place and device."""
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+        from torch.distributed.nn import functional  # noqa: F401  # imported later, its defaults would hold the group
+
+        theirs = dist.is_initialized()
+        # unless told, it makes no group on CPUs; other accelerators than CUDA's lack float64, or kernels of ours
+        state = PartialState(cpu=not torch.cuda.is_available())
+        if dist.is_initialized() and not theirs:
+            atexit.register(_leave)
+        self.count, self.place = state.num_processes, state.process_index
+        self.first = state.is_main_process
+        self.device = (
+            state.device if state.device.type != "cpu" else torch.device("cpu")
+        )  # which may come with a number
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Over all processes."""
+        if self.count > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return value
+
+    def largest(self, *numbers: int) -> list[int]:
+        """Of each number the largest over all processes."""
+        values = torch.tensor(numbers, device=self.device)
+        if self.count > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values.tolist()
+
+    @contextmanager
+    def alone(self, lock: Path, busy: str) -> Iterator[None]:
+        """Keep other trainings off what a lock file stands for; the first process holds it, for all of them.
+
+        busy: what to say if another training holds it. Raises StoreError, in every process, if the first does not get it.
+        """
+        with ExitStack() as held:
+            fault = ""
+            if self.first:
+                try:
+                    lock.parent.mkdir(parents=True, exist_ok=True)
+                    fault = "" if held.enter_context(claimed(lock)) else busy
+                except OSError as error:
+                    fault = f"{lock.parent}: {error.strerror or error}"
+                except StoreError as error:
+                    fault = str(error)
+            if any(self.largest(int(bool(fault)))):
+                raise StoreError(fault or "the first process could not begin, and says why")
+            yield
+
+
+class _Sum(torch.autograd.Function):
+    """Over all processes; each input has a part in every process's output, so gradients are summed as well."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return _Sum.apply(gradient)
+
+
+class JointBatchNorm(nn.BatchNorm2d):
+    """nn.BatchNorm2d of the joint batch of all processes, also where nn.SyncBatchNorm refuses: on CPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, channels, h, w), as returned."""
+        if not self.training:
+            return super().forward(x)
+        n = x.numel() // x.shape[1] * dist.get_world_size()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = _Sum.apply(wide.sum((0, 2, 3))) / n
+        centred = wide - mean[:, None, None]
+        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / n
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * (n / (n - 1)), share)
+        normal = centred * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
+        return normal.to(x.dtype)
+
+
+@contextmanager
+def joint_statistics(model: nn.Module, processes: Processes) -> Iterator[None]:
+    """Within it the model's BatchNorms see the joint batch; names and values of its state stay what they are."""
+    norms = [module for module in model.modules() if type(module) is nn.BatchNorm2d] if processes.count > 1 else []
+    joint: Any = nn.SyncBatchNorm if processes.device.type == "cuda" else JointBatchNorm
+    try:
+        for norm in norms:
+            norm.__class__ = joint
+            norm.process_group = None  # type: ignore[assignment]  # all processes: what nn.SyncBatchNorm asks for
+        yield
+    finally:
+        for norm in norms:
+            norm.__class__ = nn.BatchNorm2d
+            del norm.process_group

@@ -1,0 +1,1 @@
+"""Classifiers of images: how they are trained, kept and used."""

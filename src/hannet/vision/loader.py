@@ -1,0 +1,163 @@
+"""Batches of images, taken and changed on the device where the network is; and how long a step waits for them."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import Images
+from ..train.distributed import Processes
+from ..train.recipes import ImageRecipe
+from .augmentation import apply, draw
+
+Key = TypeVar("Key")
+Thing = TypeVar("Thing")
+
+AT_ONCE = 500  # images to measure on at once: it bounds memory
+
+
+def seed_of(*parts: int) -> int:
+    """A seed for a part of a training, unlike those of other parts."""
+    # the length, as numpy takes (1,) and (1, 0) for the same
+    return int(np.random.SeedSequence([len(parts), *parts]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Batches:
+    """What this process sees of all batches. What is in one depends on seed, epoch and step alone."""
+
+    def __init__(self, images: Images, recipe: ImageRecipe, seed: int, processes: Processes):
+        self.recipe, self.seed, self.processes, self.device = recipe, seed, processes, processes.device
+        self.x, self.y = _near(images.x, self.device), images.y.to(self.device)
+        self.near = self.x.device.type == self.device.type  # one of the two may come with a number
+        self.side = torch.cuda.Stream(self.device) if self.device.type == "cuda" and not self.near else None
+        self.ahead: Ahead[tuple[int, int], Tensor] = Ahead(lambda place: self._sent(self._rows(*place)))
+        self.per_epoch = len(images.y) // recipe.batch
+        self.epoch = -1
+        self.order = torch.empty(0, dtype=torch.int64, device="cpu")
+
+    def at(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """What a step of an epoch trains on: images as the network takes them, and their classes."""
+        rows = self._rows(epoch, step)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, step))
+        height, width = self.x.shape[2:]
+        draws = draw(self.recipe.batch, (height, width), self.recipe.augmentation, generator, self.device)
+        start = len(rows) * self.processes.place
+        y = self._classes(rows)
+        following = (epoch, step + 1) if step + 1 < self.per_epoch else (epoch + 1, 0)
+        x = self._images(rows) if self.near else self.ahead.get((epoch, step), following)
+        return self._prepared(apply(x, draws.part(start, start + len(rows)))), y
+
+    def _rows(self, epoch: int, step: int) -> Tensor:
+        """The places of this process's images of a step."""
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
+            self.epoch, self.order = epoch, torch.randperm(len(self.y), generator=generator, device="cpu")
+        mine = self.recipe.batch // self.processes.count
+        start = step * self.recipe.batch + mine * self.processes.place
+        return self.order[start : start + mine]
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images, unchanged, a part at a time; processes share the parts."""
+        for rows in list(torch.arange(len(self.y), device="cpu").split(AT_ONCE))[
+            self.processes.place :: self.processes.count
+        ]:
+            yield self._prepared(self._images(rows)), self._classes(rows)
+
+    def _classes(self, rows: Tensor) -> Tensor:
+        return self.y[rows.to(self.device, non_blocking=True)]
+
+    def _images(self, rows: Tensor) -> Tensor:
+        return self.x[rows.to(self.device, non_blocking=True)] if self.near else self._sent(rows)()
+
+    def _sent(self, rows: Tensor) -> Callable[[], Tensor]:
+        """Images on their way to the device, beside what it computes; what it gives waits for them."""
+        if self.side is None:
+            x = self.x[rows].to(self.device)
+            return lambda: x
+        picked = torch.empty(len(rows), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=True, device="cpu")
+        torch.index_select(self.x, 0, rows, out=picked)
+        with torch.cuda.stream(self.side):
+            x = picked.to(self.device, non_blocking=True)
+            there = self.side.record_event()
+
+        def waited() -> Tensor:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(there)
+            x.record_stream(current)  # else its memory might be filled again before it is read
+            return x
+
+        return waited
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        x = self.recipe.prepare(x)
+        return x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else x
+
+
+def _near(x: Tensor, device: torch.device) -> Tensor:
+    """The images on the device, if they take less than half of what is free there; else where they are."""
+    if device.type != "cuda":
+        return x
+    free, _ = torch.cuda.mem_get_info(device)
+    return x.to(device) if 2 * x.nbytes < free else x
+
+
+class Ahead(Generic[Key, Thing]):
+    """What is asked for one after the other, each begun while the one before it is in use.
+
+    begin: key -> what waits for the thing that was begun, and gives it.
+    """
+
+    def __init__(self, begin: Callable[[Key], Callable[[], Thing]]):
+        self.begin = begin
+        self.begun: dict[Key, Callable[[], Thing]] = {}
+
+    def get(self, key: Key, following: Key) -> Thing:
+        """The thing of a key; that of the following one is on its way when this returns."""
+        wait = self.begun.pop(key, None) or self.begin(key)
+        thing = wait()
+        self.begun = {following: self.begin(following)}
+        return thing
+
+
+class Watch:
+    """How much of a step's time makes its batch, on the clock of the device."""
+
+    every = 8  # one step in so many is timed
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.steps: list[list[Any]] = []
+
+    def _now(self) -> Any:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    @contextmanager
+    def step(self, number: int) -> Iterator[Callable[[], None]]:
+        """Around a step; it gives what to call when the batch is made."""
+        if number % self.every:
+            yield lambda: None
+            return
+        times = [self._now()]
+        yield lambda: times.append(self._now())
+        self.steps.append([*times, self._now()])
+
+    def share(self) -> float:
+        """Of all steps since the last call; waits for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        made = sum(_between(start, made) for start, made, _ in self.steps)
+        whole = sum(_between(start, end) for start, _, end in self.steps)
+        self.steps = []
+        return made / whole if whole else 0.0
+
+
+def _between(start: Any, end: Any) -> float:
+    return float(start.elapsed_time(end) if isinstance(start, torch.cuda.Event) else end - start)

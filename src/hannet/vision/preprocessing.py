@@ -1,0 +1,101 @@
+"""How pictures become what a network was trained on, kept beside it as `preprocessing.json`."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers.han import Standardise
+from ..models import ModelFolderError
+from .augmentation import normalise
+
+FILE = "preprocessing.json"
+AT_ONCE = 500  # images that a network sees at once: it bounds memory
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Images (channels, size, size), uint8, become (x / 255 - mean) / std; then resized to `resize`, if any; then flat, if it is.
+
+    mean and std: a number a channel. classes: their names, in the order of the network's outputs.
+    """
+
+    channels: int
+    size: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | None = None
+    flat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3) or self.size < 1 or len(self.classes) < 1 or (self.resize or 1) < 1:
+            raise ValueError("channels must be 1 or 3, size and resize positive, and there must be a class")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std must have {self.channels} numbers")
+        if self.flat and (any(self.mean) or set(self.std) != {1.0}):
+            raise ValueError("what is flat has mean 0 and std 1")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(value > 0 for value in self.std):
+            raise ValueError("mean and std must be finite, std above 0")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: (n, channels, size, size), uint8 -> what the network takes, float32."""
+        out = normalise(x, self.mean, self.std)
+        if self.resize:
+            out = F.interpolate(out, size=self.resize, mode="bilinear")
+        return out.flatten(1) if self.flat else out
+
+    def from_pixels(self, network: nn.Module) -> nn.Module:
+        """The network with the scaling before it, in eval mode.  x: (n, channels, size, size), from 0 to 1; flat if this is."""
+        if self.flat:
+            return network.eval()  # its pixels are not scaled
+        before: list[nn.Module] = [Standardise(self.mean, self.std)]
+        if self.resize:
+            before.append(nn.Upsample(self.resize, mode="bilinear"))
+        return nn.Sequential(*before, network).eval()
+
+    def content(self) -> bytes:
+        """Of the file."""
+        return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def load(cls, folder: Path) -> "Preprocessing":
+        """From the file in a model's folder. Raises ModelFolderError if it is missing, damaged or of another version."""
+        path = folder / FILE
+        try:
+            kept = json.loads(path.read_bytes())
+            for name in ("classes", "mean", "std"):
+                kept[name] = tuple(kept[name])
+            return _checked(cls(**kept))
+        except OSError as error:
+            raise ModelFolderError(f"{path}: cannot be read ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelFolderError(f"{path}: damaged, or not written by hannet") from error
+
+
+def _checked(told: Preprocessing) -> Preprocessing:
+    whole = (told.channels, told.size, *([] if told.resize is None else [told.resize]))
+    if not all(isinstance(number, int) for number in whole) or not isinstance(told.flat, bool):
+        raise TypeError("numbers of pixels are integers")
+    if not all(isinstance(name, str) for name in told.classes):
+        raise TypeError("classes are names")
+    return told
+
+
+@torch.no_grad()
+def probabilities(network: nn.Module, preprocessing: Preprocessing, x: Tensor) -> Tensor:
+    """Of each class, as the network sees them.  x: (n, channels, size, size), uint8 -> (n, classes), float32."""
+    network.eval()
+    parts: Sequence[Tensor] = [network(preprocessing(part)).softmax(1) for part in x.split(AT_ONCE)]
+    return torch.cat(list(parts)) if parts else x.new_empty(0, len(preprocessing.classes), dtype=torch.float32)
+
+
+def grey(x: Tensor) -> Tensor:
+    """Luma (ITU-R BT.601).  x: (n, 3, h, w), uint8 -> (n, 1, h, w), uint8."""
+    weights = torch.tensor([299, 587, 114], device=x.device)[:, None, None]
+    return ((x.long() * weights).sum(1, keepdim=True) + 500).div(1000, rounding_mode="floor").to(torch.uint8)

@@ -1,0 +1,71 @@
+import pytest
+
+from hannet.certify import certified_accuracy
+from hannet.experiments.base import load
+from hannet.experiments.paper import _mnist, certified
+from hannet.experiments.paper.certified import EPOCHS, NETS, RADII, Experiment
+from hannet.experiments.report import markdown, save
+from hannet.experiments.runner import perform
+from hannet.experiments.store import Record, Run, Store
+from hannet.train.recipes import Recipe
+
+
+def test_all_nets_train_alike_but_for_loss_and_rate():
+    groups = Experiment((0, 1, 2)).groups()
+    assert len(groups) == 3 * len(NETS)
+    recipes = [Recipe(**run.config["recipe"]) for (run,) in groups]
+    assert {recipe.iterations for recipe in recipes} == {EPOCHS * (60_000 // 256)}
+    assert {(recipe.batch, recipe.schedule, recipe.optimizer) for recipe in recipes} == {(256, "cosine", "adam")}
+    assert {recipe.loss for recipe in recipes} == {"cross_entropy", "multi_margin", "hkr"}
+    sizes = [_mnist.parameters(_mnist.build(NETS[part][1], 0)) for part in ("cross-entropy", "small")]
+    assert sizes == [145_418, 32_938]
+
+
+@pytest.fixture
+def tiny(few_digits, monkeypatch):
+    monkeypatch.setattr(certified, "QUICK_EPOCHS", 2)
+
+
+@pytest.mark.parametrize("part", ["small", "dense"])
+def test_trains_certifies_reports_and_draws(part, tiny, tmp_path):
+    if part == "dense":
+        pytest.importorskip("deel.torchlip")
+    plan, store, seen = load("certified", [0, 1], quick=True, only=[part]), Store(tmp_path), []
+    assert perform(plan, store, seen.append) == 2
+    assert perform(plan, store, seen.append) == 0
+    assert seen[-1].status.label.startswith(part)
+    for record in store.records().values():
+        curve = record.curves["certified"]
+        assert sorted(curve, reverse=True) == curve
+        assert record.metrics["accuracy"] == pytest.approx(curve[0], abs=5e-3)
+        assert record.metrics["accuracy"] >= record.metrics["certified_0.5"]
+        assert record.metrics["certified_0.5"] >= record.metrics["certified_1.58"]
+    table = plan.table(store.records())
+    assert "QUICK" in markdown(table)
+    for path in save(tmp_path / plan.name, table, store.records(), plan.picture(store)):
+        assert path.stat().st_size > 500
+
+
+def test_the_dense_net_is_as_certain_as_its_own_bound_says(tiny):
+    """deel-torchlip's layers are 1-Lipschitz, so a certificate reaches at least margin / 2."""
+    pytest.importorskip("deel.torchlip")
+    (run,) = load("certified", [0], quick=True, only=["dense"]).groups()[0]
+    net = certified._dense(run, Recipe(**run.config["recipe"]), "dense", lambda _: None).double()
+    x = _mnist.digits(_mnist.ALL, "test").x[:50].double()
+    best, second = net(x).topk(2).values.T
+    radius = certified.certificates(net, x)[1]
+    assert (radius >= 0.98 * (best - second) / 2).all()
+    assert certified_accuracy(net, x, net(x).argmax(1), [0.0]) == [1.0]
+
+
+def made_up(run: Run) -> Record:
+    metrics = {"accuracy": 0.9 + run.seed / 100, "parameters": 10.0, "processor_seconds": 5.0}
+    return Record.of(run, metrics | {f"certified_{radius:g}": 0.5 for radius in RADII}, 1.0)
+
+
+def test_the_table_shows_means_in_percent():
+    plan = Experiment((0, 2))
+    table = plan.table({run.key: made_up(run) for group in plan.groups() for run in group})
+    assert [row["accuracy"] for row in table.rows] == [pytest.approx(91.0)] * len(NETS)
+    assert table.rows[0]["accuracy_std"] == pytest.approx(2 / 2**0.5)
+    assert table.rows[0]["certified_1.58"] == 50.0

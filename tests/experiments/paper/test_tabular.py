@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from hannet.data.regression import SETS, Regression
+from hannet.experiments.base import load
+from hannet.experiments.paper import table9, tabular
+from hannet.experiments.paper.table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE
+from hannet.experiments.paper.tabular import METHODS
+from hannet.experiments.report import markdown, save
+from hannet.experiments.runner import perform
+from hannet.experiments.store import Store
+
+
+def silent(_) -> None:
+    pass
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A table of 120 rows in place of the real ones."""
+
+    def regression(name: str) -> Regression:
+        x = np.random.default_rng(0).normal(size=(120, 3))
+        groups = (np.arange(120) // 12).astype(np.int64) if name == "parkinsons" else None
+        return Regression(x, 100 + 5 * x[:, 1], groups, SETS[name])
+
+    monkeypatch.setattr(table9, "regression", regression)
+
+
+def test_fits_every_method_reports_and_draws(small, tmp_path):
+    plan = load("tabular", [0, 1], quick=True, only=["elevators", BY_SUBJECT])
+    store = Store(tmp_path)
+    assert perform(plan, store, silent) == 2 * len(FRACTIONS) * (2 * (len(METHODS) - 1) + tabular.TRIALS_OF_TABM)
+    assert perform(plan, store, silent) == 0
+    records = store.records()
+    assert all(record.metrics["cpu_seconds"] > 0 and record.metrics["parameters"] > 0 for record in records.values())
+    table = plan.table(records)
+    assert [row["method"] for row in table.rows[:4]] == list(METHODS)
+    assert table.rows[0]["paper"] == PAPER_RMSE["elevators"][0]
+    assert table.rows[4]["paper"] == PAPER_RMSE["elevators"][3]
+    assert "QUICK" in markdown(table)
+    for path in save(tmp_path / plan.name, table, records, plan.picture(store)):
+        assert path.stat().st_size > 500
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_learns_a_line_and_speaks_in_the_targets_units(method):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(400, 4)) * [1.0, 1e-3, 100.0, 1e-8]
+    x[:300, 3] = np.where(rng.random(300) < 0.5, 0.1, 0.1 + 2e-17)  # constant but for rounding, unlike in the test rows
+    y = 50 + 7 * x[:, 0]
+    predict, size = METHODS[method](x[:300], y[:300], 0, False)
+    assert np.square(predict(x[300:]) - y[300:]).mean() < 0.1 * y.var()
+    assert size > 100
+
+
+def test_a_new_default_of_the_estimator_is_a_new_run(small, monkeypatch):
+    from hannet import HanRegressor
+
+    plan = load("tabular", [0], quick=True, only=["elevators"])
+    before = plan.groups()[0][0].key
+    monkeypatch.setattr(HanRegressor, "get_params", lambda _: {"width": 7})
+    assert plan.groups()[0][0].key != before
+    before = plan.groups()[1][0].key
+    monkeypatch.setitem(tabular.REVISIONS, "MLPRegressor", 2)
+    assert plan.groups()[1][0].key != before
+    assert tabular.Experiment((0,)).name == "tabular"

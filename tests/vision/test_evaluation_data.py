@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hannet import HanMixer
+from hannet.data import Images
+from hannet.data import images as sets
+from hannet.vision.evaluation_data import trained_on
+from hannet.vision.preprocessing import FILE, Preprocessing
+
+CLASSES = ("apples", "limes", "plums")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three classes of ten pictures, two of which test."""
+    image = pytest.importorskip("PIL.Image")
+    generator = np.random.default_rng(0)
+    for name in CLASSES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def saved(folder, classes, channels=3, **report):
+    torch.manual_seed(0)
+    HanMixer(16, 3, channels=(2, 2, 4, 4, 4), han_blocks=1, in_channels=channels).save_pretrained(folder)
+    seen = Preprocessing(channels, 16, classes, (0.5,) * channels, (0.25,) * channels)
+    (folder / FILE).write_bytes(seen.content())
+    if report:
+        (folder / "report.json").write_text(json.dumps(report))
+    return str(folder)
+
+
+def test_the_pictures_of_a_networks_training_that_test_are_attacked(hannet, photos, tmp_path):
+    model = saved(tmp_path / "net", CLASSES, data=str(photos))
+    code, out, err = hannet("attack", model, "--steps", "2", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert (facts["data"], facts["points"]) == (str(photos), 6)
+    named = json.loads(hannet("attack", model, "--steps", "2", "--json", "--data", str(photos))[1])
+    assert named == facts | {"seconds": named["seconds"]}
+
+
+def test_pictures_of_other_classes_are_one_sentence(hannet, photos, tmp_path):
+    code, out, err = hannet("attack", saved(tmp_path / "net", ("a", "b", "c")), "--data", str(photos))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "has the classes apples, limes, plums, but" in err
+    assert "tells a, b, c apart" in err
+
+
+def test_a_grey_network_sees_pictures_grey(hannet, photos, tmp_path):
+    model = saved(tmp_path / "net", CLASSES, channels=1)
+    code, out, err = hannet("attack", model, "--steps", "2", "--json", "--data", str(photos))
+    assert code == 0, err
+    assert json.loads(out)["points"] == 6
+
+
+def test_a_set_is_itself_beside_a_folder_of_its_name(hannet, tmp_path, monkeypatch):
+    """And classes of a set are compared as those of a folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    images = Images(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4), tuple("0123456789"))
+    monkeypatch.setattr(sets, "load", lambda *_: images)
+    code, out, err = hannet("attack", saved(tmp_path / "net", CLASSES), "--data", "mnist")
+    assert (code, out) == (2, "")
+    assert "mnist has the classes 0, 1, 2, 3, 4 and 5 more, but" in err
+
+
+def test_pictures_for_a_network_without_preprocessing_are_one_sentence(hannet, photos, tmp_path):
+    model = saved(tmp_path / "net", CLASSES)
+    (tmp_path / "net" / FILE).unlink()
+    code, out, err = hannet("attack", model, "--data", str(photos))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "has none: give an .npz file" in err
+
+
+@pytest.mark.parametrize("report", [None, "{", "[]", '{"rows": 3}'])
+def test_without_a_report_of_a_training_it_is_mnist(tmp_path, report):
+    if report:
+        (tmp_path / "report.json").write_text(report)
+    assert trained_on(tmp_path) == "mnist"
+
+
+def test_data_that_went_away_are_one_sentence(hannet, tmp_path):
+    code, _, err = hannet("attack", saved(tmp_path / "net", CLASSES, data="gone"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "'gone' is neither one of mnist" in err
