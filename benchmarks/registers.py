@@ -79,7 +79,7 @@ def compiled(
     *,
     bias: bool = True,
     reflections: int = 1,
-    fold: bool = True,
+    apply_abs: bool = True,
 ) -> dict[str, Kernel]:
     """The four kernels as a stack's forward and backward pass would launch them."""
     x = torch.empty(rows, width, dtype=dtype, device="meta")
@@ -89,8 +89,8 @@ def compiled(
         name: Kernel(getattr(triton_kernels, name), arch) for name in ("prepare", "forward", "backward", "finish")
     }
     with patch.multiple(triton_kernels, **kernels):
-        y, signs = launch.forward(x, u, b, reflections, fold, True)
-        launch.backward(y, y, signs, u, b, reflections, fold)
+        y, signs = launch.forward(x, u, b, reflections, apply_abs, True)
+        launch.backward(y, y, signs, u, b, reflections, apply_abs)
     return kernels
 
 

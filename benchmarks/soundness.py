@@ -30,7 +30,8 @@ from hannet.attacks import CW, PGD, attack, search
 from hannet.certify import certified_radius, lipschitz_bound
 from hannet.data import images
 from hannet.experiments import store
-from hannet.layers.han import Abs, HanStack
+from hannet.layers.activations import Abs
+from hannet.layers.han import HanStack
 from hannet.models import registry
 from hannet.train.recipes import Recipe
 from hannet.train.trainer import train

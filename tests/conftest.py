@@ -33,7 +33,7 @@ def _nearest_kink(x, u, b, reflections):
     """The smallest |z| on each row's way through a stack."""
     nearest = torch.full(x.shape[:-1], torch.inf, dtype=x.dtype)
     for layer, group in enumerate(u.split(reflections)):
-        z = reference.stack(x, group, None if b is None else b[layer], reflections, fold=False)
+        z = reference.stack(x, group, None if b is None else b[layer], reflections, apply_abs=False)
         nearest = nearest.minimum(z.abs().amin(-1))
         x = z.abs()
     return nearest

@@ -9,8 +9,8 @@ import torch
 
 from hannet.data.images import Images
 from hannet.models import HanMixer
-from hannet.train.recipes import ImageRecipe
 from hannet.vision.augmentation import Augmentation
+from hannet.vision.recipe import ImageRecipe
 
 CLASSES = ("red", "green", "blue")
 RECIPE = ImageRecipe(
@@ -57,8 +57,8 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     from dataclasses import replace
     from itertools import count
 
-    from hannet.experiments.store import weights
-    from hannet.train.distributed import Processes
+    from hannet.experiments.store import weights_as_bytes
+    from hannet.train.distributed import DistributedContext
     from hannet.vision.pipeline import fit
 
     def living() -> None:
@@ -69,8 +69,8 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     torch.set_num_threads(1)
     network = toy_network()
     recipe = replace(RECIPE, epochs=int(epochs))
-    kept = Path(folder.format(place=Processes().place)) if folder else None
-    if stop and Processes().place == Processes().count - 1:
+    kept = Path(folder.format(place=DistributedContext().place)) if folder else None
+    if stop and DistributedContext().place == DistributedContext().count - 1:
         steps = count(1)
         network.register_forward_pre_hook(
             lambda module, _: (
@@ -80,10 +80,10 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     history = fit(
         network, toy_images(96, 1), recipe, 5, held=toy_images(30, 2), checkpoint=kept, minutes=float(minutes)
     )
-    if Processes().first:
-        Path(out).write_bytes(weights(network))
+    if DistributedContext().first:
+        Path(out).write_bytes(weights_as_bytes(network))
         Path(out + ".json").write_text(
-            json.dumps([Processes().count, history.train_loss, history.train_error, history.held_error])
+            json.dumps([DistributedContext().count, history.train_loss, history.train_error, history.held_error])
         )
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack, Householder
+from hannet import FCNet, HanLayer, HanNet, HanStack, Householder
 from hannet.attacks import search
 from hannet.certify import CertificateError, certified_accuracy, certified_radius, lipschitz_bound, spectral_bound
-from hannet.layers.han import Standardise, UnitLinear
+from hannet.layers.activations import Abs, GroupSort
+from hannet.layers.affine import Standardise, UnitLinear
 
 pytest.importorskip("foolbox")
 DTYPES = (torch.float32, torch.float64)

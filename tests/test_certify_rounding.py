@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hannet import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, certify
+from hannet import HanLayer, HanStack, Householder, certify
 from hannet.certify import spectral_bound
-from hannet.layers.han import Standardise, UnitLinear
+from hannet.layers.activations import Abs, GroupSort, MaxMin
+from hannet.layers.affine import Standardise, UnitLinear
 
 DTYPES = (torch.float32, torch.float64)
 often = settings(max_examples=60, deadline=None, derandomize=True)

@@ -43,7 +43,7 @@ def test_layer_and_reflection(make, bias):
     one = None if b is None else b[0]
     assert_same(han_layer, x, u[0], one)
     assert_same(han_layer, x, u, one, reflections=3)
-    assert_same(householder, x, u[0], one, fold=False)
+    assert_same(householder, x, u[0], one, apply_abs=False)
     assert_same(lambda x, u, b: han_stack(x, u, b, reflections=3), x, u, one if b is None else b[:1], reflections=3)
 
 

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 
 from hannet.experiments.base import Result, Status
-from hannet.experiments.store import Run, Store, StoreError
+from hannet.experiments.store import Run, Store
+from hannet.storage.files import StoreError
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Toy:
     faults: Mapping[int, str] = ()
 
     name: ClassVar[str] = "toy"
-    draws_models: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = True
 
     def groups(self) -> list[list[Run]]:
         return [

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from . import functional
-from .layers.han import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
+from .layers.activations import Abs, GroupSort, MaxMin
+from .layers.affine import Standardise, UnitLinear
+from .layers.han import HanLayer, HanStack, Householder
 from .models import FCNet, HanMixer, HanNet, MobileViT
 
 if TYPE_CHECKING:

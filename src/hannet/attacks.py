@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from .ops.denormals import flushed
+from .ops.denormals import flush_denormals
 
 Norm = Literal["l2", "linf"]
 Loss = Literal["cross-entropy", "margin"]
@@ -181,7 +181,7 @@ def attack(
         ready = (~adversaries.success).nonzero()[:, 0]
         for done, rows in _batches(ready, batch):
             with (
-                flushed()
+                flush_denormals()
             ):  # squares of small gradients are subnormal; success is judged outside, as the model computes
                 perturbed = method.perturb(wrapped, x[rows], y[rows], start[rows]).clamp(low, high)
             _settle(model, adversaries, rows, perturbed, x, y, method.norm, method.eps)

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from .layers.han import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
+from .layers.activations import Abs, GroupSort, MaxMin
+from .layers.affine import Standardise, UnitLinear
+from .layers.han import HanLayer, HanStack, Householder
 from .models.hannet import FCNet, HanNet
 from .ops import reference
 

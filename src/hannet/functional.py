@@ -114,14 +114,14 @@ def _check_members(x: Tensor, u: Tensor) -> None:
         raise ValueError(f"x must be (members, ..., d) with the {members} members of u first, got {tuple(x.shape)}")
 
 
-def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
+def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, dim: int) -> Tensor:
     if dim not in (-1, x.dim() - 1):
-        return _across(x, u, b, reflections, fold, dim)
+        return _across(x, u, b, reflections, apply_abs, dim)
     _check(x, u, b, -1)
-    return dispatch.stack(x, u, b, reflections, fold, -1)
+    return dispatch.stack(x, u, b, reflections, apply_abs, -1)
 
 
-def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
+def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, dim: int) -> Tensor:
     """The features before other dimensions, which the operator wants as one. The memory stays as it is where it can."""
     before = x.dim() + dim if dim < 0 else dim
     if not (u.dim() == 3) <= before < x.dim():
@@ -129,8 +129,8 @@ def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
     _check(x, u, b, before)
     last = x.movedim(before, -1)
     if last.is_contiguous() or x.shape[before + 1 :].numel() < _FEWEST_COLUMNS:
-        return dispatch.stack(last, u, b, reflections, fold, -1).movedim(-1, before)
-    return dispatch.stack(x.flatten(before + 1), u, b, reflections, fold, -2).reshape(x.shape)
+        return dispatch.stack(last, u, b, reflections, apply_abs, -1).movedim(-1, before)
+    return dispatch.stack(x.flatten(before + 1), u, b, reflections, apply_abs, -2).reshape(x.shape)
 
 
 def _check(x: Tensor, u: Tensor, b: Tensor | None, dim: int) -> None:

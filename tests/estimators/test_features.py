@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hannet.estimators import features as module
-from hannet.estimators.features import Features, Scaler, distinct, folds, others
+from hannet.estimators.features import Features, Scaler, complement, distinct, validation_rows
 
 X = np.random.default_rng(0).normal(size=(90, 3))
 ONES = np.ones(90)
@@ -13,27 +13,27 @@ ONES = np.ones(90)
 def test_rare_classes_stay_in_training_and_shares_are_kept():
     strata = np.array([0.0] * 60 + [1.0] * 40 + [2.0])
     for seed in range(5):
-        for held in folds(strata, 0.1, 3, np.random.RandomState(seed)):
+        for held in validation_rows(strata, 0.1, 3, np.random.RandomState(seed)):
             assert np.abs(np.bincount(strata[held].astype(int)) - [6, 4]).max() <= 1
-        for held in folds(strata, 0.99, 2, np.random.RandomState(seed)):
+        for held in validation_rows(strata, 0.99, 2, np.random.RandomState(seed)):
             assert set(np.delete(strata, held)) == {0, 1, 2}
-    assert folds(strata[:19], 0.5, 3, np.random.RandomState(0)).shape == (3, 0)
-    assert folds(strata, 0.0, 3, np.random.RandomState(0)).shape == (3, 0)
+    assert validation_rows(strata[:19], 0.5, 3, np.random.RandomState(0)).shape == (3, 0)
+    assert validation_rows(strata, 0.0, 3, np.random.RandomState(0)).shape == (3, 0)
 
 
 def test_members_hold_out_other_rows_and_train_on_the_rest():
-    held = folds(np.zeros(101), 0.2, 5, np.random.RandomState(0))
+    held = validation_rows(np.zeros(101), 0.2, 5, np.random.RandomState(0))
     assert held.shape == (5, 20)
     assert len(np.unique(held)) == 100
-    taught = others(held, 101)
+    taught = complement(held, 101)
     assert taught.shape == (5, 81)
     for mine, rest in zip(held, taught, strict=True):
         assert sorted([*mine, *rest]) == list(range(101))
-    assert others(np.empty((2, 0), np.int64), 4).tolist() == [[0, 1, 2, 3]] * 2
+    assert complement(np.empty((2, 0), np.int64), 4).tolist() == [[0, 1, 2, 3]] * 2
 
 
 def test_more_members_than_folds_share_some_rows_but_none_twice():
-    held = folds(np.zeros(50), 0.4, 4, np.random.RandomState(0))
+    held = validation_rows(np.zeros(50), 0.4, 4, np.random.RandomState(0))
     assert [len(np.unique(mine)) for mine in held] == [20] * 4
 
 

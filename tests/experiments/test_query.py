@@ -3,14 +3,22 @@ import io
 import pandas as pd
 import pytest
 
-from hannet.experiments.query import columns, fitting, flat, select, telling, to_csv, whole
+from hannet.experiments.query import (
+    columns,
+    columns_that_fit,
+    flatten_record,
+    informative_columns,
+    resolve_key,
+    select,
+    to_csv,
+)
 from hannet.experiments.store import Record, Run
 
 
 def row(seed: int, width: int | None, loss: float, **config):
     network = {"kind": "HanNet", "width": width} if width else {"kind": "FCNet, of old"}
     run = Run("trial", {"network": network, "milestones": [0.5, 0.9], **config}, seed)
-    return flat(Record.of(run, {"loss": loss, "other": 1.0}, 2.0, {"loss": [1.0, loss]}))
+    return flatten_record(Record.of(run, {"loss": loss, "other": 1.0}, 2.0, {"loss": [1.0, loss]}))
 
 
 @pytest.fixture
@@ -87,7 +95,7 @@ def test_a_bad_condition_is_named(rows, condition, fault):
 
 
 def test_shown_is_what_differs_and_the_metrics(rows):
-    assert set(telling(rows)) == {
+    assert set(informative_columns(rows)) == {
         *("experiment", "seed", "config.network.kind", "config.network.width", "config.skip"),
         *("metrics.loss", "metrics.other"),
     }
@@ -106,13 +114,13 @@ def test_csv_comes_back_as_it_went(rows):
 
 def test_the_end_of_a_key_is_enough_where_only_one_ends_so(rows):
     known = columns(rows)
-    assert whole(known, "width") == "config.network.width"
-    assert whole(known, "seed") == "seed"
+    assert resolve_key(known, "width") == "config.network.width"
+    assert resolve_key(known, "seed") == "seed"
     assert seeds(select(rows, ["width>=20"], "-loss")) == [0, 1]
     with pytest.raises(ValueError, match=r"'loss' may be any of config\.loss, metrics\.loss"):
-        whole(["config.loss", "metrics.loss"], "loss")
+        resolve_key(["config.loss", "metrics.loss"], "loss")
     with pytest.raises(ValueError, match=r"no record has 'wide'; there is config.network.width"):
-        whole(known, "wide")
+        resolve_key(known, "wide")
 
 
 @pytest.mark.parametrize(
@@ -126,4 +134,4 @@ def test_the_end_of_a_key_is_enough_where_only_one_ends_so(rows):
 )
 def test_columns_for_which_there_is_no_room_are_left_out_in_turn(room, expected):
     keys = ["experiment", "config.width", "config.depth", "seed", "metrics.loss", "metrics.test"]
-    assert fitting(keys, dict.fromkeys(keys, 10), room) == expected
+    assert columns_that_fit(keys, dict.fromkeys(keys, 10), room) == expected

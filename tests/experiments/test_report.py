@@ -5,9 +5,11 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from hannet.experiments.base import Table
-from hannet.experiments.report import markdown, on_terminal, save
-from hannet.experiments.store import Record, Run, StoreError
+from hannet.cli.console import rich_table
+from hannet.experiments.report import save
+from hannet.experiments.store import Record, Run
+from hannet.reporting.tables import Table, markdown
+from hannet.storage.files import StoreError
 
 TABLE = Table(
     "Accuracy",
@@ -27,7 +29,7 @@ def test_markdown():
 
 def test_terminal():
     stream = io.StringIO()
-    Console(file=stream, width=80).print(on_terminal(TABLE))
+    Console(file=stream, width=80).print(rich_table(TABLE))
     assert all(text in stream.getvalue() for text in ("Accuracy", "99.2", "4,302", "–", "two seeds"))
 
 

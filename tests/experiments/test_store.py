@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from hannet.experiments.store import Record, Run, Store, StoreError, claimed, scratch, versions, write
+from hannet.experiments.store import Record, Run, Store, scratch
+from hannet.storage.files import StoreError, try_lock, write_atomic
+from hannet.storage.provenance import versions
 
 
 def run(seed: int = 0, **config) -> Run:
@@ -112,7 +114,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
         with pytest.raises(StoreError, match="File too large"):
             store.append([record(1), record(2)])
         with pytest.raises(StoreError, match="File too large"):
-            write(tmp_path / "file", bytes(len(before) + 101))
+            write_atomic(tmp_path / "file", bytes(len(before) + 101))
     assert store.path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["models", "records.jsonl", "records.lock"]
 
@@ -208,7 +210,7 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch, faul
     monkeypatch.setattr(fcntl, "flock", refused)
     with pytest.raises(StoreError, match="this file system has no locks"):
         store.append([record(0)])
-    with pytest.raises(StoreError, match="this file system has no locks"), claimed(tmp_path / "lock"):
+    with pytest.raises(StoreError, match="this file system has no locks"), try_lock(tmp_path / "lock"):
         pytest.fail("claimed without a lock")
 
 

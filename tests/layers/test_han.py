@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from hannet import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin
-from hannet.layers.han import Standardise, UnitLinear
+from hannet import HanLayer, HanStack, Householder
+from hannet.layers.activations import Abs, GroupSort, MaxMin
+from hannet.layers.affine import Standardise, UnitLinear
 
 MODULES = {
     "HanLayer": lambda: HanLayer(6),

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from hannet import Abs, FCNet, HanNet, HanStack
+from hannet import FCNet, HanNet, HanStack
 from hannet.certify import lipschitz_bound
-from hannet.layers.han import UnitLinear
+from hannet.layers.activations import Abs
+from hannet.layers.affine import UnitLinear
 from hannet.models import registry
 
 MODELS = {

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from hannet import MobileViT
-from hannet.models.mobilevit import Attention, FeedForward, HanBlock, InvertedResidual, MobileViTBlock
+from hannet.models.han_block import HanBlock
+from hannet.models.mobilevit import Attention, FeedForward, InvertedResidual, MobileViTBlock
 
 KINDS = [("xxs", "mlp"), ("xxs", "han"), ("xs", "mlp"), ("xs", "han")]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hannet import FCNet
-from hannet.ops.denormals import flushed, zero_subnormals
+from hannet.ops.denormals import flush_denormals, zero_subnormals
 from hannet.train.recipes import Recipe
 from hannet.train.trainer import train
 
@@ -17,10 +17,10 @@ def product() -> float:
 def test_subnormals_are_zero_inside_and_as_before_outside(before):
     torch.set_flush_denormal(before)
     try:
-        with flushed():
+        with flush_denormals():
             assert product() == 0
         assert (product() == 0) == before
-        with pytest.raises(KeyError), flushed():
+        with pytest.raises(KeyError), flush_denormals():
             raise KeyError
         assert (product() == 0) == before
     finally:
@@ -33,7 +33,7 @@ def test_numbers_of_another_kind_do_not_hide_what_was_before(before, dtype):
     torch.set_flush_denormal(before)
     torch.set_default_dtype(dtype)
     try:
-        with torch.device("meta"), flushed():
+        with torch.device("meta"), flush_denormals():
             pass
     finally:
         torch.set_default_dtype(torch.float32)

@@ -23,34 +23,34 @@ def leaves(*tensors):
     return [t if t is None else t.clone().requires_grad_() for t in tensors]
 
 
-@pytest.mark.parametrize(("reflections", "fold", "bias"), OPTIONS)
+@pytest.mark.parametrize(("reflections", "apply_abs", "bias"), OPTIONS)
 @pytest.mark.parametrize("members", [None, 2])
-def test_first_and_second_derivatives(make, reflections, fold, bias, members):
+def test_first_and_second_derivatives(make, reflections, apply_abs, bias, members):
     inputs = leaves(*make(2, 3, 2, members=members, reflections=reflections, bias=bias, margin=1e-3))
 
     def run(*inputs):
-        return dispatch.stack(*inputs, reflections, fold)
+        return dispatch.stack(*inputs, reflections, apply_abs)
 
     torch.autograd.gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True)
     torch.autograd.gradgradcheck(run, inputs, check_batched_grad=True)
 
 
-@pytest.mark.parametrize(("reflections", "fold", "bias"), OPTIONS)
+@pytest.mark.parametrize(("reflections", "apply_abs", "bias"), OPTIONS)
 @pytest.mark.parametrize("members", [None, 2])
-def test_derivatives_and_rules_with_the_features_last_but_one(make, reflections, fold, bias, members):
+def test_derivatives_and_rules_with_the_features_last_but_one(make, reflections, apply_abs, bias, members):
     x, u, b = make(4, 3, 2, members=members, reflections=reflections, bias=bias, margin=1e-3)
     inputs = leaves(x.unflatten(-2, (2, 2)).mT.contiguous(), u, b)
 
     def run(*inputs):
-        return dispatch.stack(*inputs, reflections, fold, -2)
+        return dispatch.stack(*inputs, reflections, apply_abs, -2)
 
     torch.autograd.gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True)
     torch.autograd.gradgradcheck(run, inputs)
-    torch.library.opcheck(dispatch._stack, (*inputs, reflections, fold, -2))
-    y, signs = (t.detach() for t in dispatch._stack(*inputs, reflections, fold, -2))
+    torch.library.opcheck(dispatch._stack, (*inputs, reflections, apply_abs, -2))
+    y, signs = (t.detach() for t in dispatch._stack(*inputs, reflections, apply_abs, -2))
     grad_y = torch.randn_like(y, requires_grad=True)
     x, u, b = inputs
-    torch.library.opcheck(dispatch._stack_backward, (grad_y, x, y, signs, u, b, reflections, fold, -2))
+    torch.library.opcheck(dispatch._stack_backward, (grad_y, x, y, signs, u, b, reflections, apply_abs, -2))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -115,14 +115,14 @@ def test_second_derivatives_where_only_some_inputs_want_them(make):
         torch.autograd.gradgradcheck(han_stack, inputs)
 
 
-@pytest.mark.parametrize(("reflections", "fold", "bias"), OPTIONS)
+@pytest.mark.parametrize(("reflections", "apply_abs", "bias"), OPTIONS)
 @pytest.mark.parametrize("members", [None, 2])
-def test_operators_keep_pytorchs_rules(make, reflections, fold, bias, members):
+def test_operators_keep_pytorchs_rules(make, reflections, apply_abs, bias, members):
     x, u, b = leaves(*make(3, 5, 2, members=members, reflections=reflections, bias=bias))
-    torch.library.opcheck(dispatch._stack, (x, u, b, reflections, fold))
-    y, signs = (t.detach() for t in dispatch._stack(x, u, b, reflections, fold))
+    torch.library.opcheck(dispatch._stack, (x, u, b, reflections, apply_abs))
+    y, signs = (t.detach() for t in dispatch._stack(x, u, b, reflections, apply_abs))
     grad_y = torch.randn_like(y, requires_grad=True)
-    torch.library.opcheck(dispatch._stack_backward, (grad_y, x, y, signs, u, b, reflections, fold))
+    torch.library.opcheck(dispatch._stack_backward, (grad_y, x, y, signs, u, b, reflections, apply_abs))
 
 
 def test_autocast_computes_in_single_precision():
@@ -256,7 +256,7 @@ def test_subclasses_of_tensor_stay_what_they_are(make):
 
 
 def test_explains_every_dtype():
-    paths = [path for path in dispatch.explain() if path.device == "cpu"]
+    paths = [path for path in dispatch.kernel_choices() if path.device == "cpu"]
     assert [path.dtype for path in paths] == ["float32", "float64", "bfloat16", "float16"]
     assert all(path.path == "kernel" and "Numba" in path.reason for path in paths)
 

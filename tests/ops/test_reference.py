@@ -39,16 +39,16 @@ def test_the_absolute_value_has_slope_plus_one_at_zero():
 
 
 @pytest.mark.parametrize("reflections", [1, 2, 3])
-@pytest.mark.parametrize("fold", [True, False])
-def test_a_stack_is_its_layers_one_after_another(make, reflections, fold):
+@pytest.mark.parametrize("apply_abs", [True, False])
+def test_a_stack_is_its_layers_one_after_another(make, reflections, apply_abs):
     x, u, b = make(5, 7, 4, reflections=reflections)
     expected = x
     for layer in range(4):
         for inner in range(reflections):
             expected = reference.householder(expected, u[layer * reflections + inner])
         expected = expected + b[layer]
-        expected = expected.abs() if fold else expected
-    assert_close(reference.stack(x, u, b, reflections, fold), expected)
+        expected = expected.abs() if apply_abs else expected
+    assert_close(reference.stack(x, u, b, reflections, apply_abs), expected)
 
 
 @pytest.mark.parametrize("lead", [(5,), (), (2, 0), (2, 3)])

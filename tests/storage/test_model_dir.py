@@ -1,7 +1,7 @@
 import pytest
 
-from hannet.experiments.store import StoreError
-from hannet.storage.model_dir import require_free, written
+from hannet.storage.files import StoreError
+from hannet.storage.model_dir import replace_folder, require_free
 
 
 def fill(folder, text):
@@ -11,7 +11,7 @@ def fill(folder, text):
 
 def test_a_folder_takes_the_place_of_another_whole(tmp_path):
     for text in ("one", "two"):
-        with written(tmp_path / "net") as aside:
+        with replace_folder(tmp_path / "net") as aside:
             fill(aside, text)
         assert (tmp_path / "net" / "part").read_text() == text
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
@@ -22,7 +22,7 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, fault, seen):
     fill(tmp_path / "net", "one")
 
     def interrupted():
-        with written(tmp_path / "net") as aside:
+        with replace_folder(tmp_path / "net") as aside:
             fill(aside, "two")
             raise fault
 

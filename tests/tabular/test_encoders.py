@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hannet.tabular.encoders import LEVELS, Encoder
-from hannet.tabular.readers import Table, TableError, spellings
+from hannet.tabular.readers import Table, TableError, infer_decimal_marks
 
 
 def frame(**columns):
@@ -246,7 +246,7 @@ def tables(draw):
 def test_any_table_becomes_finite_numbers_or_one_sentence(both, delimiter):
     old, new = both
     try:
-        encoder = Encoder.fit(old, None, spellings(Table(old, (), delimiter))[0])
+        encoder = Encoder.fit(old, None, infer_decimal_marks(Table(old, (), delimiter))[0])
     except TableError:
         return
     for cells in (old, new):

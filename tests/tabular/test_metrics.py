@@ -36,9 +36,9 @@ def test_the_mlp_trains_on_all_rows_and_trees_split_however_few(split):
     assert not models["MLP"].early_stopping
     rows = {name: compare.measure(compare.Scaled(model, data), data, 0.0) for name, model in models.items()}
     assert rows["boosted trees"]["rmse"] < 0.8 * rows["mean"]["rmse"]
-    assert "but 2 rows to a leaf" in compare.beside(data)
+    assert "but 2 rows to a leaf" in compare.baseline_note(data)
     assert compare.baselines(split(40), 0)["boosted trees"].min_samples_leaf == 20
-    assert "to a leaf" not in compare.beside(split(40))
+    assert "to a leaf" not in compare.baseline_note(split(40))
     assert compare.baselines(split(20, (10, 10)), 0)["boosted trees"].min_samples_leaf == 2
 
 
@@ -75,9 +75,9 @@ def test_sizes():
 
 def test_pictures_of_many_classes_and_odd_names():
     y = np.arange(40)
-    figure = compare.picture("$x_$" * 30, tuple(f"${n}$" for n in y), y, np.eye(40))
+    figure = compare.plot_predictions("$x_$" * 30, tuple(f"${n}$" for n in y), y, np.eye(40))
     figure.canvas.draw()
-    figure = compare.picture("y", ("a|b$", "c" * 50), np.array([0, 1]), np.eye(2))
+    figure = compare.plot_predictions("y", ("a|b$", "c" * 50), np.array([0, 1]), np.eye(2))
     figure.canvas.draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "0", "0", "1"]
 
@@ -87,7 +87,7 @@ def test_pictures_of_many_classes_and_odd_names():
 )
 def test_numbers_along_the_axes_stand_apart(ends):
     y = np.linspace(*ends, 20)
-    figure = compare.picture("price", (), y, y)
+    figure = compare.plot_predictions("price", (), y, y)
     figure.canvas.draw()
     (axes,) = figure.axes
     for axis, side in ((axes.xaxis, 0), (axes.yaxis, 1)):
@@ -129,13 +129,13 @@ def test_the_interval_of_an_accuracy():
 def test_a_model_that_is_worse_than_none_is_told():
     x = np.zeros((4, 1))
     numbers = compare.Split(x, np.array([1.0, 3, 2, 2]), x, np.array([1.0, 2, 3, 4]), 0)
-    (note,) = compare.worse(numbers, {"rmse": 1.3})
+    (note,) = compare.underperformance_warning(numbers, {"rmse": 1.3})
     assert "its RMSE on held-out rows is 1.3, above that of always the training rows' mean, 1.2247" in note
-    assert compare.worse(numbers, {"rmse": 1.2}) == []
+    assert compare.underperformance_warning(numbers, {"rmse": 1.2}) == []
     classes = compare.Split(x, np.array([0, 1, 1, 1]), x, np.array([0, 0, 0, 1]), 2)
-    (note,) = compare.worse(classes, {"accuracy": 0.2})
+    (note,) = compare.underperformance_warning(classes, {"accuracy": 0.2})
     assert "0.2000, below that of always the most frequent class, 0.2500" in note
-    assert compare.worse(classes, {"accuracy": 0.25}) == []
+    assert compare.underperformance_warning(classes, {"accuracy": 0.25}) == []
 
 
 def test_a_small_negative_share_is_shown_as_zero():
@@ -144,8 +144,8 @@ def test_a_small_negative_share_is_shown_as_zero():
 
 
 def test_of_few_rows_the_interval_is_called_rough():
-    assert "(29)" in compare.rough(29)[0]
-    assert compare.rough(30) == []
+    assert "(29)" in compare.small_sample_warning(29)[0]
+    assert compare.small_sample_warning(30) == []
 
 
 def test_the_interval_covers_as_often_as_it_says():

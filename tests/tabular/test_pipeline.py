@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from hannet.estimators.serialization import ModelError
-from hannet.experiments.store import StoreError
+from hannet.storage.files import StoreError
 from hannet.tabular import metrics
 from hannet.tabular.encoders import Encoder
 from hannet.tabular.model import Model, Target, require_free
-from hannet.tabular.pipeline import Plan, _telling, fit, hold_out, understand
-from hannet.tabular.readers import USUAL, Table, TableError, read, unheard
+from hannet.tabular.pipeline import Plan, _telling, fit, hold_out, infer_target
+from hannet.tabular.readers import USUAL, Table, TableError, read, unmatched_missing_tokens
 
 TINY = {"members": 1, "epochs": 3, "width": 8, "depth": 3}
 KINDS = {"regression": "number", "classification": "color"}
@@ -200,13 +200,13 @@ def test_the_matrix_is_held_once(table, monkeypatch):
 
 @pytest.mark.parametrize("spelt", [["1,0", "2,00", "3"], ["1", "2,0", "3,000"]])
 def test_classes_are_spelt_as_the_target(spelt):
-    target, _ = understand(texts(spelt * 20), "y", None, ",")
+    target, _ = infer_target(texts(spelt * 20), "y", None, ",")
     assert (target.classes, target.decimal) == (("1", "2", "3"), ",")
 
 
 def test_a_target_of_different_signs_is_told():
     cells = texts([f"{value}{sign}" for value in np.linspace(0, 1, 30) for sign in ("%", "")])
-    assert "signs beside numbers differ (%, none)" in understand(cells, "y", None)[1][-1]
+    assert "signs beside numbers differ (%, none)" in infer_target(cells, "y", None)[1][-1]
 
 
 def test_many_probabilities_are_added_without_a_warning(table):
@@ -260,14 +260,14 @@ def test_a_training_that_stops_early_tells_its_last_epoch(table):
     ],
 )
 def test_what_a_target_is_taken_for(values, classes):
-    assert understand(texts(values), "y", None)[0].classes == classes
+    assert infer_target(texts(values), "y", None)[0].classes == classes
 
 
 def test_the_task_may_be_chosen():
     cells = texts([3, 4, 5] * 20)
-    assert understand(cells, "y", "regression")[0].classes == ()
-    assert understand(texts(list(range(20)) * 3), "y", "classification")[0].classes[:3] == ("0", "1", "2")
-    assert "--task regression" in understand(cells, "y", None)[1][0]
+    assert infer_target(cells, "y", "regression")[0].classes == ()
+    assert infer_target(texts(list(range(20)) * 3), "y", "classification")[0].classes[:3] == ("0", "1", "2")
+    assert "--task regression" in infer_target(cells, "y", None)[1][0]
 
 
 TARGETS = {
@@ -299,15 +299,15 @@ ASIDE = {  # what is advised works
 def test_what_is_advised_works(case):
     values, task, advice, instead = ASIDE[case]
     with pytest.raises(TableError, match=advice):
-        understand(texts(values), "y", task)
-    understand(texts(values), "y", instead.get("task", task), words=instead.get("words", USUAL))
+        infer_target(texts(values), "y", task)
+    infer_target(texts(values), "y", instead.get("task", task), words=instead.get("words", USUAL))
 
 
 def test_nothing_is_advised_that_cannot_work():
     cells = texts([*range(40), *(f"w{n}" for n in range(40))])
     for task in (None, "classification", "regression"):
         with pytest.raises(TableError) as fault:
-            understand(cells, "y", task)
+            infer_target(cells, "y", task)
         assert "40 of 80 values are no numbers, such as 'w0'" in str(fault.value)
         assert "--" not in str(fault.value)
 
@@ -316,7 +316,7 @@ def test_nothing_is_advised_that_cannot_work():
 def test_a_target_that_cannot_be_learned_is_one_sentence(case):
     values, task, part = TARGETS[case]
     with pytest.raises(TableError) as fault:
-        understand(texts(values), "y", task)
+        infer_target(texts(values), "y", task)
     assert part in str(fault.value)
 
 
@@ -401,7 +401,7 @@ def test_a_save_that_fails_leaves_what_was_there(saved, table, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hannet.tabular.model.write", interrupt)
+    monkeypatch.setattr("hannet.storage.files.write_atomic", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.save(saved, report.files())
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
@@ -509,14 +509,14 @@ def test_words_among_numbers_are_told_and_may_be_chosen(table):
 
 def test_a_word_that_no_cell_holds_is_told():
     cells = pd.DataFrame({"a": ["-999.0", "1"], "b": ["x", "Unknown"]}, dtype="str")
-    assert unheard(cells, ["default", "-999", "unknown"]) == ["--missing: no cell holds '-999'"]
-    assert unheard(cells, ["default", "-999.0"]) == []
+    assert unmatched_missing_tokens(cells, ["default", "-999", "unknown"]) == ["--missing: no cell holds '-999'"]
+    assert unmatched_missing_tokens(cells, ["default", "-999.0"]) == []
 
 
 def test_advice_on_words_keeps_those_that_were_named():
     cells = pd.Series(["1.5", "2.5", "3.5", "4.5", "5.5", "6.5"] * 10 + ["n.a."] * 9 + ["-999"], dtype="str")
     with pytest.raises(TableError, match=r"--missing default,-999,n\.a\. leaves such rows out"):
-        understand(cells, "y", "regression", words=["default", "-999"])
+        infer_target(cells, "y", "regression", words=["default", "-999"])
 
 
 def test_a_word_that_was_named_is_no_class():

@@ -4,7 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tabular.readers import USUAL, TableError, missing, none, numbers, read, signs, spellings, told_missing
+from hannet.tabular.readers import (
+    USUAL,
+    TableError,
+    infer_decimal_marks,
+    missing,
+    missing_numeric,
+    numbers,
+    read,
+    signs,
+    told_missing,
+)
 
 
 @pytest.fixture
@@ -83,28 +93,28 @@ def test_a_column_has_one_spelling_of_numbers(table, column):
     mark, values = COLUMNS[column]
     assert read.cells["a"].tolist() == cells
     if not np.isnan(values).any():
-        assert spellings(read)[0]["a"] == mark
+        assert infer_decimal_marks(read)[0]["a"] == mark
     np.testing.assert_array_equal(numbers(read.cells["a"], mark), values)
 
 
 def test_the_clear_columns_of_a_file_decide_for_the_others(table):
     for clear, mark in {"1,5": ",", "1.5": "."}.items():
-        marks, notes = spellings(table(f"a;b\n1.234;{clear}\n2.500;7\n"))
+        marks, notes = infer_decimal_marks(table(f"a;b\n1.234;{clear}\n2.500;7\n"))
         assert marks == {"a": mark, "b": mark}
         assert [note.split("'")[1] for note in notes] == (["b", "1.234"] if mark == "," else [])
-    assert spellings(table('a,b\n1.234,"1,5"\n'))[0]["a"] == ","
-    assert "here as 1234, in 'a'" in spellings(table("a\tb\n1,234\tx\n"))[1][0]
+    assert infer_decimal_marks(table('a,b\n1.234,"1,5"\n'))[0]["a"] == ","
+    assert "here as 1234, in 'a'" in infer_decimal_marks(table("a\tb\n1,234\tx\n"))[1][0]
 
 
 def test_a_word_among_numbers_decides_nothing(table):
-    assert spellings(table('a,b\n"1,5",2.5\nword,1\nother,7\n')) == ({"a": ".", "b": "."}, [])
-    assert spellings(table('a,b\n"1,5",2.5\nnone,1\n,7\n'))[0] == {"a": ",", "b": "."}
+    assert infer_decimal_marks(table('a,b\n"1,5",2.5\nword,1\nother,7\n')) == ({"a": ".", "b": "."}, [])
+    assert infer_decimal_marks(table('a,b\n"1,5",2.5\nnone,1\n,7\n'))[0] == {"a": ",", "b": "."}
 
 
 def test_text_of_parquet_is_spelt_as_that_of_csv_but_not_its_numbers(tmp_path):
     frame = pd.DataFrame({"text": ["1,5", "2.000,0"], "float": [1.234, 2.345], "int": [1, 2]})
     frame.to_parquet(tmp_path / "t.parquet")
-    assert spellings(read(tmp_path / "t.parquet"))[0] == {"text": ",", "float": ".", "int": "."}
+    assert infer_decimal_marks(read(tmp_path / "t.parquet"))[0] == {"text": ",", "float": ".", "int": "."}
 
 
 def test_signs():
@@ -214,7 +224,7 @@ def test_words_for_a_missing_value_may_be_chosen():
     cells = pd.Series(["", "NA", "Unknown", "-999", "none"], dtype="str")
     assert missing(cells, ["unknown", "-999"]).tolist() == [True, False, True, True, False]
     assert missing(cells, ["default", "unknown"]).tolist() == [True, True, True, False, False]
-    assert none(cells, ["Default"]).tolist() == [True, True, False, False, True]
+    assert missing_numeric(cells, ["Default"]).tolist() == [True, True, False, False, True]
     assert not missing(pd.Series(["default", "+", "-"], dtype="str"), ["default"]).any()
     assert missing(pd.Series(["US", "NA", "DE"], dtype="str"), ["default", "NA"]).tolist() == [False, True, False]
     assert missing(cells, []).tolist() == [True, False, False, False, False]

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from hannet import FCNet, HanNet
-from hannet.train.adversarial import Defence
-from hannet.train.ensemble import Members
+from hannet.train.adversarial import AdversarialTraining
+from hannet.train.ensemble import Ensemble
 from hannet.train.recipes import Recipe
 from hannet.train.trainer import train
 
@@ -64,7 +64,7 @@ def naive(network, x, labels, recipe, noise):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_step_is_that_of_a_plain_loop(networks, name):
     networks, plan, seeds = [network.double() for network in networks], recipe(name), [3, 8, 3]
-    members, defence = Members(networks), Defence(plan, seeds)
+    members, defence = Ensemble(networks), AdversarialTraining(plan, seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for rows in (20, 20, 13):  # again: the noise goes on, and memory is used again
         chosen = torch.stack([torch.randperm(40)[:rows] for _ in networks])

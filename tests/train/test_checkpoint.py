@@ -7,7 +7,7 @@ from torch import nn
 
 from hannet.train import checkpoint
 from hannet.train.checkpoint import CheckpointError
-from hannet.train.recipes import ImageRecipe
+from hannet.vision.recipe import ImageRecipe
 
 TENSORS = {"model.weight": torch.arange(6.0).reshape(2, 3).T, "count": torch.tensor(3)}
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from hannet import FCNet, HanNet
 from hannet.models.baselines import OrthogonalNet, frozen_hannet
-from hannet.train.cuda_graph import Graph
+from hannet.train.cuda_graph import CUDAGraphRunner
 from hannet.train.recipes import Recipe
 from hannet.train.trainer import _Batches, _Training, train
 
@@ -316,6 +316,6 @@ def test_a_graph_replays_what_it_captured():
         ran.append(1)
         return count.add_(1).clone()
 
-    graph = Graph(work, count.device)
+    graph = CUDAGraphRunner(work, count.device)
     assert [graph().item() for _ in range(10)] == list(range(1, 11))
     assert len(ran) == 4

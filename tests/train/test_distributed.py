@@ -9,12 +9,12 @@ import torch.distributed as dist
 from torch import nn
 
 pytest.importorskip("accelerate")
-from hannet.experiments.store import StoreError
-from hannet.train.distributed import JointBatchNorm, Processes, joint_statistics
+from hannet.storage.files import StoreError
+from hannet.train.distributed import DistributedContext, JointBatchNorm, joint_statistics
 
 
 def test_one_process_is_the_first_and_sums_nothing():
-    processes = Processes()
+    processes = DistributedContext()
     assert (processes.count, processes.place, processes.first) == (1, 0, True)
     value = torch.ones(2)
     assert processes.sum(value) is value
@@ -33,12 +33,12 @@ def test_an_accelerator_that_is_no_cuda_device_is_left_alone():
 
 def test_one_process_keeps_its_batch_norms():
     model = nn.Sequential(nn.BatchNorm2d(3))
-    with joint_statistics(model, Processes()):
+    with joint_statistics(model, DistributedContext()):
         assert type(model[0]) is nn.BatchNorm2d
 
 
 def test_a_lock_keeps_others_out_until_the_block_ends(tmp_path):
-    lock, processes = tmp_path / "new" / "lock", Processes()
+    lock, processes = tmp_path / "new" / "lock", DistributedContext()
     with processes.alone(lock, "busy"):
         with pytest.raises(StoreError, match=r"^busy$"), processes.alone(lock, "busy"):
             pytest.fail("two hold one lock")
@@ -52,13 +52,13 @@ def test_a_lock_that_cannot_be_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(StoreError, match=r"file: (File exists|Not a directory)"),
-        Processes().alone(tmp_path / "file" / "lock", "busy"),
+        DistributedContext().alone(tmp_path / "file" / "lock", "busy"),
     ):
         pytest.fail("a lock nowhere")
 
 
 def test_a_fault_under_a_lock_stays_what_it_is(tmp_path):
-    with pytest.raises(FileNotFoundError), Processes().alone(tmp_path / "lock", "busy"):
+    with pytest.raises(FileNotFoundError), DistributedContext().alone(tmp_path / "lock", "busy"):
         raise FileNotFoundError("of the work")
 
 

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from hannet import Abs, FCNet, GroupSort, HanLayer, HanNet, HanStack, Householder, MaxMin
-from hannet.layers.han import UnitLinear
-from hannet.train.backprop import steps_of
-from hannet.train.ensemble import Members
+from hannet import FCNet, HanLayer, HanNet, HanStack, Householder
+from hannet.layers.activations import Abs, GroupSort, MaxMin
+from hannet.layers.affine import UnitLinear
+from hannet.train.backprop import build_backprop
+from hannet.train.ensemble import Ensemble
 from hannet.train.losses import loss as loss_of
 
 NETWORKS = {
@@ -76,7 +77,7 @@ def networks(request):
 
 
 def test_errors_and_gradients_are_those_of_each_network_alone(networks):
-    members = Members(networks)
+    members = Ensemble(networks)
     for rows in (5, 5, 4):  # again, and another size, because memory is used again
         x, y = torch.randn(3, rows, 3, dtype=torch.double), torch.randn(3, rows, 2, dtype=torch.double)
         kept = x.clone()
@@ -91,7 +92,7 @@ def test_errors_and_gradients_are_those_of_each_network_alone(networks):
 
 
 def test_predicts_what_each_network_predicts_between_the_steps_of_a_training(networks):
-    members = Members(networks)
+    members = Ensemble(networks)
     x, y = torch.randn(3, 5, 3, dtype=torch.double), torch.randn(3, 5, 2, dtype=torch.double)
     points = torch.randn(7, 3, dtype=torch.double)
     kept = points.clone()
@@ -104,11 +105,11 @@ def test_predicts_what_each_network_predicts_between_the_steps_of_a_training(net
 
 def test_a_nan_member_leaves_the_others_alone(networks):
     x, y = torch.randn(3, 5, 3, dtype=torch.double), torch.randn(3, 5, 2, dtype=torch.double)
-    errors, gradients = gradients_of(Members(networks), x, y)
+    errors, gradients = gradients_of(Ensemble(networks), x, y)
     with torch.no_grad():
         for parameter in networks[1].parameters():
             parameter.fill_(torch.nan)
-    spoilt, others = gradients_of(Members(networks), x, y)
+    spoilt, others = gradients_of(Ensemble(networks), x, y)
     assert torch.equal(spoilt[[0, 2]], errors[[0, 2]])
     assert spoilt[1].isnan().all()
     assert all(torch.equal(others[name][[0, 2]], gradients[name][[0, 2]]) for name in gradients)
@@ -120,7 +121,7 @@ def test_zero_counts_as_positive_for_abs():
         network[0].weight.zero_()
         network[0].bias.zero_()
     x, y = torch.randn(2, 5, 3).unbind(0)[0][None], torch.randn(1, 5, 2)
-    _, gradients = gradients_of(Members([network]), x, y)
+    _, gradients = gradients_of(Ensemble([network]), x, y)
     for name, gradient in alone(network, x[0], y[0])[1].items():
         assert_close(gradients[name][0], gradient)
 
@@ -128,7 +129,7 @@ def test_zero_counts_as_positive_for_abs():
 def test_networks_keep_their_parameters_until_they_are_written_back():
     networks = [HanNet(3, 2, width=8, depth=4) for _ in range(2)]
     before = copy.deepcopy(networks)
-    members = Members(networks)
+    members = Ensemble(networks)
     for parameter in members.parameters.values():
         parameter.add_(1)
     assert all(torch.equal(a, b) for a, b in zip(networks[1].parameters(), before[1].parameters(), strict=True))
@@ -138,15 +139,15 @@ def test_networks_keep_their_parameters_until_they_are_written_back():
 
 
 def test_features_in_another_dimension_go_through_autograd():
-    assert steps_of(HanStack(4, 2), "", dict(HanStack(4, 2).named_parameters())) is not None
-    assert steps_of(HanStack(4, 2, dim=0), "", dict(HanStack(4, 2).named_parameters())) is None
+    assert build_backprop(HanStack(4, 2), "", dict(HanStack(4, 2).named_parameters())) is not None
+    assert build_backprop(HanStack(4, 2, dim=0), "", dict(HanStack(4, 2).named_parameters())) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_goes_through_autograd(dtype):
     networks = [nn.Sequential(HanStack(6, 2)).to(dtype) for _ in range(2)]
     x, y = torch.randn(2, 5, 6, dtype=dtype), torch.randn(2, 5, 6, dtype=dtype)
-    _, gradients = gradients_of(Members(networks), x, y)
+    _, gradients = gradients_of(Ensemble(networks), x, y)
     outputs = networks[1](x[1])
     slope = loss_of("mse").slope(outputs.detach()[None], y[1:])[0]
     expected = torch.autograd.grad(outputs, list(networks[1].parameters()), slope)
@@ -157,13 +158,13 @@ def test_half_precision_goes_through_autograd(dtype):
 @pytest.mark.parametrize("x", [torch.ones(1, 5, 7), torch.ones(1, 5, 6, dtype=torch.float64)])
 def test_inputs_that_do_not_fit_a_stack_are_named(x):
     with pytest.raises(ValueError, match=r"x must be \(..., 6\) in torch.float32, got "):
-        gradients_of(Members([nn.Sequential(HanStack(6, 2))]), x, x)
+        gradients_of(Ensemble([nn.Sequential(HanStack(6, 2))]), x, x)
 
 
 def test_a_retired_member_keeps_its_parameters_and_predicts_nan():
     networks = [HanNet(3, 2, width=8, depth=4) for _ in range(3)]
     before = copy.deepcopy(networks)
-    members = Members(networks)
+    members = Ensemble(networks)
     members.retire(torch.tensor([0, 2]))
     for parameter in members.parameters.values():
         parameter.add_(1)
@@ -181,7 +182,7 @@ def test_a_retired_member_keeps_its_parameters_and_predicts_nan():
 
 def test_each_member_predicts_rows_of_its_own():
     networks = [HanNet(3, 2, width=8, depth=4) for _ in range(3)]
-    members, x = Members(networks), torch.randn(3, 5, 3)
+    members, x = Ensemble(networks), torch.randn(3, 5, 3)
     expected = torch.stack([network(rows) for network, rows in zip(networks, x, strict=True)])
     assert_close(members.predict(x), expected)
     members.retire(torch.tensor([0, 2]))
@@ -192,14 +193,14 @@ def test_each_member_predicts_rows_of_its_own():
 def test_members_compute_in_another_dtype_when_asked():
     networks = [HanNet(3, 2, width=8, depth=4) for _ in range(2)]
     x = torch.randn(5, 3, dtype=torch.double)
-    outputs = Members(networks, torch.float64).predict(x)
+    outputs = Ensemble(networks, torch.float64).predict(x)
     expected = torch.stack([copy.deepcopy(network).double()(x) for network in networks])
     assert_close(outputs, expected)
     assert networks[0].layers[0].weight.dtype == torch.float32
 
 
 def test_input_gradients_are_those_of_each_network_alone(networks):
-    members = Members(networks)
+    members = Ensemble(networks)
     x, y = torch.randn(3, 5, 3, dtype=torch.double), torch.randn(3, 5, 2, dtype=torch.double)
     _, before = gradients_of(members, x, y)
     kept, expected = x.clone(), {name: gradient.clone() for name, gradient in before.items()}
@@ -216,7 +217,7 @@ def test_input_gradients_are_those_of_each_network_alone(networks):
 
 
 def test_outputs_are_those_of_the_living(networks):
-    members, x = Members(networks), torch.randn(3, 5, 3, dtype=torch.double)
+    members, x = Ensemble(networks), torch.randn(3, 5, 3, dtype=torch.double)
     expected = torch.stack([network(rows) for network, rows in zip(networks, x, strict=True)])
     assert_close(members.outputs(x), expected)
     assert not members.outputs(x).requires_grad

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hannet.train.optimizers import SGD, Adam, Several
+from hannet.train.optimizers import SGD, Adam, OptimizerGroup
 
 LR, DECAY = torch.tensor([0.01, 0.03, 0.001]), torch.tensor([0.0, 0.1, 0.01])
 OURS = {
@@ -104,7 +104,7 @@ MIXED = ["adam", "momentum", "momentum"]  # of three members
 
 def several(parameters, lr, decay):
     parts = (slice(0, 1), slice(1, 3))
-    return Several(
+    return OptimizerGroup(
         parameters, [1, 2], lambda number, mine: OURS[MIXED[number]](mine, lr[parts[number]], decay[parts[number]])
     )
 

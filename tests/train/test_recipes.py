@@ -3,7 +3,8 @@ import math
 import pytest
 
 from hannet.train import losses
-from hannet.train.recipes import ImageRecipe, Recipe
+from hannet.train.recipes import Recipe
+from hannet.vision.recipe import ImageRecipe
 
 CROSS = {"loss": "cross_entropy"}
 

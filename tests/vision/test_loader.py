@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from hannet.data import Images
-from hannet.train.recipes import ImageRecipe
 from hannet.vision.augmentation import Augmentation
-from hannet.vision.loader import AT_ONCE, Ahead, Batches, Watch, seed_of
+from hannet.vision.loader import AT_ONCE, Batches, LoaderTimer, Prefetcher, seed_of
+from hannet.vision.recipe import ImageRecipe
 
 CPU = torch.device("cpu")
 RECIPE = ImageRecipe(batch=10, epochs=2, augmentation=Augmentation(padding=1, flip=True, policy="cifar10", cutout=2))
@@ -64,7 +64,7 @@ def test_what_comes_next_is_begun_while_the_last_is_in_use():
         told.append(f"begin {key}")
         return lambda: told.append(f"wait {key}") or key
 
-    ahead = Ahead(begin)
+    ahead = Prefetcher(begin)
     assert [ahead.get(key, key + 1) for key in (4, 5)] == [4, 5]
     assert told == ["begin 4", "wait 4", "begin 5", "wait 5", "begin 6"]
     assert ahead.get(2, 3) == 2  # not what was begun: that is left
@@ -122,8 +122,8 @@ def test_seeds_differ():
 
 
 def test_the_watch_sees_where_time_goes():
-    watch = Watch(CPU)
-    for number in range(2 * Watch.every):
+    watch = LoaderTimer(CPU)
+    for number in range(2 * LoaderTimer.every):
         with watch.step(number) as made:
             time.sleep(0.002)
             made()

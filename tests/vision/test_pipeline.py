@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hannet.experiments.store import StoreError
+from hannet.storage.files import StoreError
 from hannet.train import checkpoint
 from hannet.train.checkpoint import CheckpointError, TerminatedError
 from hannet.vision.pipeline import TrainingError, fit
@@ -79,14 +79,14 @@ def test_the_average_is_what_is_measured_and_kept():
 
 def test_the_steps_are_those_of_plain_pytorch():
     """One process, no augmentation: AdamW on the batches in their order, the rate falling at the milestone."""
-    from hannet.train.distributed import Processes
+    from hannet.train.distributed import DistributedContext
     from hannet.vision.loader import Batches
 
     recipe = replace(RECIPE, augmentation=type(RECIPE.augmentation)(), ema=0.0, epochs=2)
     network, _ = trained(recipe)
     plain, training = toy_network(), toy_images(96, 1)
     optimizer = torch.optim.AdamW(plain.parameters(), lr=3e-3, weight_decay=0.1)
-    batches = Batches(training, recipe, 5, Processes())
+    batches = Batches(training, recipe, 5, DistributedContext())
     plain.to(memory_format=torch.channels_last)
     seen = set()
     for epoch in range(2):

@@ -15,7 +15,7 @@ try:
 except ImportError as missing:
     raise SystemExit("hannet: its commands need a few more packages: pip install 'hannet[experiments]'") from missing
 
-from .console import console, display, stop
+from .console import exit_with_error, progress_bar, stdout_console
 from .data import data
 from .reproduce import reproduce, runs
 from .robustness import attack, certify
@@ -67,23 +67,23 @@ def main() -> None:
     from ..certify import CertificateError
     from ..data import DataError
     from ..estimators.serialization import ModelError
-    from ..experiments.store import StoreError
     from ..experiments.work_queue import SweepError
     from ..models import ModelFolderError
+    from ..storage.files import StoreError
     from ..train.checkpoint import TerminatedError
 
     try:
         sys.exit(app(prog_name="hannet", standalone_mode=False))
     except typer.TyperException as error:
-        stop(error.format_message(), error.exit_code)
+        exit_with_error(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        stop("interrupted", 130)
+        exit_with_error("interrupted", 130)
     except (CertificateError, DataError, ModelError, ModelFolderError, StoreError, SweepError) as error:
-        stop(str(error), 1)
+        exit_with_error(str(error), 1)
     except TerminatedError as error:
-        stop(str(error), 143)
+        exit_with_error(str(error), 143)
     except ModuleNotFoundError as error:
-        stop(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
+        exit_with_error(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
 
 
 _REST: list[tuple[Callable[..., None], str, str]] = [
@@ -127,8 +127,8 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Learn to predict a column of a table; measure it on held-out rows beside other models; save model and report."""
-    from ..experiments import report
     from ..tabular.pipeline import Plan
+    from .console import rich_table, stdout_console
 
     folder = out or Path("hannet-models", _stem(table))
     context.with_resource(_alone(folder, force=force))
@@ -142,7 +142,7 @@ def fit(
     if as_json:
         print(json.dumps({**told.facts, "folder": str(folder)}, allow_nan=False))
         return
-    console().print(report.on_terminal(told.results))
+    stdout_console().print(rich_table(told.results))
     print(f"Saved in {folder}: the model, {', '.join(files)}")
     print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
 
@@ -153,13 +153,13 @@ def _alone(folder: Path, *, force: bool) -> Iterator[None]:
     from ..storage import model_dir
 
     _require_free(folder, force=force)
-    with model_dir.alone(folder):
+    with model_dir.exclusive_lock(folder):
         _require_free(folder, force=force)  # another training may have filled it in between
         yield
 
 
 def _require_free(folder: Path, *, force: bool) -> None:
-    from ..experiments.store import StoreError
+    from ..storage.files import StoreError
     from ..tabular.model import require_free
 
     try:
@@ -174,12 +174,12 @@ def _learn(path: Path, plan: "Plan", folder: Path) -> "tuple[Report, list[str]]"
     from ..tabular.readers import read
 
     try:
-        with display() as on_progress:
+        with progress_bar() as on_progress:
             model, told = fit(read(path, header=plan.header), plan, on_progress)
         files = told.files()
         model.save(folder, files)
     except KeyboardInterrupt:
-        stop("interrupted; nothing is saved", 130)
+        exit_with_error("interrupted; nothing is saved", 130)
     return told, list(files)
 
 
@@ -242,12 +242,12 @@ def _pour(content: bytes) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        stop(f"standard output cannot be written ({error.strerror})", 1)
+        exit_with_error(f"standard output cannot be written ({error.strerror})", 1)
 
 
 def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool) -> None:
     """path: None for standard output, so that what is told goes to standard error."""
-    from ..experiments.store import write
+    from ..storage.files import write_atomic
     from ..tabular.metrics import headings
     from ..tabular.model import Model
     from ..tabular.readers import read
@@ -256,7 +256,7 @@ def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool
     told = fitted.predict(read(table, header=fitted.header))
     content = told.cells.to_csv(index=False)
     if path:
-        write(path, content.encode())
+        write_atomic(path, content.encode())
     else:
         _pour(content.encode())
     if as_json:
@@ -278,17 +278,17 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     import torch
     from rich.table import Table
 
-    from ..experiments.store import commit, device, versions
     from ..ops import dispatch
+    from ..storage.provenance import commit, describe_device, versions
 
     devices = [f"cuda:{n} {torch.cuda.get_device_name(n)}" for n in range(torch.cuda.device_count())]
     facts: dict[str, Any] = {
         "versions": dict(versions()),
         "commit": commit(),
         "threads": torch.get_num_threads(),
-        "devices": [device(), *devices],
+        "devices": [describe_device(), *devices],
     }
-    paths = [[str(part) for part in line] for line in dispatch.explain()]
+    paths = [[str(part) for part in line] for line in dispatch.kernel_choices()]
     if as_json:
         keys = ("device", "dtype", "path", "reason")
         print(json.dumps(facts | {"paths": [dict(zip(keys, line, strict=True)) for line in paths]}))
@@ -300,4 +300,4 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     table = Table("device", "dtype", "path", "why")
     for line in paths:
         table.add_row(*line)
-    console().print(table)
+    stdout_console().print(table)

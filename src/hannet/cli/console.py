@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..reporting.tables import Table, format_cells
+
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
     from ..experiments.work_queue import Progress
 
 
-def stop(message: str, code: int) -> NoReturn:
+def exit_with_error(message: str, code: int) -> NoReturn:
     """End the command with one sentence."""
     print(message if message.startswith("Usage") else f"hannet: {message}", file=sys.stderr)
     sys.exit(code)
 
 
-def console() -> Any:
+def stdout_console() -> Any:
     """Where tables go: as wide as the terminal, or wide enough for a file."""
     from rich.console import Console
 
@@ -24,7 +28,7 @@ def console() -> Any:
 
 
 @contextmanager
-def display() -> "Iterator[Callable[[Progress], None]]":
+def progress_bar() -> "Iterator[Callable[[Progress], None]]":
     """Progress on standard error: a live bar on a terminal, a line every ten seconds in a log. Failures have a line each."""
     if not sys.stderr.isatty():
         yield _Log()
@@ -84,3 +88,18 @@ def describe(progress: "Progress") -> str:
 
 def _rounded(rate: float) -> str:
     return f"{rate:,.{0 if rate >= 10 else 1}f}"
+
+
+def rich_table(table: Table) -> "RichTable":
+    """The table for `rich.print`; numbers to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+
+    notes = "\n".join(table.notes)
+    shown = RichTable(title=table.title, caption=notes, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading, form in table.columns.values():
+        # One word a line: with headings as narrow as their numbers, the table fits 80 columns.
+        shown.add_column(heading.replace(" ", "\n"), justify="right" if form else "left", no_wrap=bool(form))
+    for row in format_cells(table):
+        shown.add_row(*row)
+    return shown

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import console
+from .console import stdout_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +41,7 @@ def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     for source in sources:
         size = " x ".join([f"{source.rows:,}", *map(str, source.shape)])
         table.add_row(source.name, size, source.task, source.target, source.terms, source.where)
-    console().print(table)
+    stdout_console().print(table)
 
 
 def _by_hand(source: "Source") -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .console import console, display, stop
+from .console import exit_with_error, progress_bar, stdout_console
 
 if TYPE_CHECKING:
     from ..experiments.base import Experiment
@@ -90,6 +90,7 @@ def reproduce(
     import torch
 
     from ..experiments import report
+    from .console import rich_table, stdout_console
 
     if shard is not None and as_is:
         raise typer.BadParameter(
@@ -105,7 +106,7 @@ def reproduce(
     store = _store(folder, "--out", write=not as_is)
     runs = {run.key: run for group in plan.groups() for run in group}
     new = 0 if as_is else _train(plan, store, means, runs)
-    missing = len(store.missing(runs.values(), models=plan.draws_models))
+    missing = len(store.missing(runs.values(), models=plan.needs_weights))
     if missing and not (as_is and plan.partial and missing < len(runs)):
         counts = {"new": new, "there": len(runs) - missing, "missing": missing}
         counts["without_weights"] = missing - len(store.missing(runs.values()))
@@ -116,7 +117,7 @@ def reproduce(
     if as_json:
         print(json.dumps(report.summary(table, records) | {"files": [str(path) for path in paths]}, allow_nan=False))
         return None
-    console().print(report.on_terminal(table))
+    stdout_console().print(rich_table(table))
     lacking = f" {missing} of {len(runs)} runs are missing." if missing else ""
     print(
         f"{new} of {len(records)} runs were new.{lacking} Saved in {folder}: {', '.join(path.name for path in paths)}"
@@ -136,7 +137,7 @@ def _list(*, as_json: bool) -> None:
     table = Table("name", "what it shows")
     for line in about.items():
         table.add_row(*line)
-    console().print(table)
+    stdout_console().print(table)
 
 
 def _plan(name: str, seeds: str | None, *, quick: bool, only: str, **settings: Any) -> "Experiment":
@@ -165,7 +166,8 @@ def _scheduler(address: str | None, jobs: int | None) -> str | None:
 
 
 def _store(folder: Path, option: str, *, write: bool) -> "Store":
-    from ..experiments.store import Store, StoreError
+    from ..experiments.store import Store
+    from ..storage.files import StoreError
 
     try:
         return Store(folder, write=write)
@@ -178,11 +180,11 @@ def _train(plan: "Experiment", store: "Store", means: Means, runs: "Mapping[str,
     from ..experiments.runner import perform
 
     try:
-        with display() as on_progress:
+        with progress_bar() as on_progress:
             return perform(plan, store, on_progress, means.jobs, shard=means.shard, cluster=means.cluster)
     except KeyboardInterrupt:
-        kept = len(runs) - len(store.missing(runs.values(), models=plan.draws_models))
-        stop(
+        kept = len(runs) - len(store.missing(runs.values(), models=plan.needs_weights))
+        exit_with_error(
             f"interrupted; {kept} of {len(runs)} runs are kept in {store.folder}, the same command goes on from there",
             130,
         )
@@ -222,12 +224,12 @@ def runs(
     Keys are such as seed, config.network.width, metrics.test_accuracy, or the end of one: width, test_accuracy.
     """
     from ..experiments import query
-    from ..experiments.store import write
+    from ..storage.files import write_atomic
 
     rows = _rows(folders or [])
     known = query.columns(rows)
     try:
-        asked = (query.whole(known, key.strip()) for key in columns.split(",") if key.strip())
+        asked = (query.resolve_key(known, key.strip()) for key in columns.split(",") if key.strip())
         chosen = list(dict.fromkeys(asked))
         matching = query.select(rows, where or [], sort)
         rows = matching[:limit]
@@ -238,12 +240,12 @@ def runs(
         if str(csv) == "-":
             print(text, end="")
             return
-        write(csv, text.encode())
+        write_atomic(csv, text.encode())
         print(f"{len(rows)} runs. Saved: {csv}")
     elif as_json:
         print(json.dumps([{key: row[key] for key in chosen or row if key in row} for row in rows], allow_nan=False))
     else:
-        _show(rows, chosen or query.telling(matching), len(matching))
+        _show(rows, chosen or query.informative_columns(matching), len(matching))
 
 
 def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -252,14 +254,14 @@ def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
     found = [store for folder in folders or [DEFAULT] for store in _stores(folder)]
     if not found:
-        stop("there are no records in hannet-results; name the folders that have some", 1)
+        exit_with_error("there are no records in hannet-results; name the folders that have some", 1)
     rows = [
-        {"folder": str(folder)} | query.flat(record)
+        {"folder": str(folder)} | query.flatten_record(record)
         for folder in found
         for record in Store(folder, write=False).records().values()
     ]
     if not rows:
-        stop(f"{', '.join(map(str, found))}: no run has ended there yet", 1)
+        exit_with_error(f"{', '.join(map(str, found))}: no run has ended there yet", 1)
     return rows
 
 
@@ -284,8 +286,8 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], matching: int)
     heads = {column: column.replace(".", ".\n").replace("_", "_\n") for column in columns}
     cells = {column: [_cell(row.get(column)) for row in rows] for column in columns}
     widths = {name: 3 + max(map(len, (*heads[name].split("\n"), *cells[name]))) for name in columns}
-    room = console().width if sys.stdout.isatty() else sum(widths.values())
-    shown = query.fitting(columns, widths, room)
+    room = stdout_console().width if sys.stdout.isatty() else sum(widths.values())
+    shown = query.columns_that_fit(columns, widths, room)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in shown:
         table.add_column(heads[column], no_wrap=True)
@@ -294,7 +296,7 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], matching: int)
     Console(highlight=False, markup=False, width=max(room, 1)).print(table)
     print(f"{len(rows)} of {matching} runs" if len(rows) < matching else f"{matching} run{'s' * (matching != 1)}")
     if left := [column for column in columns if column not in shown]:
-        print(f"No room for {query.few(left)}: a wider terminal, --columns or --csv - shows them.")
+        print(f"No room for {query.truncate_list(left)}: a wider terminal, --columns or --csv - shows them.")
 
 
 def _cell(value: Any) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..vision.evaluation_data import Data, fitting, loaded, points_of, trained_on
-from .console import display, stop
+from ..vision.evaluation_data import Data, load_network, load_points, match_input_shape, trained_on
+from .console import exit_with_error, progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,9 +57,9 @@ def attack(
     method = _method(name, norm, eps, steps, c, loss)
     if out:
         _require_free(out, ".npz", force=force)
-    net, data = loaded(model), data or trained_on(model)
-    x, y, rows = points_of(model, data, points or (CW_POINTS if name == "cw" else None), exactly=points is not None)
-    inputs = fitting(net, x, y, model)
+    net, data = load_network(model), data or trained_on(model)
+    x, y, rows = load_points(model, data, points or (CW_POINTS if name == "cw" else None), exactly=points is not None)
+    inputs = match_input_shape(net, x, y, model)
     began = time.perf_counter()
     found = _run(net, inputs, y, method, seed, batch=100 if name == "cw" else 500)
     seconds = time.perf_counter() - began
@@ -124,9 +124,9 @@ def certify(
     asked = _radii(radii)
     if out:
         _require_free(out, ".csv", force=force)
-    net, data = loaded(model).to(torch.float32 if float32 else torch.float64), data or trained_on(model)
-    x, y, rows = points_of(model, data, points, exactly=True)
-    inputs = fitting(net, x, y, model)
+    net, data = load_network(model).to(torch.float32 if float32 else torch.float64), data or trained_on(model)
+    x, y, rows = load_points(model, data, points, exactly=True)
+    inputs = match_input_shape(net, x, y, model)
     began = time.perf_counter()
     bound = lipschitz_bound(net)
     classes, certain = certificates(net, inputs)
@@ -209,15 +209,15 @@ def _require_free(out: Path, suffix: str, *, force: bool) -> None:
 
 def _save(out: Path, content: bytes, figure: "Figure | None") -> str:
     """Write the content, and the picture beside it; tell of it."""
-    from ..experiments import report
-    from ..experiments.store import write
+    from ..reporting import figures
+    from ..storage.files import write_atomic
 
-    write(out, content)
+    write_atomic(out, content)
     saved = [out]
     for form in ("png", "svg"):
         path = out.with_suffix(f".{form}")
         if figure:
-            write(path, report.image(figure, form))
+            write_atomic(path, figures.figure_as_bytes(figure, form))
             saved.append(path)
         else:
             path.unlink(missing_ok=True)  # of what the file held before
@@ -231,7 +231,7 @@ def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int
 
     began = time.perf_counter()
     try:
-        with display() as show:
+        with progress_bar() as show:
 
             def on_progress(done: int, total: int) -> None:
                 rate = done / max(time.perf_counter() - began, 1e-9)
@@ -240,7 +240,7 @@ def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int
 
             return attack(net, x, y, method, batch=batch, seed=seed, on_progress=on_progress)
     except KeyboardInterrupt:
-        stop("interrupted; nothing is saved", 130)
+        exit_with_error("interrupted; nothing is saved", 130)
 
 
 def _facts(found: "Adversaries", method: "Attack") -> dict[str, Any]:

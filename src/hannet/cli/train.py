@@ -16,7 +16,7 @@ import typer
 from ..vision import presets, row_training
 from ..vision.presets import ON_ROWS, Model
 from ..vision.row_training import Loss
-from .console import display, stop
+from .console import exit_with_error, progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from ..data import Images
     from ..experiments.base import Status
-    from ..train.distributed import Processes
-    from ..train.recipes import ImageRecipe, Recipe
+    from ..train.distributed import DistributedContext
+    from ..train.recipes import Recipe
+    from ..vision.recipe import ImageRecipe
 
 Augment = Literal["none", "crop", "flip", "auto"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -186,21 +187,21 @@ def _require_numbers(lr: float, weight_decay: float, ema: float | None, minutes:
 
 
 @contextmanager
-def _alone(folder: Path, *, force: bool) -> "Iterator[Processes]":
+def _alone(folder: Path, *, force: bool) -> "Iterator[DistributedContext]":
     """Keep others from training for a folder, which is free to be written, as long as the command runs."""
     from ..storage import model_dir
-    from ..train.distributed import Processes
+    from ..train.distributed import DistributedContext
 
     _require_free(folder, force=force)
-    processes = Processes()
+    processes = DistributedContext()
     with processes.alone(*model_dir.lock(folder)):
         _require_free(folder, force=force)  # another training may have filled it in between
         yield processes
 
 
 def _require_free(folder: Path, *, force: bool) -> None:
-    from ..experiments.store import StoreError
     from ..storage import model_dir
+    from ..storage.files import StoreError
 
     try:
         model_dir.require_free(folder, PARTS, BESIDE, force=force)
@@ -229,7 +230,7 @@ def _read(data: str, size: int | None, model: Model) -> "tuple[Images, Images]":
     from ..experiments.work_queue import Progress
 
     began = time.perf_counter()
-    with display() as show:
+    with progress_bar() as show:
 
         def watch(done: int, total: int) -> None:
             rate = done / max(time.perf_counter() - began, 1e-9)
@@ -256,12 +257,12 @@ def _learn_rows(network: "nn.Module", chosen: "Recipe", epochs: int, seed: int, 
 
     began = time.perf_counter()
     try:
-        with display() as show:
+        with progress_bar() as show:
             told = row_training.learn(network, chosen, epochs, seed, parts.training, parts.held, show)
         told["seconds"] = round(time.perf_counter() - began, 3)
         told |= row_training.measure(network, parts.test)
     except KeyboardInterrupt:
-        stop("interrupted; nothing is saved", 130)
+        exit_with_error("interrupted; nothing is saved", 130)
     channels, size, _ = parts.training.x.shape[1:]
     seen = Preprocessing(channels, size, parts.training.classes, (0.0,) * channels, (1.0,) * channels, flat=True)
     return Learned(told, {FILE: seen.content()})
@@ -271,16 +272,16 @@ def _learn_images(
     network: "nn.Module", recipe: "ImageRecipe", seed: int, parts: Parts, unfinished: Path, minutes: float
 ) -> Learned:
     """Trains a network that takes images, from its checkpoint if there is one."""
-    from ..experiments import report
-    from ..experiments.store import device
     from ..experiments.work_queue import Progress
+    from ..reporting import figures
+    from ..storage.provenance import describe_device
     from ..train.checkpoint import CheckpointError
     from ..vision import pipeline
     from ..vision.preprocessing import FILE, Preprocessing, probabilities
 
     began = time.perf_counter()
     try:
-        with display() as show:
+        with progress_bar() as show:
 
             def watch(now: "Status") -> None:
                 left = (now.steps - now.step) / max(now.rate, 1e-9)
@@ -289,11 +290,11 @@ def _learn_images(
             options: dict[str, Any] = {"held": parts.held, "checkpoint": unfinished, "minutes": minutes}
             history = pipeline.fit(network, parts.training, recipe, seed, on_progress=watch, **options)
     except KeyboardInterrupt as interrupt:
-        stop(f"interrupted; {interrupt.args[0] if interrupt.args else _kept_before(unfinished)}", 130)
+        exit_with_error(f"interrupted; {interrupt.args[0] if interrupt.args else _kept_before(unfinished)}", 130)
     except CheckpointError as error:
-        stop(f"{error}{' (--fresh does)' * str(error).endswith('to start over')}", 1)
+        exit_with_error(f"{error}{' (--fresh does)' * str(error).endswith('to start over')}", 1)
     except pipeline.TrainingError as error:
-        stop(f"{error}; nothing is saved", 1)
+        exit_with_error(f"{error}; nothing is saved", 1)
     channels, size, _ = parts.training.x.shape[1:]
     seen = Preprocessing(channels, size, parts.training.classes, recipe.mean, recipe.std, recipe.resize)
     trained_on = next(network.parameters()).device.type
@@ -306,9 +307,9 @@ def _learn_images(
         "validation_accuracy": [1 - error for error in history.held_error],
         "test_accuracy": float(right.double().mean()),
         "history": asdict(history),
-        "device": device(trained_on),
+        "device": describe_device(trained_on),
     }
-    pictures = {f"curves.{form}": report.image(_curves(told["history"]), form) for form in ("png", "svg")}
+    pictures = {f"curves.{form}": figures.figure_as_bytes(_curves(told["history"]), form) for form in ("png", "svg")}
     return Learned(told, {FILE: seen.content(), **pictures})
 
 
@@ -335,7 +336,7 @@ def _curves(history: Mapping[str, Any]) -> "Figure":
 
 
 def _facts(data: str, kind: dict[str, Any], network: "nn.Module", parts: Parts, seed: int) -> dict[str, Any]:
-    from ..experiments.store import commit, device, versions
+    from ..storage.provenance import commit, describe_device, versions
 
     return {
         "data": data,
@@ -345,7 +346,7 @@ def _facts(data: str, kind: dict[str, Any], network: "nn.Module", parts: Parts, 
         "classes": list(parts.training.classes),
         "notes": list(dict.fromkeys((*parts.training.notes, *parts.test.notes))),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "device": device(),
+        "device": describe_device(),
         "versions": dict(versions()),
         "commit": commit(),
     }
@@ -374,14 +375,14 @@ def _words(told: Mapping[str, Any]) -> str:
 def _save(network: "nn.Module", folder: Path, files: Mapping[str, bytes]) -> None:
     from safetensors import SafetensorError
 
-    from ..experiments.store import StoreError, write
     from ..storage import model_dir
+    from ..storage.files import StoreError, write_atomic
 
     try:
-        with model_dir.written(folder) as aside:
+        with model_dir.replace_folder(folder) as aside:
             network.save_pretrained(aside)  # type: ignore[operator]
             (aside / "README.md").unlink(missing_ok=True)  # a card that says it was pushed to the Hub
             for name, content in files.items():
-                write(aside / name, content)
+                write_atomic(aside / name, content)
     except SafetensorError as error:
         raise StoreError(f"{folder}: {error}") from error

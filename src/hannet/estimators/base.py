@@ -18,13 +18,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from ..experiments.store import versions
 from ..models.hannet import HanNet
+from ..storage.provenance import versions
 from ..train import losses
-from ..train.ensemble import Members
+from ..train.ensemble import Ensemble
 from ..train.recipes import Recipe
 from ..train.trainer import Epoch, train
-from .features import Array, Features, Scaler, distinct, folds, mean_one, others
+from .features import Array, Features, Scaler, complement, distinct, mean_one, validation_rows
 from .serialization import ModelError, files, read_entries, read_weights, restoring, write_model
 
 _PLAN: Mapping[str, Any] = {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.05}
@@ -133,7 +133,7 @@ class _HanEstimator(BaseEstimator):
         x, y, weights = distinct(X[counts], self._encode(y[counts]), weights[counts])
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        held = folds(self._strata(y), self.validation_fraction, int(self.members), rng)
+        held = validation_rows(self._strata(y), self.validation_fraction, int(self.members), rng)
         self._features = Features().fit(x, weights)
         self._fit_targets(y, weights)
         self._train(
@@ -171,7 +171,7 @@ class _HanEstimator(BaseEstimator):
         shape = {name: int(size) for name, size in sizes.items()}  # a search may give a parameter as a NumPy integer
         networks = [_network(seed, shape) for seed in seeds]
         x *= self._features.shrink
-        rows, apart = torch.from_numpy(others(held, len(x))), torch.from_numpy(held)
+        rows, apart = torch.from_numpy(complement(held, len(x))), torch.from_numpy(held)
         taught = rows.shape[1]
         batch = min(int(self.batch_size), max(_SMALL_BATCH, taught // 8), taught)
         recipe = Recipe(
@@ -231,7 +231,7 @@ class _HanEstimator(BaseEstimator):
         """The members' average.  In float64, where a row's result depends on the rows beside it in the last digit only."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        members = Members(self.networks_, torch.float64)
+        members = Ensemble(self.networks_, torch.float64)
         chunks = (self._features.transform(X[start : start + _CHUNK]).double() for start in range(0, len(X), _CHUNK))
         return np.concatenate([self._average(members.predict(chunk)).numpy() for chunk in chunks])
 

@@ -148,7 +148,9 @@ def distinct(x: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
     return rows[first, : x.shape[1]], rows[first, x.shape[1] :], sums
 
 
-def folds(strata: NDArray[Any], fraction: float, members: int, rng: np.random.RandomState) -> NDArray[np.int64]:
+def validation_rows(
+    strata: NDArray[Any], fraction: float, members: int, rng: np.random.RandomState
+) -> NDArray[np.int64]:
     """Rows that each member holds out for validation, (members, m): the same share of each stratum, never all of one.
 
     Members hold out other rows as long as there are such, so fraction = 1 / members gives the folds of a cross-validation.
@@ -164,7 +166,7 @@ def folds(strata: NDArray[Any], fraction: float, members: int, rng: np.random.Ra
     return rest[(np.arange(members)[:, None] * count + np.arange(count)) % max(len(rest), 1)]
 
 
-def others(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+def complement(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """The rows of n that each member does not hold out.  (members, m) -> (members, n - m)."""
     taught = np.ones((len(rows), n), bool)
     np.put_along_axis(taught, rows, values=False, axis=1)

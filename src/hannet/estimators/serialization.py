@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..experiments.store import StoreError, write
+from ..storage.files import StoreError, write_atomic
 
 _FORMAT = 1
 
@@ -37,8 +37,8 @@ def write_model(folder: str | Path, entries: Mapping[str, Any], weights: dict[st
         raise ModelError(f"{path}: JSON cannot keep every parameter ({error})") from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(weights_path, content)
-        write(path, text.encode())
+        write_atomic(weights_path, content)
+        write_atomic(path, text.encode())
     except (OSError, StoreError) as error:
         raise ModelError(f"{path.parent}: cannot be written ({error})") from error
 

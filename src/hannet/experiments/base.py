@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from torch import nn
 
+from ..reporting.tables import Table
 from .store import Record, Run, Store
 
 if TYPE_CHECKING:
@@ -38,16 +39,6 @@ NAMES = (
     "tabular",
     "certified",
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of plain values. columns: heading and number format (or "") by key; a row may lack a key."""
-
-    title: str
-    columns: Mapping[str, tuple[str, str]]
-    rows: Sequence[Mapping[str, Any]]
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ class Experiment(Protocol):
         """Of its files."""
 
     @property
-    def draws_models(self) -> bool:
+    def needs_weights(self) -> bool:
         """Whether its picture needs the weights of its runs."""
 
     @property
@@ -107,7 +98,7 @@ QUICK = "QUICK: a few iterations only, to see that it works; the numbers mean no
 
 
 @dataclass(frozen=True)
-class Frame:
+class BaseExperiment:
     """What every experiment here has: seeds, and perhaps some of its parts only.
 
     quick: a few iterations, to see it work; its numbers mean nothing.
@@ -119,7 +110,7 @@ class Frame:
 
     stem: ClassVar[str]
     parts: ClassVar[tuple[str, ...]] = ()
-    draws_models: ClassVar[bool] = False
+    needs_weights: ClassVar[bool] = False
     partial: ClassVar[bool] = False
     trials: ClassVar[int] = 1
 
@@ -133,7 +124,7 @@ class Frame:
         """Those asked for, else all."""
         return self.only or self.parts
 
-    def framed(
+    def make_table(
         self,
         title: str,
         columns: Mapping[str, tuple[str, str]],
@@ -143,7 +134,7 @@ class Frame:
         """A table, which says so if it is of a quick run."""
         return Table(title + " (quick)" * self.quick, columns, rows, [QUICK] * self.quick + [*notes])
 
-    def marked(self, figure: "Figure") -> "Figure":
+    def annotate_quick(self, figure: "Figure") -> "Figure":
         """The picture, which says so if it is of a quick run."""
         if self.quick:
             figure.suptitle(QUICK)
@@ -176,7 +167,7 @@ def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str
     """
     kind = _module(name).Experiment
     given = {setting: value for setting, value in settings.items() if value is not None}
-    own = {f.name for f in fields(kind)} - {f.name for f in fields(Frame)}
+    own = {f.name for f in fields(kind)} - {f.name for f in fields(BaseExperiment)}
     if foreign := sorted(given.keys() - own):
         raise ValueError(f"{name} has no {foreign[0]}, only {', '.join(sorted(own)) or 'seeds and parts'}")
     known = kind.parts

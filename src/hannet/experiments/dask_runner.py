@@ -21,9 +21,10 @@ import torch
 from distributed import Client, Future, get_worker
 from distributed.client import FutureCancelledError
 
+from ..storage.provenance import versions
 from .base import Experiment, Status
-from .store import Run, Store, versions
-from .work_queue import FATAL, Agenda, Kept, Outcome, SweepError, compute, in_words, keep
+from .store import Run, Store
+from .work_queue import FATAL, Kept, Outcome, SweepError, WorkQueue, compute, in_words, keep
 
 CONNECT_WITHIN = 10.0  # seconds
 AHEAD = 2  # groups under way per worker: one that it computes, one that waits there
@@ -33,7 +34,7 @@ TELL_EVERY = 1.0  # seconds between two statuses of a worker
 _one_at_a_time = threading.Lock()  # PyTorch has one random state a process, and a network's start is drawn from it
 
 
-def distribute(agenda: Agenda, experiment: Experiment, store: Store, address: str) -> None:
+def distribute(agenda: WorkQueue, experiment: Experiment, store: Store, address: str) -> None:
     """Compute an agenda's groups on the workers of a scheduler (tcp://host:port, or its file), and keep them here.
 
     A group whose worker dies is computed by another. Raises SweepError if the scheduler cannot be reached or goes away, or if
@@ -106,7 +107,7 @@ class _Flight:
 class _Fleet:
     """The groups that are on the cluster."""
 
-    def __init__(self, client: Client, agenda: Agenda, experiment: Experiment, store: Store):
+    def __init__(self, client: Client, agenda: WorkQueue, experiment: Experiment, store: Store):
         self.client, self.agenda, self.experiment, self.store = client, agenda, experiment, store
         self.flights: dict[Future, _Flight] = {}
         self.news: SimpleQueue[Any] = SimpleQueue()  # futures that ended, and events from workers
@@ -125,7 +126,7 @@ class _Fleet:
         with ExitStack() as claims:
             if not claims.enter_context(self.store.claim(group)):
                 return self.agenda.settle(number, Outcome(busy=True))
-            missing = self.store.missing(group, models=self.experiment.draws_models)
+            missing = self.store.missing(group, models=self.experiment.needs_weights)
             if not missing:
                 return self.agenda.settle(number, Outcome())
             future = self.client.submit(_remotely, self.experiment, missing, number, self.topic, pure=False)

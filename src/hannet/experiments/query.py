@@ -27,7 +27,7 @@ _ALWAYS = ("experiment", "seed")  # shown of every record, with its metrics; the
 _NEVER = ("key", "seconds", "device", "versions.", "commit", "when")
 
 
-def flat(record: Record) -> Row:
+def flatten_record(record: Record) -> Row:
     """A record under keys such as config.network.width; a list as JSON, curves left out, a recipe with its defaults."""
     row: Row = {}
     values = {name: value for name, value in asdict(record).items() if name != "curves"}
@@ -52,7 +52,7 @@ def columns(rows: Iterable[Row]) -> list[str]:
     return sorted(keys, key=lambda key: parts.index(key.split(".")[0]))
 
 
-def telling(rows: Sequence[Row]) -> list[str]:
+def informative_columns(rows: Sequence[Row]) -> list[str]:
     """The keys to look at: experiment, seed, what the configs differ in, and the metrics."""
 
     def tells(key: str) -> bool:
@@ -73,14 +73,14 @@ def select(rows: Sequence[Row], conditions: Sequence[str], sort: str | None = No
     chosen = [row for row in rows if all(test(row) for test in tests)]
     if sort is None:
         return chosen
-    falling, key = sort.startswith("-"), whole(known, sort.removeprefix("-"))
+    falling, key = sort.startswith("-"), resolve_key(known, sort.removeprefix("-"))
     have = [row for row in chosen if row.get(key) is not None]
     mixed = len({isinstance(row[key], str) for row in have}) > 1
     have.sort(key=lambda row: str(row[key]) if mixed else row[key], reverse=falling)
     return have + [row for row in chosen if row.get(key) is None]
 
 
-def whole(known: Sequence[str], key: str) -> str:
+def resolve_key(known: Sequence[str], key: str) -> str:
     """The known key that is meant: itself, or the only one that ends in .key. Raises ValueError if there is none, or more."""
     if key in known:
         return key
@@ -88,19 +88,19 @@ def whole(known: Sequence[str], key: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f"{key!r} may be any of {few(found)}")
+        raise ValueError(f"{key!r} may be any of {truncate_list(found)}")
     ends = {name if "." in key else name.rsplit(".", 1)[-1]: name for name in known}
     near = [ends[end] for end in difflib.get_close_matches(key, ends, 3, 0.6)]
-    raise ValueError(f"no record has {key!r}; there is {few(near or known)}")
+    raise ValueError(f"no record has {key!r}; there is {truncate_list(near or known)}")
 
 
-def few(keys: Sequence[str], most: int = 6) -> str:
+def truncate_list(keys: Sequence[str], most: int = 6) -> str:
     """The first of them, in words."""
     more = f" and {len(keys) - most:,} more" if len(keys) > most else ""
     return ", ".join(keys[:most]) + more
 
 
-def fitting(keys: Sequence[str], widths: Mapping[str, int], room: int) -> list[str]:
+def columns_that_fit(keys: Sequence[str], widths: Mapping[str, int], room: int) -> list[str]:
     """As many of the keys, in their order, as there is room for: first what each record has, then configs and metrics in turn."""
     first = [key for key in keys if key in _ALWAYS]
     metrics = [key for key in keys if key.startswith("metrics.")]
@@ -121,7 +121,7 @@ def _condition(text: str, known: Sequence[str]) -> Callable[[Row], bool]:
     key, sign, given = found.groups()
     if given.startswith(("=", "<", ">")):
         raise ValueError(f"{sign + given[0]!r} is no operator; there are = != {' '.join(_ORDERS)}")
-    key = whole(known, key)
+    key = resolve_key(known, key)
     if sign in ("=", "!="):
         return lambda row: _same(row.get(key), given) == (sign == "=")
     bound = _number(given)

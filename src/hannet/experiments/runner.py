@@ -17,7 +17,7 @@ import torch
 
 from .base import Experiment, Status
 from .store import Run, Store
-from .work_queue import FATAL, TRIES, Agenda, Progress, SweepError, attempt
+from .work_queue import FATAL, TRIES, Progress, SweepError, WorkQueue, attempt
 
 WHOLE = (1, 1)
 CONTEXT = multiprocessing.get_context("spawn")  # not "fork", after which a process computes on one thread only
@@ -39,7 +39,7 @@ def perform(
     shard: (i, n), the i-th of n parts alone. cluster: where a Dask scheduler is, to compute there instead. Raises SweepError
     at the end if a group failed, and StoreError, DataError or ModuleNotFoundError at once.
     """
-    agenda = Agenda(_pending(experiment, store, shard), experiment.cost, on_progress)
+    agenda = WorkQueue(_pending(experiment, store, shard), experiment.cost, on_progress)
     jobs = min(jobs, len(agenda.groups))
     if cluster and jobs:
         from .dask_runner import distribute
@@ -70,14 +70,14 @@ def part(groups: Sequence[list[Run]], cost: Callable[[Run], float], shard: tuple
 def _pending(experiment: Experiment, store: Store, shard: tuple[int, int]) -> list[list[Run]]:
     """What is missing of a shard's groups, each run in the first group that has it; empty groups left out."""
     runs = {run.key: run for group in experiment.groups() for run in group}
-    missing = {run.key for run in store.missing(runs.values(), models=experiment.draws_models)}
+    missing = {run.key for run in store.missing(runs.values(), models=experiment.needs_weights)}
     groups = [[run for run in group if runs.pop(run.key, None)] for group in experiment.groups()]
     chosen = part([group for group in groups if group], experiment.cost, shard)
     pending = [[run for run in group if run.key in missing] for group in chosen]
     return [group for group in pending if group]
 
 
-def _alone(agenda: Agenda, experiment: Experiment, store: Store) -> None:
+def _alone(agenda: WorkQueue, experiment: Experiment, store: Store) -> None:
     while agenda.open:
         if work := agenda.take():
             number, group = work
@@ -86,7 +86,7 @@ def _alone(agenda: Agenda, experiment: Experiment, store: Store) -> None:
             time.sleep(LOOK_EVERY)
 
 
-def _in_processes(agenda: Agenda, experiment: Experiment, store: Store, jobs: int) -> None:
+def _in_processes(agenda: WorkQueue, experiment: Experiment, store: Store, jobs: int) -> None:
     threads = max(1, torch.get_num_threads() // jobs)
     team: list[_Worker] = []
     stillborn = 0
@@ -139,7 +139,7 @@ class _Worker:
         with suppress(BrokenPipeError):  # then it just died, which `listen` will find
             self.link.send(group)
 
-    def listen(self, agenda: Agenda) -> bool:
+    def listen(self, agenda: WorkQueue) -> bool:
         """Pass on what it has to say; False if it died. Raises what ends the sweep."""
         try:
             message = self.link.recv()

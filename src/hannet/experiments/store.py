@@ -1,33 +1,25 @@
 """A run (what to compute) becomes a record (what came out), kept in a store so that nothing is computed twice."""
 
-import errno
 import hashlib
 import json
 import math
 import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what file systems say to flock
-
-
-class StoreError(RuntimeError):
-    """A store that cannot be read or written; the message is one sentence for the user."""
+from ..storage.files import StoreError, open_lock, store_errors, try_lock, write_atomic
+from ..storage.provenance import commit, describe_device, versions
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,7 @@ class Record:
             seed=run.seed,
             metrics={name: _finite(value) for name, value in metrics.items()},
             seconds=round(seconds, 3),
-            device=device(trained_on),
+            device=describe_device(trained_on),
             versions=versions(),
             commit=commit(),
             when=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -113,18 +105,18 @@ class Store:
         self.path = folder / "records.jsonl"
         if not write:
             return
-        with _faults(folder):
+        with store_errors(folder):
             (folder / "models").mkdir(parents=True, exist_ok=True)
             self.path.touch()
             with self._lock():
                 pass
 
     def _lock(self) -> FileLock:
-        return _file_lock(self.folder / "records.lock")
+        return open_lock(self.folder / "records.lock")
 
     def records(self) -> dict[str, Record]:
         """All records by the key of their run. Raises StoreError if a whole line is not a record."""
-        with _faults(self.path):
+        with store_errors(self.path):
             *lines, _ = self.path.read_bytes().split(b"\n") if self.path.exists() else [b""]
         found = {}
         for number, line in enumerate(lines, 1):
@@ -143,7 +135,7 @@ class Store:
     def append(self, records: Sequence[Record]) -> None:
         """Add records, all or none of them. Raises StoreError if the disk is full or the store cannot be written."""
         text = "".join(json.dumps(_plain(record), allow_nan=False) + "\n" for record in records).encode()
-        with _faults(self.path), self._lock(), self.path.open("ab+", buffering=0) as file:
+        with store_errors(self.path), self._lock(), self.path.open("ab+", buffering=0) as file:
             whole = self.path.read_bytes().rfind(b"\n") + 1
             file.truncate(whole)
             try:
@@ -159,10 +151,10 @@ class Store:
         """Keep other processes off these runs: all of them, or none if another process holds one; which, it gives."""
         claims = self.folder / "claims"
         with ExitStack() as held:
-            with _faults(claims):
+            with store_errors(claims):
                 claims.mkdir(exist_ok=True)
                 paths = sorted({claims / f"{run.key}.lock" for run in runs})
-                free = all(held.enter_context(claimed(path)) for path in paths)
+                free = all(held.enter_context(try_lock(path)) for path in paths)
             if not free:
                 held.close()
             yield free
@@ -172,19 +164,19 @@ class Store:
         claims, models = self.folder / "claims", self.folder / "models"
         keys = {path.stem for path in claims.glob("*.lock")} | {path.name.split(".")[1] for path in models.glob(".*")}
         for key in keys:
-            with _faults(claims):
+            with store_errors(claims):
                 claims.mkdir(exist_ok=True)
-                with claimed(claims / f"{key}.lock") as free:
+                with try_lock(claims / f"{key}.lock") as free:
                     for aside in models.glob(f".{key}.*") if free else ():
                         aside.unlink(missing_ok=True)
 
     def save_model(self, run: Run, model: nn.Module) -> None:
         """Keep the weights of a run's model: written aside, then renamed."""
-        self.save_weights(run.key, weights(model))
+        self.save_weights(run.key, weights_as_bytes(model))
 
     def save_weights(self, key: str, content: bytes) -> None:
         """The same of weights that are a safetensors file already."""
-        write(self._model(key), content)
+        write_atomic(self._model(key), content)
 
     def load_model(self, key: str, model: nn.Module) -> nn.Module:
         """Fill model with the weights kept under key, and return it. Raises StoreError if they are missing or misfit."""
@@ -199,27 +191,6 @@ class Store:
         return self.folder / "models" / f"{key}.safetensors"
 
 
-def _file_lock(path: Path) -> FileLock:
-    return FileLock(path, fallback_to_soft=False)  # what it would fall back to outlives a process that is killed
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Hold a lock file, unless another process does: which, it gives. The lock ends with its process. Raises StoreError."""
-    lock = _file_lock(path)
-    with _faults(path), suppress(Timeout):
-        lock.acquire(blocking=False)
-    if not lock.is_locked:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        with suppress(OSError):
-            path.unlink()  # while it is locked: whoever opened this file before sees that it is gone, and opens another
-        lock.release()
-
-
 @contextmanager
 def scratch(run: Run) -> Iterator[Path]:
     """A folder in this machine's cache, where a long run keeps what it needs to go on; it goes when the run is done.
@@ -229,11 +200,11 @@ def scratch(run: Run) -> Iterator[Path]:
     import pooch
 
     root = Path(pooch.os_cache("hannet"), "unfinished")
-    with _faults(root):
+    with store_errors(root):
         root.mkdir(parents=True, exist_ok=True)
-    with claimed(root / f"{run.key}.lock") as mine:
+    with try_lock(root / f"{run.key}.lock") as mine:
         folder = root / (run.key if mine else f"{run.key}.{os.getpid()}")
-        with _faults(folder):
+        with store_errors(folder):
             folder.mkdir(exist_ok=True)
         done = False
         try:
@@ -244,59 +215,6 @@ def scratch(run: Run) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def weights(model: nn.Module) -> bytes:
+def weights_as_bytes(model: nn.Module) -> bytes:
     """A model's weights as a safetensors file."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file aside, then rename it, so that path is never half written. Raises StoreError."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            aside.write_bytes(content)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            raise StoreError(f"{path}: this file system has no locks, which are needed there") from error
-        raise StoreError(f"{error.filename or path}: {error.strerror or error}") from error
-
-
-def device(kind: str = "cpu") -> str:
-    """The processor that trains here, and on how many threads; for "cuda" the GPU."""
-    if kind == "cuda":
-        return f"cuda {torch.cuda.get_device_name()}"
-    return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, threads: {torch.get_num_threads()}"
-
-
-@cache
-def versions() -> Mapping[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    packages = ("hannet", "torch", "numba", "numpy")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
-
-
-@cache
-def commit() -> str | None:
-    """The commit this package runs from, with "+" if the checkout differs from it; None outside a checkout."""
-    here = Path(__file__)
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", here.name)
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

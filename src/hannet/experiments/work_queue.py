@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..data import DataError
+from ..storage.files import StoreError
 from ..train.checkpoint import TerminatedError
 from .base import Experiment, Status, seeds_named
-from .store import Record, Run, Store, StoreError, weights
+from .store import Record, Run, Store, weights_as_bytes
 
 PAUSE = 0.5  # seconds until a group that another process has is tried again
 TRIES = 3  # processes that may die over a group before it counts as failed
@@ -46,7 +47,7 @@ class Outcome:
     failure: str = ""
 
 
-class Agenda:
+class WorkQueue:
     """The groups of a sweep, the longest first, each taken and then settled; and the progress of the whole."""
 
     def __init__(
@@ -148,7 +149,7 @@ def compute(experiment: Experiment, group: Sequence[Run], on_status: Callable[[S
     return [
         (
             Record.of(run, result.metrics, share, result.curves, result.device),
-            None if result.model is None else weights(result.model),
+            None if result.model is None else weights_as_bytes(result.model),
         )
         for run, result in zip(group, results, strict=True)
     ]
@@ -167,7 +168,7 @@ def attempt(experiment: Experiment, store: Store, group: Sequence[Run], on_statu
     with store.claim(group) as mine:
         if not mine:
             return Outcome(busy=True)
-        missing = store.missing(group, models=experiment.draws_models)
+        missing = store.missing(group, models=experiment.needs_weights)
         if not missing:
             return Outcome()
         try:

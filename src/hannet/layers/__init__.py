@@ -1,5 +1,7 @@
 """Layers and activations as PyTorch modules."""
 
-from .han import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
+from .activations import Abs, GroupSort, MaxMin
+from .affine import Standardise, UnitLinear
+from .han import HanLayer, HanStack, Householder
 
 __all__ = ["Abs", "GroupSort", "HanLayer", "HanStack", "Householder", "MaxMin", "Standardise", "UnitLinear"]

@@ -5,18 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import functional
 from ..ops import reference
-
-
-def require_positive(**sizes: int) -> None:
-    """Raises ValueError for a size that is not a positive integer."""
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+from .validation import require_positive
 
 
 class _Reflecting(nn.Module):
@@ -185,101 +178,3 @@ class Householder(_Reflecting):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.householder(x, self.u, self.b, dim=self.dim)
-
-
-class UnitLinear(nn.Linear):
-    """V x + b, the rows of V those of `weight` divided by their norms.  x: (..., in_features) -> (..., out_features).
-
-    Every output alone is 1-Lipschitz; a row of zeros stays one. For the last layer of a network that is to be certified.
-
-    >>> layer = UnitLinear(3, 2)
-    >>> bool((layer(torch.zeros(3)) == layer.bias).all())
-    True
-    """
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 nn.Linear calls it so
-        return F.linear(input, reference.unit(self.weight), self.bias)
-
-
-class Standardise(nn.Module):
-    """(x - mean) / std by constants, for each channel or for all alike.  x: (n, channels, ...), or any shape for scalars.
-
-    Raises ValueError for values that are not finite, a std that is not above 0, and an x of another number of channels.
-
-    >>> Standardise([1.0, 2.0], [0.5, 0.5])(torch.tensor([[2.0, 2.0]]))
-    tensor([[2., 0.]])
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]):
-        super().__init__()
-        for name, given in (("mean", mean), ("std", std)):
-            value = torch.tensor(given, dtype=torch.get_default_dtype())
-            if (
-                value.dim() > 1
-                or not value.numel()
-                or not value.isfinite().all()
-                or (name == "std" and value.min() <= 0)
-            ):
-                raise ValueError(
-                    f"{name} must be finite{', above 0' * (name == 'std')}, a number or one a channel, got {given}"
-                )
-            self.register_buffer(name, value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        def fit(value: Tensor) -> Tensor:
-            if value.dim() == 0:
-                return value
-            if x.dim() < 2 or x.shape[1] != len(value):  # broadcasting would make copies of a single channel
-                raise ValueError(f"x must be (n, {len(value)}, ...), got {tuple(x.shape)}")
-            return value.view(-1, *[1] * (x.dim() - 2))
-
-        return (x - fit(self.mean)) / fit(self.std)
-
-
-class Abs(nn.Module):
-    """|x| with derivative +1 at 0, as inside a Han-layer.
-
-    >>> Abs()(torch.tensor([-2.0, 0.0, 3.0]))
-    tensor([2., 0., 3.])
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return reference.absolute(x)
-
-
-class GroupSort(nn.Module):
-    """Sorts the features in groups of `group` (Anil et al. 2019).  x: (..., d), d a multiple of `group` -> (..., d).
-
-    >>> GroupSort(3)(torch.tensor([3.0, 1.0, 2.0, 0.0, 5.0, 4.0]))
-    tensor([1., 2., 3., 0., 4., 5.])
-    """
-
-    def __init__(self, group: int):
-        require_positive(group=group)
-        super().__init__()
-        self.group = group
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == 0 or x.shape[-1] % self.group:
-            raise ValueError(f"features must come in groups of {self.group}, got {tuple(x.shape)}")
-        return x.unflatten(-1, (-1, self.group)).sort(-1).values.flatten(-2)
-
-    def extra_repr(self) -> str:
-        return str(self.group)
-
-
-class MaxMin(nn.Module):
-    """(max, min) of each pair of neighbouring features (Anil et al. 2019).  x: (..., d), d even -> (..., d).
-
-    >>> MaxMin()(torch.tensor([1.0, 2.0, 4.0, 3.0]))
-    tensor([2., 1., 4., 3.])
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == 0 or x.shape[-1] % 2:
-            raise ValueError(f"features must come in pairs, got {tuple(x.shape)}")
-        a, b = x[..., ::2], x[..., 1::2]
-        return torch.stack((torch.maximum(a, b), torch.minimum(a, b)), -1).flatten(-2)

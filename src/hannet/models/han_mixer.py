@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..functional import han_stacks
-from ..layers.han import HanStack, require_positive
+from ..layers.han import HanStack
+from ..layers.validation import require_positive
 from .hub import Saved
 from .image_inputs import TAG, facts, require_images, require_integers
 

@@ -6,7 +6,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from ..layers.han import Abs, GroupSort, HanStack, MaxMin, UnitLinear, require_positive
+from ..layers.activations import Abs, GroupSort, MaxMin
+from ..layers.affine import UnitLinear
+from ..layers.han import HanStack
+from ..layers.validation import require_positive
 from .hub import Saved
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

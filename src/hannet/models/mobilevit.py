@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.han import HanLayer, Householder, require_positive
+from ..layers.validation import require_positive
+from .han_block import HanBlock
 from .hub import Saved
 from .image_inputs import TAG, facts, require_images
 
@@ -73,31 +74,6 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.down(F.silu(self.up(self.norm(x))))
-
-
-class HanBlock(nn.Module):
-    """H(u2)|H(u1) x + b1| + b2: no ABS around the last map, no skip connection, no normalisation.  x: (..., dim), as returned.
-
-    So it is 1-Lipschitz. Form and start are those of the authors' published code; only without a LayerNorm do the counts of
-    Table 14 come out.
-
-    >>> sum(p.numel() for p in HanBlock(64).parameters())
-    256
-    """
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.fold, self.reflect = HanLayer(dim), Householder(dim, bias=True)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """u: kaiming_uniform_ with a = sqrt(5) of a column, so uniform in +-1; b: uniform in +-1/sqrt(dim). Source: the authors' code."""
-        for layer in (self.fold, self.reflect):
-            layer.reset_parameters()
-            nn.init.kaiming_uniform_(layer.u[:, None], a=5**0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.reflect(self.fold(x))
 
 
 class MobileViTBlock(nn.Module):

@@ -16,7 +16,7 @@ def zero_subnormals(tensors: Iterable[Tensor]) -> None:
 
 
 @contextmanager
-def flushed() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Inside, this thread takes numbers below the smallest normal one for 0; then all is as it was."""
     before = float(torch.full((), 1e-40, dtype=torch.float32, device="cpu") * 1) == 0
     torch.set_flush_denormal(True)

@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 from . import reference
 
 
-class Path(NamedTuple):
+class KernelChoice(NamedTuple):
     """Which code runs for tensors of one device and dtype, and why."""
 
     device: str
@@ -87,7 +87,7 @@ def _transformed(kind: Any) -> bool:
     return any(level.key() == kind for level in _functorch.get_interpreter_stack() or ())
 
 
-def explain() -> list[Path]:
+def kernel_choices() -> list[KernelChoice]:
     """Which path runs for every device and dtype of this machine, and why."""
     paths = []
     for device in ["cpu"] + [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]:
@@ -98,7 +98,7 @@ def explain() -> list[Path]:
                 continue
             half = "converted, " * (device == "cpu") + "arithmetic in float32" if dtype.endswith("float16") else ""
             reason = missing or "; ".join(filter(None, (kernel().describe(), half)))
-            paths.append(Path(device, dtype, "reference" if missing else "kernel", reason))
+            paths.append(KernelChoice(device, dtype, "reference" if missing else "kernel", reason))
     return paths
 
 
@@ -120,22 +120,24 @@ def _plain(x: Tensor, u: Tensor, b: Tensor | None) -> bool:
     )
 
 
-def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True, dim: int = -1) -> Tensor:
+def stack(
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, apply_abs: bool = True, dim: int = -1
+) -> Tensor:
     """reference.stack by the fastest path that can serve the call; half x with half or float32 u and b, else one dtype for all.
 
     On a GPU, features last but one are transposed here, around the kernel; the operators refuse them.
     """
     if dim == -2 and _on_gpu(x):
-        return stack(x.mT, u, b, reflections, fold).mT
+        return stack(x.mT, u, b, reflections, apply_abs).mT
     if x.dtype in HALF and (not _on_gpu(x) or _missing_kernel(x)):
-        return stack(x.float(), u.float(), b if b is None else b.float(), reflections, fold, dim).to(x.dtype)
+        return stack(x.float(), u.float(), b if b is None else b.float(), reflections, apply_abs, dim).to(x.dtype)
     if _missing_kernel(x):
-        return reference.stack(x, u, b, reflections, fold, dim)
+        return reference.stack(x, u, b, reflections, apply_abs, dim)
     if not _plain(x, u, b):
-        return _stack(x, u, b, reflections, fold, dim)[0]
+        return _stack(x, u, b, reflections, apply_abs, dim)[0]
     if torch.is_grad_enabled() and (x.requires_grad or u.requires_grad or (b is not None and b.requires_grad)):
-        return _Stack.apply(x, u, b, reflections, fold, dim)
-    return forward(x, u, b, reflections, fold, False, dim)[0]
+        return _Stack.apply(x, u, b, reflections, apply_abs, dim)
+    return forward(x, u, b, reflections, apply_abs, False, dim)[0]
 
 
 def _plain_memory(tensor: Tensor) -> Tensor:
@@ -145,21 +147,28 @@ def _plain_memory(tensor: Tensor) -> Tensor:
 
 
 def forward(
-    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool, dim: int = -1
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, keep: bool, dim: int = -1
 ) -> tuple[Tensor, Tensor]:
     """The kernel itself: output and sign bits (none unless `keep`)."""
     b = b if b is None else _plain_memory(b)
     if _on_gpu(x):
-        return _cuda().forward(_plain_memory(x), _plain_memory(u), b, reflections, fold, keep)
-    return _cpu().forward(_plain_memory(x), _plain_memory(u), b, reflections, fold, keep, dim)
+        return _cuda().forward(_plain_memory(x), _plain_memory(u), b, reflections, apply_abs, keep)
+    return _cpu().forward(_plain_memory(x), _plain_memory(u), b, reflections, apply_abs, keep, dim)
 
 
 def backward(
-    grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1
+    grad_y: Tensor,
+    y: Tensor,
+    signs: Tensor,
+    u: Tensor,
+    b: Tensor | None,
+    reflections: int,
+    apply_abs: bool,
+    dim: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The kernel itself: gradients of x, u and b from that of the output y."""
     b = b if b is None else _plain_memory(b)
-    given = _plain_memory(grad_y), _plain_memory(y), signs.contiguous(), _plain_memory(u), b, reflections, fold
+    given = _plain_memory(grad_y), _plain_memory(y), signs.contiguous(), _plain_memory(u), b, reflections, apply_abs
     return _cuda().backward(*given) if _on_gpu(y) else _cpu().backward(*given, dim)
 
 
@@ -167,10 +176,12 @@ class _Stack(torch.autograd.Function):
     """The operator without the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int) -> Tensor:
-        y, signs = forward(x, u, b, reflections, fold, True, dim)
+    def forward(
+        ctx: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, dim: int
+    ) -> Tensor:
+        y, signs = forward(x, u, b, reflections, apply_abs, True, dim)
         ctx.save_for_backward(x, u, b, y, signs)
-        ctx.options = reflections, fold, dim
+        ctx.options = reflections, apply_abs, dim
         return y
 
     @staticmethod
@@ -185,13 +196,13 @@ class _Stack(torch.autograd.Function):
 
 def _gradients(
     grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None,
-    reflections: int, fold: bool, dim: int,
+    reflections: int, apply_abs: bool, dim: int,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """Gradients of x, u and b by what can serve grad_y: the operator, or the reference under forward-mode differentiation."""
     if _missing_kernel(grad_y):
-        run = partial(reference.stack_in_single, reflections=reflections, fold=fold, dim=dim)
+        run = partial(reference.stack_in_single, reflections=reflections, apply_abs=apply_abs, dim=dim)
         return reference.gradients(run, grad_y, x, u, b)
-    grad_x, grad_u, grad_b = _stack_backward(grad_y, x, y, signs, u, b, reflections, fold, dim)
+    grad_x, grad_u, grad_b = _stack_backward(grad_y, x, y, signs, u, b, reflections, apply_abs, dim)
     return grad_x, grad_u, None if b is None else grad_b
 
 
@@ -298,46 +309,48 @@ def _verify(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, dim: int) 
         )
 
 
-def _signs_shape(x: Tensor, u: Tensor, reflections: int, fold: bool, dim: int) -> tuple[int, int]:
+def _signs_shape(x: Tensor, u: Tensor, reflections: int, apply_abs: bool, dim: int) -> tuple[int, int]:
     """(members, bytes) of the sign bits beside the output; what `_verify` refuses has none."""
     if _on_gpu(x):
-        return _cuda().signs_shape(x.shape, u.shape, x.dtype, reflections, fold)
+        return _cuda().signs_shape(x.shape, u.shape, x.dtype, reflections, apply_abs)
     return _cpu().signs_shape(x.shape, u.shape, x.dtype, dim)
 
 
 @torch.library.custom_op("hannet::stack", mutates_args=(), device_types=("cpu", "cuda"))
 def _stack(
-    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, dim: int = -1
 ) -> tuple[Tensor, Tensor]:
     """Output and sign bits."""
     _verify(x, u, b, reflections, dim)
-    return forward(x, u, b, reflections, fold, True, dim)
+    return forward(x, u, b, reflections, apply_abs, True, dim)
 
 
 @_stack.register_fake
-def _(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1) -> tuple[Tensor, Tensor]:
-    signs = x.new_empty(_signs_shape(x, u, reflections, fold, dim), dtype=torch.uint8)
+def _(
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, dim: int = -1
+) -> tuple[Tensor, Tensor]:
+    signs = x.new_empty(_signs_shape(x, u, reflections, apply_abs, dim), dtype=torch.uint8)
     return torch.empty_like(x, memory_format=torch.contiguous_format), signs
 
 
 @torch.library.custom_op("hannet::stack_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def _stack_backward(
     grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None,
-    reflections: int, fold: bool, dim: int = -1,
+    reflections: int, apply_abs: bool, dim: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, u and b (empty without b). x itself is only there to be differentiated again."""
     _verify(y, u, b, reflections, dim)
-    shape = _signs_shape(y, u, reflections, fold, dim)
+    shape = _signs_shape(y, u, reflections, apply_abs, dim)
     if grad_y.shape != y.shape or grad_y.dtype != y.dtype or signs.shape != shape:
         raise ValueError("hannet::stack_backward: grad_y and signs do not belong to y")
-    grad_x, grad_u, grad_b = backward(grad_y, y, signs, u, b, reflections, fold, dim)
+    grad_x, grad_u, grad_b = backward(grad_y, y, signs, u, b, reflections, apply_abs, dim)
     return grad_x, grad_u, grad_y.new_empty(0) if grad_b is None else grad_b
 
 
 @_stack_backward.register_fake
 def _(
     grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None,
-    reflections: int, fold: bool, dim: int = -1,
+    reflections: int, apply_abs: bool, dim: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     def like(t: Tensor) -> Tensor:
         return torch.empty_like(t, memory_format=torch.contiguous_format)
@@ -367,8 +380,8 @@ def _backward_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """Second derivatives, by differentiating the reference twice."""
     grad_y, x, u, b = ctx.saved_tensors
     leaves = (x, u) if b is None else (x, u, b)
-    reflections, fold, dim = ctx.options
-    run = partial(reference.stack_in_single, reflections=reflections, fold=fold, dim=dim)
+    reflections, apply_abs, dim = ctx.options
+    run = partial(reference.stack_in_single, reflections=reflections, apply_abs=apply_abs, dim=dim)
     first = partial(reference.gradients, run)
     second = torch.func.vjp(first, grad_y, *leaves)[1](grads[: len(leaves)])
     return second[0], second[1], None, None, second[2], second[3] if b is not None else None, None, None, None
@@ -397,23 +410,25 @@ def _has_members(u: Tensor, dim: int | None) -> bool:
 
 
 @_stack.register_vmap
-def _(info: Any, dims: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, dim: int = -1) -> Any:
+def _(
+    info: Any, dims: Any, x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, dim: int = -1
+) -> Any:
     size = info.batch_size
     x = _front(x, dims[0], size)
     rows = x.flatten(0, 1) if _has_members(u, dims[1]) else x
-    y, signs = _stack(rows, _layers(u, dims[1], size), _layers(b, dims[2], size), reflections, fold, dim)
+    y, signs = _stack(rows, _layers(u, dims[1], size), _layers(b, dims[2], size), reflections, apply_abs, dim)
     return (y.reshape(x.shape), signs.reshape(size, signs.shape[0] // max(1, size), signs.shape[-1])), (0, 0)
 
 
 @_stack_backward.register_vmap
 def _(
     info: Any, dims: Any, grad_y: Tensor, x: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None,
-    reflections: int, fold: bool, dim: int = -1,
+    reflections: int, apply_abs: bool, dim: int = -1,
 ) -> Any:  # fmt: skip
     size = info.batch_size
     fronts = [_front(t, mapped, size) for t, mapped in zip((grad_y, x, y, signs, u), dims, strict=False)]
     rows = [t.flatten(0, 1) for t in fronts[:3]] if _has_members(u, dims[4]) else fronts[:3]
     layers, bias = _layers(u, dims[4], size), _layers(b, dims[5], size)
-    grad_x, grad_u, grad_b = _stack_backward(*rows, fronts[3].flatten(0, 1), layers, bias, reflections, fold, dim)
+    grad_x, grad_u, grad_b = _stack_backward(*rows, fronts[3].flatten(0, 1), layers, bias, reflections, apply_abs, dim)
     grad_b = grad_b.reshape(size, 0) if b is None else grad_b.reshape(_front(b, dims[5], size).shape)
     return (grad_x.reshape(fronts[2].shape), grad_u.reshape(fronts[4].shape), grad_b), (0, 0, 0)

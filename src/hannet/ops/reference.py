@@ -27,15 +27,17 @@ def absolute(z: Tensor) -> Tensor:
     return F.leaky_relu(-z, -1.0)
 
 
-def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bool = True, dim: int = -1) -> Tensor:
-    """y <- |H(u_k) ... H(u_1) y + b| (Eq. 6), layer after layer; without the absolute value if not `fold`.
+def stack(
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, apply_abs: bool = True, dim: int = -1
+) -> Tensor:
+    """y <- |H(u_k) ... H(u_1) y + b| (Eq. 6), layer after layer; without the absolute value if not `apply_abs`.
 
     x: (..., d); u: (d,) or (depth * k, d); b: (d,) or (depth, d) or None -> (..., d), with k = `reflections`.
     With members: x: (members, ..., d); u: (members, depth * k, d); b: (members, depth, d).
     With `dim` -2 the features come last but one: x: (..., d, n) -> (..., d, n).
     """
     if dim == -2:
-        return stack(x.mT, u, b, reflections, fold).mT
+        return stack(x.mT, u, b, reflections, apply_abs).mT
     features = u.shape[-1]
     lead = (u.shape[0], *[1] * (x.dim() - 2)) if u.dim() == 3 else ()
     layers = u.reshape(-1, features) if u.dim() < 3 else u.movedim(1, 0).reshape(u.shape[1], *lead, features)
@@ -46,16 +48,18 @@ def stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int = 1, fold: bo
         layer, inner = divmod(index, reflections)
         last = inner == reflections - 1
         x = householder(x, layers[index], biases[layer] if biases is not None and last else None)
-        if fold and last:
+        if apply_abs and last:
             x = absolute(x)
     return x
 
 
-def stack_in_single(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int, fold: bool, dim: int) -> Tensor:
+def stack_in_single(
+    x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int, apply_abs: bool, dim: int
+) -> Tensor:
     """`stack`, with arithmetic in float32 for x in half precision."""
     if x.dtype.itemsize > 2:
-        return stack(x, u, b, reflections, fold, dim)
-    return stack(x.float(), u.float(), b if b is None else b.float(), reflections, fold, dim).to(x.dtype)
+        return stack(x, u, b, reflections, apply_abs, dim)
+    return stack(x.float(), u.float(), b if b is None else b.float(), reflections, apply_abs, dim).to(x.dtype)
 
 
 def gradients(run: Callable[..., Tensor], grad_y: Tensor, *inputs: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..experiments.store import StoreError, claimed
+from .files import StoreError, try_lock
 
 
 @contextmanager
-def written(folder: Path) -> Iterator[Path]:
+def replace_folder(folder: Path) -> Iterator[Path]:
     """A path aside to make a folder at: when the block ends well it replaces folder whole, else it goes. Raises StoreError."""
     folder = folder.resolve()
     aside, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
@@ -63,10 +63,10 @@ def lock(folder: Path) -> tuple[Path, str]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Keep others from training for the folder as long as the block runs. Raises StoreError if another process does."""
     path, busy = lock(folder)
-    with claimed(path) as mine:
+    with try_lock(path) as mine:
         if not mine:
             raise StoreError(busy)
         yield

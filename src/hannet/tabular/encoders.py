@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .readers import STRANGE, USUAL, TableError, marks, missing, none, numbers, signs
+from .readers import STRANGE, USUAL, TableError, missing, missing_numeric, missing_tokens, numbers, signs
 
 LEVELS = 32  # one-hot columns of one category, at most
 ONE_HOT = 1024  # and of all categories together, if each is to have two
@@ -47,7 +47,7 @@ class Number:
     @classmethod
     def fit(cls, name: str, cells: pd.Series, decimal: str, words: Words = USUAL) -> "Number | None":
         """None if the cells are no numbers."""
-        there = cells[~none(cells, words)]
+        there = cells[~missing_numeric(cells, words)]
         kind = "boolean" if there.str.lower().isin(WORDS).all() else "number"
         column = cls(kind, name, 0.0, indicator=False, decimal=decimal, signs=())
         values = column._values(there)
@@ -70,7 +70,7 @@ class Number:
 
     def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
         """Value, indicator."""
-        values, gone = self._values(cells), none(cells, words)
+        values, gone = self._values(cells), missing_numeric(cells, words)
         good = finite(values) & ~gone
         notes = _odd(self.name, cells, ~good & ~gone, "no finite numbers, taken as missing")
         notes += mixed(self.name, {*self.signs, *signs(cells[good])})
@@ -90,7 +90,7 @@ class Date:
     @classmethod
     def fit(cls, name: str, cells: pd.Series, notes: list[str], words: Words = USUAL) -> "Date | None":
         """None if the cells are no dates in one of the known formats. Adds a note if they fit two with different days."""
-        there = cells[~none(cells, words)]
+        there = cells[~missing_numeric(cells, words)]
         sample = there.iloc[:: max(1, len(there) // 50)]
         if sample.str.match(BEGINNING).mean() < 1 - STRANGE:
             return None
@@ -99,7 +99,7 @@ class Date:
         if not shares or max(shares.values()) < 1 - STRANGE:
             return None
         form = max(shares, key=shares.__getitem__)
-        times = _times(cells.mask(none(cells, words), ""), form)
+        times = _times(cells.mask(missing_numeric(cells, words), ""), form)
         for other in (other for other, share in shares.items() if share == shares[form]):
             turned = cells[times.notna() & (_times(cells, other) != times)]
             if len(turned):
@@ -115,7 +115,7 @@ class Date:
 
     def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
         """Parts, indicator."""
-        told = none(cells, words)
+        told = missing_numeric(cells, words)
         times = _times(cells.mask(told, ""), self.form)
         gone = times.isna().to_numpy()
         parts = _parts(times)
@@ -159,7 +159,7 @@ class Category:
     def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
         """One column a level, count."""
         known = cells.isin(self.counts or self.levels).to_numpy(bool)
-        gone = cells.str.lower().isin(marks(words)).to_numpy(bool)  # if "-" is a value, it is known
+        gone = cells.str.lower().isin(missing_tokens(words)).to_numpy(bool)  # if "-" is a value, it is known
         level = cells.mask(gone & ~known, "")
         rare = "rare or " if self.counts else ""
         notes = _odd(self.name, cells, ~known & ~gone, f"{rare}not among the training rows, taken as yet another")
@@ -238,7 +238,7 @@ class Encoder:
         dropped, decimals = dict(unwanted or {}), decimals or {}
         texts = []
         for name in cells.columns.difference(list(dropped), sort=False):
-            if none(cells[name], words).all():
+            if missing_numeric(cells[name], words).all():
                 dropped[name] = "empty"
             elif cells[name].nunique() == 1:
                 dropped[name] = SAME

@@ -112,7 +112,7 @@ def _wilson(hit: np.ndarray) -> tuple[float, float]:
     return min(low, share), max(high, share)  # rounding aside they are so
 
 
-def worse(split: Split, row: Mapping[str, Any]) -> list[str]:
+def underperformance_warning(split: Split, row: Mapping[str, Any]) -> list[str]:
     """A note if a model with these metrics is worse than one that looks at no column."""
     if split.classes:
         share = float((split.y_test == np.bincount(split.y).argmax()).mean())
@@ -123,7 +123,7 @@ def worse(split: Split, row: Mapping[str, Any]) -> list[str]:
     return [f"HanNet is of no use here: its RMSE on held-out rows is {told}"] * (row["rmse"] > mean)
 
 
-def rough(rows: int) -> list[str]:
+def small_sample_warning(rows: int) -> list[str]:
     """A note where an interval says little."""
     return [f"measured on few rows ({rows}): the 95% interval is rough"] if rows < FEW else []
 
@@ -155,7 +155,7 @@ def _leaf(rows: int) -> int:
     return LEAF if rows >= 2 * LEAF else max(2, rows // 10)
 
 
-def beside(split: Split) -> str:
+def baseline_note(split: Split) -> str:
     """A note on what `baselines` gives."""
     few = f" but {_leaf(len(split.y))} rows to a leaf" if len(split.y) < 2 * LEAF else ""
     return (
@@ -226,7 +226,7 @@ def _rmse(y: np.ndarray, output: np.ndarray) -> float:
     return float(np.sqrt(np.square(output - y).mean()))
 
 
-def picture(name: str, classes: tuple[str, ...], y: np.ndarray, output: np.ndarray) -> "Figure":
+def plot_predictions(name: str, classes: tuple[str, ...], y: np.ndarray, output: np.ndarray) -> "Figure":
     """Of held-out rows: predicted against true numbers, or how often each class is taken for which."""
     from matplotlib.figure import Figure
 

@@ -13,11 +13,11 @@ import pandas as pd
 
 from ..estimators import base
 from ..estimators.serialization import ModelError
-from ..experiments.store import write
 from ..storage import model_dir
+from ..storage.files import write_atomic
 from .encoders import Encoder, finite
-from .metrics import predict, rough, score
-from .readers import USUAL, Table, missing, numbers, own
+from .metrics import predict, score, small_sample_warning
+from .readers import USUAL, Table, missing, numbers, user_tokens
 
 PARTS = ("estimator.json", "model.safetensors", "table.json")
 REPORT = ("report.json", "report.md", "report.png", "report.svg")
@@ -41,7 +41,7 @@ class Target:
             return values, finite(values) & ~missing(cells, words)
         places = {name: place for place, name in enumerate(self.classes)}
         codes = labels(cells, decimal).map(places).fillna(-1).to_numpy(int)
-        return codes, (codes >= 0) & ~cells.str.lower().isin(own(words)).to_numpy(bool)
+        return codes, (codes >= 0) & ~cells.str.lower().isin(user_tokens(words)).to_numpy(bool)
 
 
 def labels(cells: pd.Series, decimal: str) -> pd.Series:
@@ -91,12 +91,12 @@ class Model:
         if not counts.any():
             return None
         notes.append("measured on the rows of this table: any that trained the model make it look better than it is")
-        notes += rough(int(counts.sum()))
+        notes += small_sample_warning(int(counts.sum()))
         return score(y[counts], output[counts])
 
     def save(self, folder: Path, more: Mapping[str, bytes]) -> None:
         """Write model and more files aside, then rename: what was at folder is replaced whole. Raises StoreError, ModelError."""
-        with model_dir.written(folder) as aside:
+        with model_dir.replace_folder(folder) as aside:
             self.estimator.save(aside)
             kept = {
                 "format": _FORMAT,
@@ -106,7 +106,7 @@ class Model:
                 "encoder": self.encoder.to_dict(),
             }
             for name, content in {"table.json": json.dumps(kept, allow_nan=False).encode(), **more}.items():
-                write(aside / name, content)
+                write_atomic(aside / name, content)
 
     @classmethod
     def load(cls, folder: Path) -> "Model":

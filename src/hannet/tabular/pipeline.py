@@ -16,11 +16,11 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
 from ..estimators.base import HanClassifier, HanRegressor
-from ..experiments import report
 from ..experiments.base import Status
-from ..experiments.base import Table as Results
-from ..experiments.store import versions
 from ..experiments.work_queue import Progress
+from ..reporting import figures, tables
+from ..reporting.tables import Table as Results
+from ..storage.provenance import versions
 from . import metrics
 from .encoders import Date, Encoder, finite, mixed
 from .model import Model, Target, labels
@@ -30,13 +30,13 @@ from .readers import (
     USUAL,
     Table,
     TableError,
-    marks,
+    infer_decimal_marks,
     missing,
+    missing_tokens,
     numbers,
     signs,
-    spellings,
     told_missing,
-    unheard,
+    unmatched_missing_tokens,
 )
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ class Report:
 
     def files(self) -> dict[str, bytes]:
         """Contents of the report's files by their names."""
-        text = f"{report.markdown(self.results)}\n![Held-out rows](report.svg)\n\n#{report.markdown(self.columns)}"
+        text = f"{tables.markdown(self.results)}\n![Held-out rows](report.svg)\n\n#{tables.markdown(self.columns)}"
         facts = json.dumps(self.facts, indent=1, allow_nan=False) + "\n"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font does not have
-            images = {f"report.{form}": report.image(self.figure, form) for form in ("png", "svg")}
+            images = {f"report.{form}": figures.figure_as_bytes(self.figure, form) for form in ("png", "svg")}
         return {"report.md": text.encode(), "report.json": facts.encode(), **images}
 
 
@@ -89,7 +89,7 @@ class Plan:
     options: Mapping[str, Any] | None = None
 
 
-def understand(
+def infer_target(
     cells: pd.Series, name: str, task: str | None, decimal: str = ".", words: Sequence[str] = USUAL
 ) -> tuple[Target, list[str]]:
     """The target as numbers or classes, and notes. Raises TableError if there is nothing to learn."""
@@ -116,7 +116,7 @@ def understand(
     classes = _classes(kept, decimal) if chosen == "classification" else ()
     guessed = not task and numeric and there.nunique() <= DEBATABLE
     notes = [f"{name!r} is {KINDS[chosen]}"] if guessed else []
-    if "NA" in classes and "na" in marks(words):
+    if "NA" in classes and "na" in missing_tokens(words):
         notes.append(
             f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing default,NA leaves it out"
         )
@@ -202,8 +202,8 @@ def _copies(cells: pd.DataFrame, most: float) -> tuple[np.ndarray, list[str]]:
 def fit(table: Table, plan: Plan, on_progress: Callable[[Progress], None]) -> tuple[Model, Report]:
     """Train on a part of the rows, measure on the others. Raises TableError."""
     column = _column(table, plan.target)
-    decimals, spelt = spellings(table, plan.missing)
-    target, notes = understand(column, plan.target, plan.task, decimals[plan.target], plan.missing)
+    decimals, spelt = infer_decimal_marks(table, plan.missing)
+    target, notes = infer_target(column, plan.target, plan.task, decimals[plan.target], plan.missing)
     codes, counts = target.codes(table, plan.missing)
     others = table.cells.drop(columns=plan.target)
     unwanted = {name: "numbers the rows" for name in others if _numbers_rows(others[name], decimals[name])}
@@ -218,7 +218,9 @@ def fit(table: Table, plan: Plan, on_progress: Callable[[Progress], None]) -> tu
     x, odd = encoder.encode(cells)
     split = metrics.Split(x[:train], y[:train], x[train:], y[train:], len(target.classes))
     notes = [*table.notes, *spelt, *notes, *repeated, *encoder.notes, *odd]
-    notes += told_missing(cells[list(encoder.groups)], plan.missing) + unheard(table.cells, plan.missing)
+    notes += told_missing(cells[list(encoder.groups)], plan.missing) + unmatched_missing_tokens(
+        table.cells, plan.missing
+    )
     estimator, rows = _train(split, plan, on_progress, notes)
     model = Model(target, plan.header, encoder, estimator)
     return model, _report(model, plan, split, rows, notes)
@@ -287,12 +289,12 @@ def _report(
     form = metrics.digits(rows)
     rises = metrics.importance(model.estimator, encoder.groups, split, plan.seed)
     output = metrics.predict(model.estimator, split.x_test)
-    figure = metrics.picture(name, tuple(model.target.classes), split.y_test, output)
-    beside = [metrics.beside(split)] if plan.baselines else []
+    figure = metrics.plot_predictions(name, tuple(model.target.classes), split.y_test, output)
+    beside = [metrics.baseline_note(split)] if plan.baselines else []
     lines = [
         _rows(split, encoder),
-        *metrics.worse(split, rows[0]),
-        *metrics.rough(len(split.y_test)),
+        *metrics.underperformance_warning(split, rows[0]),
+        *metrics.small_sample_warning(len(split.y_test)),
         *beside,
         *_left_out(encoder),
         *notes,

@@ -181,12 +181,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def marks(words: Collection[str]) -> frozenset[str]:
+def missing_tokens(words: Collection[str]) -> frozenset[str]:
     """What a missing cell may hold, in lower case: nothing, or one of the words, where USUAL stands for MISSING."""
-    return own(words) | (MISSING if _named(words).issuperset(USUAL) else {""})
+    return user_tokens(words) | (MISSING if _named(words).issuperset(USUAL) else {""})
 
 
-def own(words: Collection[str]) -> frozenset[str]:
+def user_tokens(words: Collection[str]) -> frozenset[str]:
     """The words that a person named, in lower case."""
     return _named(words) - {*USUAL}
 
@@ -200,7 +200,7 @@ def missing(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
 
     Of MISSING "-" is a value where "+" is one too, and "NA" where all others are codes of two capitals.
     """
-    found = cells.str.lower().isin(marks(words)).to_numpy(bool)
+    found = cells.str.lower().isin(missing_tokens(words)).to_numpy(bool)
     named = _named(words)
     if named.issuperset(USUAL) and found.any():
         others = cells[~found]
@@ -211,7 +211,7 @@ def missing(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
     return found
 
 
-def none(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
+def missing_numeric(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
     """Missing, or by default "none" too: as a category that is a level, among numbers and dates it is not."""
     found = missing(cells, words)
     return found | (cells.str.lower() == "none").to_numpy(bool) if _named(words).issuperset(USUAL) else found
@@ -231,9 +231,13 @@ def told_missing(cells: pd.DataFrame, words: Collection[str], most: int = 5) -> 
     return [f"read as missing: {', '.join(named)}{more}; --missing names other words"] if named else []
 
 
-def unheard(cells: pd.DataFrame, words: Collection[str]) -> list[str]:
+def unmatched_missing_tokens(cells: pd.DataFrame, words: Collection[str]) -> list[str]:
     """A note on the words named that no cell holds: -999 is not found where the file has -999.0."""
-    silent = [word for word in sorted(own(words)) if not any((cells[name].str.lower() == word).any() for name in cells)]
+    silent = [
+        word
+        for word in sorted(user_tokens(words))
+        if not any((cells[name].str.lower() == word).any() for name in cells)
+    ]
     return [f"--missing: no cell holds {_listed([repr(word) for word in silent])}"] if silent else []
 
 
@@ -257,12 +261,12 @@ def signs(cells: pd.Series) -> list[str]:
     return sorted(found | {""} if len(signed) < len(cells) else found)
 
 
-def spellings(table: Table, words: Collection[str] = USUAL) -> tuple[dict[str, str], list[str]]:
+def infer_decimal_marks(table: Table, words: Collection[str] = USUAL) -> tuple[dict[str, str], list[str]]:
     """The decimal mark of each column, chosen by all its cells, and notes where a person might read otherwise."""
     sure: dict[str, str] = {}
     either: dict[str, pd.Series] = {}  # such as 1.234
     for name in table.cells.columns.difference(list(table.plain), sort=False):
-        cells = table.cells[name][~none(table.cells[name], words)]
+        cells = table.cells[name][~missing_numeric(table.cells[name], words)]
         point, comma = (cells.str.fullmatch(GRAMMAR[mark]) for mark in ".,")
         if max(point.sum(), comma.sum()) < max(1.0, (1 - STRANGE) * len(cells)):
             continue  # text

@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 
 from .backprop import Named
-from .ensemble import Members
+from .ensemble import Ensemble
 from .losses import Loss
 from .recipes import Recipe
 
 _START = 0.001  # standard deviation of the noise that TRADES starts from: at the input itself its gradient is 0
 
 
-class Defence:
+class AdversarialTraining:
     """What a recipe's defence makes of a step. The noise of a member depends on its seed alone."""
 
     def __init__(self, recipe: Recipe, seeds: Sequence[int]):
         self.trades, self.eps, self.beta = recipe.defence == "trades", recipe.eps, recipe.beta
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def gradients(self, members: Members, loss: Loss, x: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Named]:
+    def gradients(self, members: Ensemble, loss: Loss, x: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Named]:
         """Outputs and gradients of all members, as Members.gradients gives them.  x: (members, batch, in)."""
         if self.trades:
             return self._trades(members, loss, x, targets)
@@ -31,7 +31,7 @@ class Defence:
         moved = start + self.eps * gradient.sign()
         return torch.clamp(moved, x - self.eps, x + self.eps).clamp_(0, 1)
 
-    def _trades(self, members: Members, loss: Loss, x: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Named]:
+    def _trades(self, members: Ensemble, loss: Loss, x: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Named]:
         batch = x.shape[1]
         noise = torch.stack(
             [torch.randn(x.shape[1:], generator=self.generators[member], device="cpu") for member in members.living]

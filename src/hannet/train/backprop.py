@@ -9,14 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.han import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, UnitLinear
+from ..layers.activations import Abs, GroupSort, MaxMin
+from ..layers.affine import UnitLinear
+from ..layers.han import HanLayer, HanStack, Householder
 from ..models.hannet import FCNet, HanNet
 from ..ops import dispatch, reference
 
 Named = dict[str, Tensor]
 
 
-class Step(Protocol):
+class LayerGradient(Protocol):
     """One module for all members. It keeps what its backward pass needs, and may overwrite what it is given."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,12 +39,12 @@ def _hooked(module: nn.Module) -> bool:
     return any(hooks) or "forward" in vars(module)
 
 
-def known(network: nn.Module) -> bool:
+def is_supported(network: nn.Module) -> bool:
     """Whether it consists of these modules alone, and nobody listens to them: then no part of it asks a tensor for a value."""
     return all(type(module) in _KNOWN and not _hooked(module) for module in network.modules())
 
 
-def steps_of(module: nn.Module, name: str, parameters: Named) -> list[Step] | None:
+def build_backprop(module: nn.Module, name: str, parameters: Named) -> list[LayerGradient] | None:
     """The module as steps, first to last; None if there is one among them that only autograd knows.
 
     That is also a subclass (a parametrisation makes one), a module with hooks, and one that appears twice.
@@ -50,23 +52,23 @@ def steps_of(module: nn.Module, name: str, parameters: Named) -> list[Step] | No
     if type(module) not in _KNOWN or _hooked(module):
         return None
     if isinstance(module, HanNet | FCNet):
-        return steps_of(module.layers, f"{name}layers.", parameters)
+        return build_backprop(module.layers, f"{name}layers.", parameters)
     if isinstance(module, nn.Sequential):
         children = ((key, child) for key, child in module._modules.items() if child is not None)
-        parts = [steps_of(child, f"{name}{key}.", parameters) for key, child in children]
+        parts = [build_backprop(child, f"{name}{key}.", parameters) for key, child in children]
         return None if None in parts else [step for part in parts for step in part or ()]
     return _step_of(module, name, parameters)
 
 
-def _step_of(module: nn.Module, name: str, parameters: Named) -> list[Step] | None:
+def _step_of(module: nn.Module, name: str, parameters: Named) -> list[LayerGradient] | None:
     match module:
         case nn.Linear() if {f"{name}weight", f"{name}bias"} <= parameters.keys():
             return [(_UnitLinear if isinstance(module, UnitLinear) else Linear)(name, parameters)]
         case nn.ZeroPad1d() if min(module.padding) >= 0:
             return [_Pad(*module.padding)]
         case HanStack(dim=-1) | HanLayer(dim=-1) | Householder(dim=-1) if {f"{name}u", f"{name}b"} <= parameters.keys():
-            fold, reflections = not isinstance(module, Householder), getattr(module, "reflections", 1)
-            return [_Stack(name, parameters, reflections, fold)] if _compiled(parameters[f"{name}u"]) else None
+            apply_abs, reflections = not isinstance(module, Householder), getattr(module, "reflections", 1)
+            return [_Stack(name, parameters, reflections, apply_abs)] if _compiled(parameters[f"{name}u"]) else None
         case Abs():
             return [_Abs()]
         case nn.ReLU():
@@ -153,8 +155,8 @@ class _Pad:
 
 
 class _Stack:
-    def __init__(self, name: str, parameters: Named, reflections: int, fold: bool):
-        self.name, self.reflections, self.fold = name, reflections, fold
+    def __init__(self, name: str, parameters: Named, reflections: int, apply_abs: bool):
+        self.name, self.reflections, self.apply_abs = name, reflections, apply_abs
         self.u, self.b = (_in_layers(parameters[f"{name}{letter}"]) for letter in "ub")
         self.shapes = [parameters[f"{name}{letter}"].shape for letter in "ub"]
 
@@ -163,11 +165,13 @@ class _Stack:
             raise ValueError(
                 f"x must be (..., {self.u.shape[-1]}) in {self.u.dtype}, got {tuple(x.shape)} in {x.dtype}"
             )
-        self.y, self.signs = dispatch.forward(x, self.u, self.b, self.reflections, self.fold, True)
+        self.y, self.signs = dispatch.forward(x, self.u, self.b, self.reflections, self.apply_abs, True)
         return self.y
 
     def backward(self, gradient: Tensor, gradients: Named) -> Tensor:
-        grad_x, *grads = dispatch.backward(gradient, self.y, self.signs, self.u, self.b, self.reflections, self.fold)
+        grad_x, *grads = dispatch.backward(
+            gradient, self.y, self.signs, self.u, self.b, self.reflections, self.apply_abs
+        )
         for letter, grad, shape in zip("ub", grads, self.shapes, strict=True):
             assert grad is not None
             gradients[f"{self.name}{letter}"] = grad.view(shape)

@@ -9,7 +9,7 @@ T = TypeVar("T")
 _AS_THEY_ARE = 3  # calls before the capture: in them kernels are compiled, libraries started, buffers made
 
 
-class Graph(Generic[T]):
+class CUDAGraphRunner(Generic[T]):
     """A function as a graph: the first calls are its own, and count; the next is captured; from there on all are replays.
 
     work: works in place on tensors of `device`, asks none of them for a value, and gives tensors. From the capture on these

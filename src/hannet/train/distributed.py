@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..experiments.store import StoreError, claimed
+from ..storage.files import StoreError, try_lock
 
 
 def _leave() -> None:
@@ -19,7 +19,7 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-class Processes:
+class DistributedContext:
     """The processes that `torchrun` or `accelerate launch` started, or this one alone; and this one's place and device."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Processes:
             if self.first:
                 try:
                     lock.parent.mkdir(parents=True, exist_ok=True)
-                    fault = "" if held.enter_context(claimed(lock)) else busy
+                    fault = "" if held.enter_context(try_lock(lock)) else busy
                 except OSError as error:
                     fault = f"{lock.parent}: {error.strerror or error}"
                 except StoreError as error:
@@ -111,7 +111,7 @@ class JointBatchNorm(nn.BatchNorm2d):
 
 
 @contextmanager
-def joint_statistics(model: nn.Module, processes: Processes) -> Iterator[None]:
+def joint_statistics(model: nn.Module, processes: DistributedContext) -> Iterator[None]:
     """Within it the model's BatchNorms see the joint batch; names and values of its state stay what they are."""
     norms = [module for module in model.modules() if type(module) is nn.BatchNorm2d] if processes.count > 1 else []
     joint: Any = nn.SyncBatchNorm if processes.device.type == "cuda" else JointBatchNorm

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from .backprop import Linear, Named, Step, steps_of
+from .backprop import LayerGradient, Linear, Named, build_backprop
 
 
-class Members:
+class Ensemble:
     """Several networks as one.  parameters: by name, each (members, ...), of the members that are still in `alive`."""
 
     def __init__(self, networks: Sequence[nn.Module], dtype: torch.dtype | None = None):
@@ -30,8 +30,8 @@ class Members:
 
     def _set(self, parameters: Named) -> None:
         self.parameters = parameters
-        self._steps = steps_of(self._skeleton, "", parameters)
-        self._to_input = steps_of(self._skeleton, "", parameters)
+        self._steps = build_backprop(self._skeleton, "", parameters)
+        self._to_input = build_backprop(self._skeleton, "", parameters)
         if self._steps and isinstance(self._steps[0], Linear):
             self._steps[0].first = True
 
@@ -47,7 +47,7 @@ class Members:
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         """What the living members make of x.  x: (members, n, in) -> (members, n, out)."""
-        steps = steps_of(self._skeleton, "", self.parameters)
+        steps = build_backprop(self._skeleton, "", self.parameters)
         return self._mapped(self.parameters, x) if steps is None else _forward(steps, x)
 
     def spread(self, values: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class Members:
                 parameter.copy_(source[name][place])
 
 
-def _forward(steps: Sequence[Step], x: Tensor) -> Tensor:
+def _forward(steps: Sequence[LayerGradient], x: Tensor) -> Tensor:
     for step in steps:
         x = step.forward(x)
     return x

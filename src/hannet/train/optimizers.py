@@ -115,7 +115,7 @@ class Adam:
         yield from (*self.means.values(), *self.squares.values())
 
 
-class Several:
+class OptimizerGroup:
     """An optimizer of its own for each run of neighbouring members. sizes: how many members each has.
 
     make: an optimizer for one of the runs, from its number and its parameters.

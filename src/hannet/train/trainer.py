@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.denormals import zero_subnormals
-from .adversarial import Defence
-from .backprop import known
-from .cuda_graph import Graph
-from .ensemble import Members
-from .optimizers import SGD, Adam, Optimizer, Several
+from .adversarial import AdversarialTraining
+from .backprop import is_supported
+from .cuda_graph import CUDAGraphRunner
+from .ensemble import Ensemble
+from .optimizers import SGD, Adam, Optimizer, OptimizerGroup
 from .recipes import Recipe
 
 _LOOK_EVERY = 100  # steps between two looks for members that diverged, and for subnormal numbers
@@ -136,7 +136,7 @@ _Moved = tuple[Tensor, list[Tensor]]  # outputs and targets of a step
 class _Training:
     def __init__(self, networks: Sequence[nn.Module], recipes: Sequence[Recipe], recipe: Recipe, batches: _Batches):
         self.recipe, self.batches = recipe, batches
-        self.members = Members(networks)
+        self.members = Ensemble(networks)
         self.trained = [name for name, parameter in networks[0].named_parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(self._trained(), recipes)
         self.decays = any(recipe.weight_decay for recipe in recipes)
@@ -147,9 +147,9 @@ class _Training:
         linear = (f"{name}.weight".lstrip(".") for name, m in networks[0].named_modules() if isinstance(m, nn.Linear))
         self.dense = [name for name in linear if name in self.trained]
         self.loss = recipe.loss_function()
-        self.defence = Defence(recipe, batches.seeds) if recipe.defence else None
+        self.defence = AdversarialTraining(recipe, batches.seeds) if recipe.defence else None
         self.sum = torch.zeros(len(networks), dtype=torch.float64, device=self.device)
-        self.graph: Graph[_Moved] | None = None
+        self.graph: CUDAGraphRunner[_Moved] | None = None
         self.start = time.perf_counter()
         x, y = batches.columns[:2]
         if (out := self.members.predict(x[:1]).shape[-1]) != y.shape[1]:
@@ -181,7 +181,7 @@ class _Training:
 
     def _capturable(self) -> bool:
         """Whether a graph can hold a step. The noise of TRADES comes from the CPU; foreign modules may wait for the device."""
-        return self.device.type == "cuda" and self.recipe.defence != "trades" and known(self.members.networks[0])
+        return self.device.type == "cuda" and self.recipe.defence != "trades" and is_supported(self.members.networks[0])
 
     def _moves(self, summed: bool) -> Iterator[_Moved]:
         """Steps without end. summed: add the losses to the epoch's."""
@@ -206,7 +206,7 @@ class _Training:
         for drawn in batches.passes():
             order.copy_(drawn)
             for _ in range(batches.per_epoch):
-                self.graph = self.graph or Graph(work, self.device)
+                self.graph = self.graph or CUDAGraphRunner(work, self.device)
                 yield self.graph()
 
     def _zero_subnormals(self) -> None:
@@ -264,7 +264,7 @@ class _Training:
 def _optimizer(parameters: dict[str, Tensor], recipes: Sequence[Recipe]) -> Optimizer:
     runs = [list(run) for _, run in groupby(recipes, key=lambda recipe: (recipe.optimizer, recipe.momentum))]
     if len(runs) > 1:
-        return Several(
+        return OptimizerGroup(
             parameters, [len(run) for run in runs], lambda number, mine: _optimizer(dict(mine), runs[number])
         )
     lr, decay = (
@@ -334,4 +334,4 @@ def _check_devices(networks: Sequence[nn.Module], columns: Sequence[Tensor]) -> 
 
 def predict(networks: Sequence[nn.Module], x: Tensor) -> Tensor:
     """What each network makes of x, without gradients.  x: (n, in) -> (members, n, out)."""
-    return Members(networks).predict(x)
+    return Ensemble(networks).predict(x)

@@ -23,7 +23,7 @@ Data = Annotated[
 ]
 
 
-def loaded(folder: Path) -> "nn.Module":
+def load_network(folder: Path) -> "nn.Module":
     """The network, from pixels from 0 to 1: with the scaling of its training, if that is kept beside it."""
     from .. import models
     from .preprocessing import FILE, Preprocessing
@@ -40,7 +40,7 @@ def trained_on(folder: Path) -> str:
         return "mnist"
 
 
-def points_of(folder: Path, data: str, count: int | None, *, exactly: bool) -> "tuple[Tensor, Tensor, Tensor]":
+def load_points(folder: Path, data: str, count: int | None, *, exactly: bool) -> "tuple[Tensor, Tensor, Tensor]":
     """x, from 0 to 1, y, and which of all points they are."""
     import torch
 
@@ -96,7 +96,7 @@ def _some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def fitting(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tensor":
+def match_input_shape(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tensor":
     """x as the network takes it: in its dtype, as images or as vectors."""
     import torch
 

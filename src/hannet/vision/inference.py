@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from ..cli.console import console, stop
+from ..cli.console import exit_with_error, stdout_console
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,7 +41,7 @@ def classify(model: Path, inputs: Sequence[Path], out: Path | None, *, as_json: 
 
     A broken picture is named at the end, and the command fails; the others are classified all the same.
     """
-    from ..experiments.store import write
+    from ..storage.files import write_atomic
 
     network, preprocessing = _loaded(model)
     found: list[Classified] = []
@@ -52,7 +52,9 @@ def classify(model: Path, inputs: Sequence[Path], out: Path | None, *, as_json: 
         found += known
         faults += broken
     if out:
-        write(out, _csv(found).encode(errors="surrogateescape"))  # names of files as they are, also if they are no text
+        write_atomic(
+            out, _csv(found).encode(errors="surrogateescape")
+        )  # names of files as they are, also if they are no text
     if as_json:
         rows = [
             {"picture": str(row.picture)} | dict(zip(("classes", "probabilities"), row[1:], strict=True))
@@ -65,7 +67,7 @@ def classify(model: Path, inputs: Sequence[Path], out: Path | None, *, as_json: 
             print(f"{len(found):,} picture{'s' * (len(found) > 1)} classified. Saved: {out}")
     if faults:
         more = f", and {len(faults) - 1:,} more" if len(faults) > 1 else ""
-        stop(f"{faults[0]}{more}", 1)
+        exit_with_error(f"{faults[0]}{more}", 1)
 
 
 def _loaded(model: Path) -> "tuple[nn.Module, Preprocessing]":
@@ -157,4 +159,4 @@ def _show(found: Sequence[Classified]) -> None:
         others = ", ".join(f"{name} {p:.1%}" for name, p in list(zip(row.classes, row.probabilities, strict=True))[1:])
         name = os.fsencode(row.picture).decode(errors="replace")
         table.add_row(name, row.classes[0], f"{row.probabilities[0]:.1%}", others)
-    console().print(table)
+    stdout_console().print(table)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..data import Images
-from ..train.distributed import Processes
-from ..train.recipes import ImageRecipe
+from ..train.distributed import DistributedContext
 from .augmentation import apply, draw
+from .recipe import ImageRecipe
 
 Key = TypeVar("Key")
 Thing = TypeVar("Thing")
@@ -29,12 +29,12 @@ def seed_of(*parts: int) -> int:
 class Batches:
     """What this process sees of all batches. What is in one depends on seed, epoch and step alone."""
 
-    def __init__(self, images: Images, recipe: ImageRecipe, seed: int, processes: Processes):
+    def __init__(self, images: Images, recipe: ImageRecipe, seed: int, processes: DistributedContext):
         self.recipe, self.seed, self.processes, self.device = recipe, seed, processes, processes.device
         self.x, self.y = _near(images.x, self.device), images.y.to(self.device)
         self.near = self.x.device.type == self.device.type  # one of the two may come with a number
         self.side = torch.cuda.Stream(self.device) if self.device.type == "cuda" and not self.near else None
-        self.ahead: Ahead[tuple[int, int], Tensor] = Ahead(lambda place: self._sent(self._rows(*place)))
+        self.ahead: Prefetcher[tuple[int, int], Tensor] = Prefetcher(lambda place: self._sent(self._rows(*place)))
         self.per_epoch = len(images.y) // recipe.batch
         self.epoch = -1
         self.order = torch.empty(0, dtype=torch.int64, device="cpu")
@@ -105,7 +105,7 @@ def _near(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device) if 2 * x.nbytes < free else x
 
 
-class Ahead(Generic[Key, Thing]):
+class Prefetcher(Generic[Key, Thing]):
     """What is asked for one after the other, each begun while the one before it is in use.
 
     begin: key -> what waits for the thing that was begun, and gives it.
@@ -123,7 +123,7 @@ class Ahead(Generic[Key, Thing]):
         return thing
 
 
-class Watch:
+class LoaderTimer:
     """How much of a step's time makes its batch, on the clock of the device."""
 
     every = 8  # one step in so many is timed

@@ -24,9 +24,9 @@ from ..data import Images
 from ..experiments.base import Status
 from ..train import checkpoint as checkpoints
 from ..train.checkpoint import TerminatedError
-from ..train.distributed import Processes, joint_statistics
-from ..train.recipes import PRECISIONS, ImageRecipe
-from .loader import Batches, Watch, seed_of
+from ..train.distributed import DistributedContext, joint_statistics
+from .loader import Batches, LoaderTimer, seed_of
+from .recipe import PRECISIONS, ImageRecipe
 
 _LOOK_EVERY = 50  # steps between two looks at what the device computed, and at what other processes were told
 _TELL_EVERY = 0.5  # seconds
@@ -74,7 +74,7 @@ def fit(
     Raises ValueError where the arguments do not fit together, TrainingError if the training diverges, TerminatedError after SIGTERM,
     CheckpointError for a checkpoint that is damaged or of another training, StoreError for a folder that another training is in.
     """
-    processes = Processes()
+    processes = DistributedContext()
     _check(training, held, recipe, processes.count)
     with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
         with _alone(checkpoint, processes), joint_statistics(model, processes):
@@ -87,7 +87,7 @@ def fit(
     return state.history
 
 
-def _alone(folder: Path | None, processes: Processes) -> AbstractContextManager[None]:
+def _alone(folder: Path | None, processes: DistributedContext) -> AbstractContextManager[None]:
     if not folder:
         return nullcontext()
     return processes.alone(checkpoints.lock_in(folder), f"{folder}: another training keeps its state there")
@@ -168,7 +168,7 @@ class _Training:
         recipe: ImageRecipe,
         seed: int,
         held: Images | None,
-        processes: Processes,
+        processes: DistributedContext,
     ):
         self.recipe, self.seed, self.processes, self.device = recipe, seed, processes, processes.device
         form = torch.channels_last if recipe.channels_last else torch.preserve_format
@@ -198,7 +198,7 @@ class _Training:
         )  # of losses and of errors, a step's mean each
         self.history = History()
         self.began, self.since = time.perf_counter(), 0
-        self.watch = Watch(self.device)
+        self.watch = LoaderTimer(self.device)
         self.asked, self.unasked, self.ask_after = self.began, 0, 1
 
     def _logits(self, network: nn.Module, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.han import Standardise
+from ..layers.affine import Standardise
 from ..models import ModelFolderError
 from .augmentation import normalise
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..data import Images
-    from ..train.recipes import ImageRecipe
     from .augmentation import Augmentation
+    from .recipe import ImageRecipe
 
 Model = Literal["hannet", "fcnet", "han-mixer", "mobilevit-xxs", "mobilevit-xs"]
 ON_ROWS = ("hannet", "fcnet")  # they take an image as a row of pixels, and train in memory of their own
@@ -129,7 +129,7 @@ def recipe(model: Model, images: "Images", settings: Mapping[str, Any]) -> "Imag
     """How to train on images. precision: None for bf16 on a GPU, fp32 elsewhere."""
     import torch
 
-    from ..train.recipes import ImageRecipe
+    from .recipe import ImageRecipe
 
     channels, size, _ = images.x.shape[1:]
     precision = settings["precision"] or ("bf16" if torch.cuda.is_available() else "fp32")

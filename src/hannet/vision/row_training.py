@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import typer
 
-from ..cli.console import stop
+from ..cli.console import exit_with_error
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -132,14 +132,14 @@ def measure(network: "nn.Module", images: "Images") -> dict[str, Any]:
     import torch
 
     from ..certify import certified_accuracy
-    from ..layers.han import UnitLinear
+    from ..layers.affine import UnitLinear
 
     test = rows(images)
     network.eval()
     with torch.no_grad():
         logits = torch.cat([network(part) for part in test.x.split(AT_ONCE)])
     if not logits.isfinite().all():
-        stop("the training diverged: a smaller --lr may help; nothing is saved", 1)
+        exit_with_error("the training diverged: a smaller --lr may help; nothing is saved", 1)
     told: dict[str, Any] = {"test_accuracy": _accuracy(logits, test.y)}
     if any(isinstance(module, UnitLinear) for module in network.modules()):
         shares = certified_accuracy(copy.deepcopy(network).double(), test.x.double(), test.y, RADII)

@@ -8,9 +8,10 @@ from hannet import FCNet, HanNet
 from hannet.experiments.base import load
 from hannet.experiments.paper import figure3
 from hannet.experiments.paper.figure3 import NETWORKS, PAIRS, PARTS, RATES, WIDTHS, Cell, Experiment, build, problem_of
-from hannet.experiments.report import markdown, save
+from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Record, Run, Store
+from hannet.reporting.tables import markdown
 from hannet.train.recipes import Recipe
 
 

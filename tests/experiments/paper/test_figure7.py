@@ -4,9 +4,10 @@ from hannet.experiments.base import load
 from hannet.experiments.paper import _board
 from hannet.experiments.paper._board import RATES
 from hannet.experiments.paper.figure7 import NETWORKS, Experiment
-from hannet.experiments.report import markdown, save
+from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Record, Run, Store
+from hannet.reporting.tables import markdown
 from hannet.train.recipes import Recipe
 
 

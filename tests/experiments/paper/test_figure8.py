@@ -3,9 +3,10 @@ import pytest
 from hannet.experiments.base import load
 from hannet.experiments.paper import _mnist
 from hannet.experiments.paper.figure8 import DEPTHS, FCNET, NETWORKS, Experiment
-from hannet.experiments.report import markdown, save
+from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Record, Run, Store
+from hannet.reporting.tables import markdown
 from hannet.train.recipes import Recipe
 
 

@@ -4,9 +4,10 @@ from hannet.experiments.base import load
 from hannet.experiments.paper import figure3, table2
 from hannet.experiments.paper.figure3 import PAIRS
 from hannet.experiments.paper.table2 import INPUTS, Experiment
-from hannet.experiments.report import markdown, save
+from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Record, Store
+from hannet.reporting.tables import markdown
 
 
 def silent(_) -> None:

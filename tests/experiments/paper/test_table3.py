@@ -5,8 +5,8 @@ from hannet.experiments.base import load
 from hannet.experiments.paper import _board, figure1, table3
 from hannet.experiments.paper._board import RATES
 from hannet.experiments.paper.table3 import ROWS, Experiment
-from hannet.experiments.report import markdown
 from hannet.experiments.store import Record, Store
+from hannet.reporting.tables import markdown
 from hannet.train.recipes import Recipe
 from hannet.train.trainer import predict
 

@@ -8,9 +8,10 @@ from hannet.attacks import CW, PGD
 from hannet.experiments.base import load
 from hannet.experiments.paper import _mnist, table6
 from hannet.experiments.paper.table6 import ATTACKS, CW_RATE, METHODS, PAPER, SHOWN, WEIGHT_DECAYS, Experiment
-from hannet.experiments.report import markdown, save
+from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Record, Run, Store
+from hannet.reporting.tables import markdown
 from hannet.train.recipes import Recipe
 
 pytest.importorskip("foolbox")

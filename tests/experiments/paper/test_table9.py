@@ -21,9 +21,10 @@ from hannet.experiments.paper.table9 import (
     split,
     split_by_group,
 )
-from hannet.experiments.report import markdown, save
+from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Store
+from hannet.reporting.tables import markdown
 
 
 def silent(_) -> None:

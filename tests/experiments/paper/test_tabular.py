@@ -6,9 +6,10 @@ from hannet.experiments.base import load
 from hannet.experiments.paper import table9, tabular
 from hannet.experiments.paper.table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE
 from hannet.experiments.paper.tabular import METHODS
-from hannet.experiments.report import markdown, save
+from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Store
+from hannet.reporting.tables import markdown
 
 
 def silent(_) -> None:

@@ -7,10 +7,11 @@ import torch
 from hannet.data import Images, images
 from hannet.experiments.base import load
 from hannet.experiments.paper import _vision
-from hannet.experiments.report import markdown, save
+from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Record, Store
 from hannet.models import HanMixer
+from hannet.reporting.tables import markdown
 from hannet.train.checkpoint import TerminatedError
 
 TABLE12 = {

@@ -18,16 +18,16 @@ WIDTHS = [1, 2, 3, 7, 8, 100, 257, 784]
 ROWS = [0, 1, 2, 3, 4, 5, 13]
 
 
-def by_reference(grad_y, x, u, b, reflections=1, fold=True, dim=-1):
+def by_reference(grad_y, x, u, b, reflections=1, apply_abs=True, dim=-1):
     """y and the gradients of x, u and b."""
     leaves = [t.detach().clone().requires_grad_() for t in (x, u, b) if t is not None]
-    y = reference.stack(*leaves, *[None] * (b is None), reflections, fold, dim)
+    y = reference.stack(*leaves, *[None] * (b is None), reflections, apply_abs, dim)
     return y.detach(), *torch.autograd.grad(y, leaves, grad_y)
 
 
-def by_kernel(grad_y, x, u, b, reflections=1, fold=True, dim=-1):
-    y, signs = launch.forward(x, u, b, reflections, fold, True, dim)
-    grads = launch.backward(grad_y, y, signs, u, b, reflections, fold, dim)
+def by_kernel(grad_y, x, u, b, reflections=1, apply_abs=True, dim=-1):
+    y, signs = launch.forward(x, u, b, reflections, apply_abs, True, dim)
+    grads = launch.backward(grad_y, y, signs, u, b, reflections, apply_abs, dim)
     return y, *grads[: 2 if b is None else 3]
 
 
@@ -40,12 +40,12 @@ def in_columns(x, matrices):
     return x.unflatten(-2, (matrices, -1)).mT.contiguous()
 
 
-def assert_as_accurate(inputs, reflections=1, fold=True, dim=-1):
+def assert_as_accurate(inputs, reflections=1, apply_abs=True, dim=-1):
     """The float32 kernel errs at most twice as much as the float32 reference, plus a few units in the last place."""
     single = converted(inputs, torch.float32)
-    exact = by_reference(*inputs, reflections, fold, dim)
-    eager = by_reference(*single, reflections, fold, dim)
-    fused = by_kernel(*single, reflections, fold, dim)
+    exact = by_reference(*inputs, reflections, apply_abs, dim)
+    eager = by_reference(*single, reflections, apply_abs, dim)
+    fused = by_kernel(*single, reflections, apply_abs, dim)
     for name, truth, theirs, ours in zip(("y", "x", "u", "b"), exact, eager, fused, strict=False):
         allowed = 2 * (theirs - truth).norm() + 4 * torch.finfo(torch.float32).eps * truth.norm()
         assert (ours - truth).norm() <= allowed, (name, float((ours - truth).norm()), float(allowed))
@@ -86,11 +86,11 @@ def test_float64_equals_the_reference(make, rows, width):
 @pytest.mark.parametrize("members", [None, 1, 3])
 @pytest.mark.parametrize("reflections", [1, 2, 3])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("fold", [True, False])
-def test_every_option_is_as_accurate_as_the_reference(make, members, reflections, bias, fold):
+@pytest.mark.parametrize("apply_abs", [True, False])
+def test_every_option_is_as_accurate_as_the_reference(make, members, reflections, bias, apply_abs):
     for rows, width in product((0, 5), (3, 40)):
         x, u, b = make(rows, width, 6, members=members, reflections=reflections, bias=bias)
-        assert_as_accurate((torch.randn_like(x).float().double(), x, u, b), reflections, fold)
+        assert_as_accurate((torch.randn_like(x).float().double(), x, u, b), reflections, apply_abs)
 
 
 @pytest.mark.parametrize("width", [1, 3, 64, 100])
@@ -105,14 +105,16 @@ def test_columns_are_as_accurate_as_the_reference(make, columns, width):
 @pytest.mark.parametrize("members", [None, 1, 3])
 @pytest.mark.parametrize("reflections", [1, 2, 3])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("fold", [True, False])
-def test_columns_in_float64_with_every_option(make, members, reflections, bias, fold):
+@pytest.mark.parametrize("apply_abs", [True, False])
+def test_columns_in_float64_with_every_option(make, members, reflections, bias, apply_abs):
     for matrices, columns, width in ((1, 0, 5), (2, 7, 3), (3, 70, 40)):
         x, u, b = make(matrices * columns, width, 6, members=members, reflections=reflections, bias=bias)
         x = x.new_empty(*x.shape[:-2], matrices, width, 0) if columns == 0 else in_columns(x, matrices)
         inputs = torch.randn_like(x), x, u, b
         results = zip(
-            by_kernel(*inputs, reflections, fold, -2), by_reference(*inputs, reflections, fold, -2), strict=True
+            by_kernel(*inputs, reflections, apply_abs, -2),
+            by_reference(*inputs, reflections, apply_abs, -2),
+            strict=True,
         )
         for ours, theirs in results:
             assert_close(ours, theirs, rtol=0, atol=1e-12 * (1 + float(theirs.norm())))

@@ -54,17 +54,17 @@ def rows_as_if(request, monkeypatch):
     launch._plan.cache_clear()
 
 
-def by_reference(grad_y, x, u, b, reflections=1, fold=True):
+def by_reference(grad_y, x, u, b, reflections=1, apply_abs=True):
     """y and the gradients of x, u and b."""
     leaves = [t.detach().clone().requires_grad_() for t in (x, u, b) if t is not None]
-    y = reference.stack(*leaves, *[None] * (b is None), reflections, fold)
+    y = reference.stack(*leaves, *[None] * (b is None), reflections, apply_abs)
     return y.detach(), *torch.autograd.grad(y, leaves, grad_y)
 
 
-def by_kernel(grad_y, x, u, b, reflections=1, fold=True):
-    y, signs = launch.forward(x, u, b, reflections, fold, True)
-    assert signs.shape == launch.signs_shape(x.shape, u.shape, x.dtype, reflections, fold)
-    grads = launch.backward(grad_y, y, signs, u, b, reflections, fold)
+def by_kernel(grad_y, x, u, b, reflections=1, apply_abs=True):
+    y, signs = launch.forward(x, u, b, reflections, apply_abs, True)
+    assert signs.shape == launch.signs_shape(x.shape, u.shape, x.dtype, reflections, apply_abs)
+    grads = launch.backward(grad_y, y, signs, u, b, reflections, apply_abs)
     return y, *grads[: 2 if b is None else 3]
 
 
@@ -72,12 +72,12 @@ def on(device, tensors, dtype=None):
     return [t if t is None else t.to(device, dtype or t.dtype) for t in tensors]
 
 
-def assert_as_accurate(device, inputs, reflections=1, fold=True, dtypes=(torch.float32,) * 4):
+def assert_as_accurate(device, inputs, reflections=1, apply_abs=True, dtypes=(torch.float32,) * 4):
     """The kernel errs at most twice as much as the reference in the same dtypes, plus a few units in the last place."""
     low = [t if t is None else t.to(dtype) for t, dtype in zip(inputs, dtypes, strict=True)]
-    exact = by_reference(*on(None, low, torch.float64), reflections, fold)
-    eager = by_reference(*low, reflections, fold)
-    fused = on("cpu", by_kernel(*on(device, low), reflections, fold))
+    exact = by_reference(*on(None, low, torch.float64), reflections, apply_abs)
+    eager = by_reference(*low, reflections, apply_abs)
+    fused = on("cpu", by_kernel(*on(device, low), reflections, apply_abs))
     for name, truth, theirs, ours in zip(("y", "x", "u", "b"), exact, eager, fused, strict=False):
         assert ours.dtype == theirs.dtype
         allowed = 2 * (theirs - truth).norm() + 4 * torch.finfo(ours.dtype).eps * truth.norm()
@@ -123,10 +123,10 @@ def test_half_is_as_accurate_as_the_reference(make, device, half, parameters):
 @pytest.mark.parametrize("members", [None, 2])
 @pytest.mark.parametrize("reflections", [1, 2, 3])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("fold", [True, False])
-def test_every_option_is_as_accurate_as_the_reference(make, device, members, reflections, bias, fold):
+@pytest.mark.parametrize("apply_abs", [True, False])
+def test_every_option_is_as_accurate_as_the_reference(make, device, members, reflections, bias, apply_abs):
     x, u, b = make(5, 6, 3, members=members, reflections=reflections, bias=bias)
-    assert_as_accurate(device, (torch.randn_like(x).float().double(), x, u, b), reflections, fold)
+    assert_as_accurate(device, (torch.randn_like(x).float().double(), x, u, b), reflections, apply_abs)
 
 
 @pytest.mark.parametrize("width", [4, 5, 8])
@@ -385,7 +385,7 @@ def test_everything_compiles_for_a_gpu_without_one(monkeypatch):
     for rows, width, dtype, options in (
         (65536, 100, torch.bfloat16, {}),
         (100, 5, torch.float32, {"bias": False}),
-        (100, 31, torch.float16, {"fold": False, "reflections": 2}),
+        (100, 31, torch.float16, {"apply_abs": False, "reflections": 2}),
         (1, 31, torch.float64, {}),
     ):
         for kernel in registers.compiled(rows, width, 3, dtype, **options).values():

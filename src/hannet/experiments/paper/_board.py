@@ -71,7 +71,7 @@ def run(network: Mapping[str, Any], recipe: Recipe, seed: int, quick: bool, **mo
     return Run(target_of(config) + "-quick" * quick, config, seed)
 
 
-def at_rates(
+def learning_rate_sweep(
     network: Mapping[str, Any],
     seed: int,
     quick: bool,

@@ -14,10 +14,11 @@ from torch import nn
 from ...data import Images, images
 from ...models.han_mixer import HanMixer
 from ...models.mobilevit import MobileViT
+from ...reporting.tables import Table
 from ...train import checkpoint
-from ...train.recipes import ImageRecipe
 from ...vision import pipeline
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ...vision.recipe import ImageRecipe
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store, scratch
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def build(network: Mapping[str, Any], seed: int) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Some networks on one set of images. epochs: fewer than the protocol has, or None for as many."""
 
     dataset: str = "cifar10"
@@ -143,7 +144,7 @@ class Experiment(Frame):
             *sorted({f"trained on {record.device}" for record in records.values()}),
             *self._told_of_data(),
         ]
-        return self.framed(f"{self.title}, {TITLES[self.dataset]}", columns, rows, notes)
+        return self.make_table(f"{self.title}, {TITLES[self.dataset]}", columns, rows, notes)
 
     def _told_of_data(self) -> tuple[str, ...]:
         """What to know of the test images, if they are here: a table downloads nothing."""
@@ -185,4 +186,4 @@ class Experiment(Frame):
         panels[1].set(title="test images (crosses: the paper's)", xlabel="epoch")
         panels[1].legend()
         figure.suptitle(TITLES[self.dataset])
-        return self.marked(figure)
+        return self.annotate_quick(figure)

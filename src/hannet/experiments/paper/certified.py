@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...certify import certificates
-from ...layers.han import GroupSort
+from ...layers.activations import GroupSort
+from ...reporting.tables import Table
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -45,7 +46,7 @@ RADII = (0.5, 1.58)
 CURVE = tuple(step / 20 for step in range(61))  # radii of the picture
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Certified accuracy for some seeds and nets."""
 
     stem: ClassVar[str] = "certified"
@@ -112,7 +113,7 @@ class Experiment(Frame):
             "at 0.5, at 1.58: right, and provably so within that l2 distance, as computed in float64, rounding included",
             "size: numbers learned; seconds: of processor time, training alone, mean; cross entropy: temperature 1",
         ]
-        return self.framed("Certified accuracy on MNIST", columns, rows, notes)
+        return self.make_table("Certified accuracy on MNIST", columns, rows, notes)
 
     def picture(self, store: Store) -> "Figure":
         """Certified accuracy over the radius, mean and range over seeds."""
@@ -132,7 +133,7 @@ class Experiment(Frame):
         axis.set(xlabel="l2 radius", ylabel="certified accuracy in %", xlim=(0, CURVE[-1]), ylim=(0, 100))
         axis.set_title("MNIST: images whose class provably no change within the radius alters")
         axis.legend(fontsize=8)
-        return self.marked(figure)
+        return self.annotate_quick(figure)
 
 
 def _dense(run: Run, recipe: Recipe, label: str, on_status: Callable[[Status], None]) -> nn.Module:

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ...data.synthetic import SIDE, Square
+from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board, figure1
 
@@ -132,11 +133,11 @@ COST = {  # milliseconds of a step, a member, on one core
 }
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """The baselines for some seeds."""
 
     stem: ClassVar[str] = "checkerboard-baselines"
-    draws_models: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = True
     trials: ClassVar[int] = 3
 
     def groups(self) -> list[list[Run]]:
@@ -197,7 +198,7 @@ class Experiment(Frame):
             "size: how many numbers are learnt, or stored (the last three; of trees at most); the largest of those picked",
             *_tried(),
         ]
-        return self.framed("Baselines: checkerboard and sum of sines", columns, rows, notes)
+        return self.make_table("Baselines: checkerboard and sum of sines", columns, rows, notes)
 
     def _columns(
         self, target: str, grids: Sequence[Nets | Estimators], records: Mapping[str, Record]
@@ -253,7 +254,7 @@ class Experiment(Frame):
                 axis.set_title(f"{label}\ntest {score}\n{_size(record):,} numbers", fontsize=9)
             for axis in line:
                 axis.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-        return self.marked(figure)
+        return self.annotate_quick(figure)
 
 
 def _methods(target: str) -> dict[tuple[str, str], Sequence[Nets | Estimators]]:

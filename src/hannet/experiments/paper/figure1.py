@@ -11,9 +11,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...data.synthetic import checkerboard
+from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -32,7 +33,7 @@ PAPER = {"HanNet": 99.2, "HanNet, dense ends": 99.2, "FCNet": 85.3}  # test accu
 COST = {"HanNet": 1.0, "HanNet, dense ends": 2.2, "FCNet": 3.8}  # time of a step, relative
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Figure 1 for some seeds."""
 
     title: ClassVar[str] = "Figure 1: checkerboard, 12 x 12 squares"
@@ -42,7 +43,7 @@ class Experiment(Frame):
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
     paper: ClassVar[Mapping[str, float]] = PAPER
     drawn: ClassVar[tuple[str, str]] = ("HanNet", "FCNet")
-    draws_models: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = True
 
     def groups(self) -> list[list[Run]]:
         """The rates of one network and seed are members of one training; so are the seeds of one recipe."""
@@ -55,7 +56,7 @@ class Experiment(Frame):
         return groups
 
     def _at_rates(self, label: str, seed: int) -> list[Run]:
-        return _board.at_rates(self.networks[label], seed, self.quick, self.rates)
+        return _board.learning_rate_sweep(self.networks[label], seed, self.quick, self.rates)
 
     def _with_recipe(self, label: str, seed: int) -> Run:
         return _board.run(self.networks[label], self.recipes[label], seed, self.quick, restarts=RESTARTS)
@@ -103,7 +104,7 @@ class Experiment(Frame):
             notes.append(
                 f"one recipe: the same for every seed; of {RESTARTS} starts the one with the lowest training loss"
             )
-        return self.framed(self.title, columns, rows, notes)
+        return self.make_table(self.title, columns, rows, notes)
 
     def _selections(self, label: str, records: Mapping[str, Record]) -> dict[str, list[Record]]:
         chosen: dict[str, list[Record]] = {}
@@ -159,4 +160,4 @@ class Experiment(Frame):
             axis.set(xlabel="$x_1$", xlim=(-1.02, 1.02), ylim=(-1.02, 1.02), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
         axes[0].set_ylabel("$x_2$")
         figure.colorbar(surface, ax=axes, label="mean of the two outputs", extend="both", shrink=0.8)
-        return self.marked(figure)
+        return self.annotate_quick(figure)

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, seeds_named
+from ..base import BaseExperiment, Result, Status, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -60,7 +61,7 @@ class Cell(NamedTuple):
     inputs: int = 2
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Figure 3 for some seeds and recipes."""
 
     stem: ClassVar[str] = "figure3"
@@ -144,7 +145,7 @@ class Experiment(Frame):
                 row[f"width_{width}"] = 1000 * rmse.mean
             rows.append(row)
         notes = [*self.notes(), "RMSE x 1000 on the test points, by width d; mean over the seeds"]
-        return self.framed("Figure 3: FC-1 and Han-3 approximate each other", columns, rows, notes)
+        return self.make_table("Figure 3: FC-1 and Han-3 approximate each other", columns, rows, notes)
 
     def notes(self) -> list[str]:
         """What stands below the table: seeds and selections."""
@@ -164,7 +165,7 @@ class Experiment(Frame):
         parts = figure.add_gridspec(2, 1, height_ratios=(1, 1.45))
         self.draw_errors(figure.add_subfigure(parts[0]), records)
         self._draw_landscapes(figure.add_subfigure(parts[1]), records)
-        return self.marked(figure)
+        return self.annotate_quick(figure)
 
     def draw_errors(self, figure: "Figure | SubFigure", records: Mapping[str, Record]) -> "Sequence[Axes]":
         """A panel a target: test RMSE of both nets, mean of the seeds under both selections; the paper's with its range."""

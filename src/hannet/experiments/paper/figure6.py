@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..base import Frame, Result, Status, Table, seeds_named
+from ...reporting.tables import Table
+from ..base import BaseExperiment, Result, Status, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -34,7 +35,7 @@ PAPER = {"hannet": "over 99", "dense-ends": "over 99", "fcnet": "about 85"}  # t
 MAPS = (("paper", "train"), ("paper", "test"), ("held-out", "test"))
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Figure 6 for some seeds and families."""
 
     stem: ClassVar[str] = "figure6"
@@ -49,7 +50,7 @@ class Experiment(Frame):
 
     def _at_rates(self, family: str, size: tuple[int, int], seed: int) -> list[Run]:
         width, depth = size
-        return _board.at_rates(FAMILIES[family] | {"width": width, "depth": depth}, seed, self.quick)
+        return _board.learning_rate_sweep(FAMILIES[family] | {"width": width, "depth": depth}, seed, self.quick)
 
     def groups(self) -> list[list[Run]]:
         """The rates of one network and seed are members of one training."""
@@ -101,7 +102,7 @@ class Experiment(Frame):
             "test, median, lowest, highest, over 99%: over the sizes, each the mean of its seeds",
             *_board.selection_notes(self.quick),
         ]
-        return self.framed("Figure 6: checkerboard over widths and depths", columns, rows, notes)
+        return self.make_table("Figure 6: checkerboard over widths and depths", columns, rows, notes)
 
     @staticmethod
     def _row(family: str, selection: str, cells: "Cells") -> dict[str, Any]:
@@ -154,7 +155,7 @@ class Experiment(Frame):
         for axis in axes[:, 0]:
             axis.set(ylabel="width", yticks=range(len(self.widths)), yticklabels=self.widths)
         figure.colorbar(shown, ax=axes, label="accuracy in %", extend="min", shrink=0.8)
-        return self.marked(figure)
+        return self.annotate_quick(figure)
 
 
 class Accuracies(NamedTuple):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -33,14 +34,14 @@ HEIGHTS: dict[str, Any] = {"cmap": "viridis", "vmin": -2, "vmax": 2}
 ERRORS: dict[str, Any] = {"cmap": "magma", "vmin": 0, "vmax": 1}
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Figure 7 for some seeds."""
 
     stem: ClassVar[str] = "figure7"
-    draws_models: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = True
 
     def _at_rates(self, label: str, seed: int) -> list[Run]:
-        return _board.at_rates(NETWORKS[label], seed, self.quick, recipe=PROTOCOL, data=_board.SINES)
+        return _board.learning_rate_sweep(NETWORKS[label], seed, self.quick, recipe=PROTOCOL, data=_board.SINES)
 
     def groups(self) -> list[list[Run]]:
         """The rates of one network and seed are members of one training."""
@@ -75,7 +76,7 @@ class Experiment(Frame):
             *_board.selection_notes(self.quick),
             "the paper itself shows surfaces, no number",
         ]
-        return self.framed("Figure 7: sum of two products of sines", columns, rows, notes)
+        return self.make_table("Figure 7: sum of two products of sines", columns, rows, notes)
 
     def _selected(self, label: str, selection: str, records: Mapping[str, Record]) -> list[Record]:
         return _board.chosen(selection, (self._at_rates(label, seed) for seed in self.seeds), records)
@@ -125,7 +126,7 @@ class Experiment(Frame):
             errors = _draw(below, f"absolute error\ntest MSE {test:.1e}", (surface - square.target).abs(), ERRORS)
         figure.colorbar(heights, ax=axes[0], label="value", extend="both", shrink=0.8)
         figure.colorbar(errors, ax=axes[1], label="absolute error", extend="max", shrink=0.8)
-        return self.marked(figure)
+        return self.annotate_quick(figure)
 
 
 def _label(run: Run) -> str:

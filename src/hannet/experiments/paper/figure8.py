@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...reporting.tables import Table
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -28,7 +29,7 @@ EPOCHS, QUICK_EPOCHS = 100, 1
 PARTS = ("train", "test", "rest")
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Figure 8 for some seeds."""
 
     stem: ClassVar[str] = "figure8"
@@ -92,7 +93,7 @@ class Experiment(Frame):
             "test: MNIST's 10,000 test images; rest: all 60,000 images that do not train",
             "the paper prints no numbers: a 20-layer HanNet reaches the accuracy of the FCNet (section 5.1.1)",
         ]
-        return self.framed("Figure 8: MNIST, Han-layers beside a dense layer", columns, rows, notes)
+        return self.make_table("Figure 8: MNIST, Han-layers beside a dense layer", columns, rows, notes)
 
     def picture(self, store: Store) -> "Figure":
         """Train and test accuracy over the number of layers, mean and range over seeds, and the parameters beside them."""
@@ -119,4 +120,4 @@ class Experiment(Frame):
         size.set(xlabel="Han-layers", ylabel="parameters", yscale="log", xticks=DEPTHS[::2])
         size.legend(loc="center right")
         figure.suptitle("MNIST, 10,000 training images (band: all seeds)")
-        return self.marked(figure)
+        return self.annotate_quick(figure)

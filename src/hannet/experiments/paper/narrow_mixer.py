@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ...train.recipes import ImageRecipe
 from ...vision.augmentation import Augmentation
+from ...vision.recipe import ImageRecipe
 from . import _vision
 from ._vision import Network
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ...train.recipes import ImageRecipe
+from ...vision.recipe import ImageRecipe
 from . import _vision
 from ._vision import Network
 from .table12 import CLASSES, SETS, augmentation

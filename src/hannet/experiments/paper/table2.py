@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..base import Table
+from ...reporting.tables import Table
 from ..store import Record, Store
 from . import _board, figure3
 from .figure3 import COLOURS, NETWORKS, PAIRS, SELECTIONS, Cell, over_seeds
@@ -62,7 +62,7 @@ class Experiment(figure3.Experiment):
             f"width {WIDTH}; as many outputs as inputs; RMSE x 1000 on the test points, mean and std over seeds",
             "% of target: RMSE, best on test, by the standard deviation of the target",
         ]
-        return self.framed("Table 2: FC-1 and Han-3 approximate each other", columns, rows, notes)
+        return self.make_table("Table 2: FC-1 and Han-3 approximate each other", columns, rows, notes)
 
     def picture(self, store: Store) -> "Figure":
         """RMSE over the number of inputs, ours and the paper's; one panel a target."""
@@ -73,4 +73,4 @@ class Experiment(figure3.Experiment):
             for trained, colour in COLOURS.items():
                 axis.plot(INPUTS, PAPER[target, trained], "x", color=colour, label=f"{trained}, the paper's")
             axis.legend(fontsize=8)
-        return self.marked(figure)
+        return self.annotate_quick(figure)

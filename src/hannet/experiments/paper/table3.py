@@ -18,8 +18,9 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from ...reporting.tables import Table
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -57,7 +58,7 @@ ROWS = {
 SELECTIONS = ("paper", "held-out")
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Table 3 for some seeds and rows."""
 
     stem: ClassVar[str] = "table3"
@@ -69,7 +70,7 @@ class Experiment(Frame):
         return [self._at_rates(row, seed) for row in self.chosen_parts for seed in self.seeds]
 
     def _at_rates(self, row: str, seed: int) -> list[Run]:
-        return _board.at_rates(ROWS[row].network, seed, self.quick, recipe=Recipe(orthogonal=ROWS[row].beta))
+        return _board.learning_rate_sweep(ROWS[row].network, seed, self.quick, recipe=Recipe(orthogonal=ROWS[row].beta))
 
     def _row(self, run: Run) -> str:
         beta = run.config["recipe"].get("orthogonal", 0.0)
@@ -118,7 +119,7 @@ class Experiment(Frame):
             *_board.selection_notes(self.quick),
             f"orthogonal: with {BETA:g} * sum_i ||W_i^T W_i - I||^2 added to the loss",
         ]
-        return self.framed("Table 3: ablation on the checkerboard", columns, rows, notes)
+        return self.make_table("Table 3: ablation on the checkerboard", columns, rows, notes)
 
     def _chosen(self, row: str, selection: str, records: Mapping[str, Record]) -> list[Record]:
         return _board.chosen(selection, (self._at_rates(row, seed) for seed in self.seeds), records)
@@ -147,4 +148,4 @@ class Experiment(Frame):
         axis.set(xticks=range(len(names)), xticklabels=names, ylabel="test accuracy in %", ylim=(50, 101))
         figure.legend(loc="outside lower center", ncols=3)
         axis.set_title("Checkerboard: what a HanNet needs (dots: seeds)")
-        return self.marked(figure)
+        return self.annotate_quick(figure)

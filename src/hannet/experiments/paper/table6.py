@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from ...attacks import CW, PGD, Attack, attack
+from ...reporting.tables import Table
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -90,7 +91,7 @@ SHOWN = {
 }
 
 
-class Experiment(Frame):
+class Experiment(BaseExperiment):
     """Table 6 for some seeds and methods."""
 
     stem: ClassVar[str] = "table6"
@@ -173,7 +174,7 @@ class Experiment(Frame):
                     f"{method}: weight decay {', '.join(decays)}, of {', '.join(f'{decay:g}' for decay in WEIGHT_DECAYS)} the "
                     f"most robust (PGD, l2, 2) over {least:.1%} on images that neither train nor test"
                 )
-        return self.framed("Table 6: MNIST under attack", columns, rows, notes)
+        return self.make_table("Table 6: MNIST under attack", columns, rows, notes)
 
     def _metrics(self, method: str, name: str, records: Mapping[str, Record]) -> list[float]:
         return [
@@ -205,7 +206,7 @@ class Experiment(Frame):
         )
         axis.set_xlabel("attack")
         figure.legend(loc="outside right upper")
-        return self.marked(figure)
+        return self.annotate_quick(figure)
 
 
 def _papers(method: str, name: str) -> float | None:

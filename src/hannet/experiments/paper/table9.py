@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from ...data.regression import Regression, regression, standardise
 from ...models.hannet import FCNet, HanNet
+from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import Frame, Result, Status, Table, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def split_by_group(groups: Tensor, fraction: float, seed: int) -> Split:
     return Split(*(torch.isin(groups, names[part]).nonzero().flatten() for part in split(len(names), fraction, seed)))
 
 
-class Cells(Frame):
+class Cells(BaseExperiment):
     """Some seeds and sets, at both shares of training rows."""
 
     parts: ClassVar[tuple[str, ...]] = (*PAPER_RMSE, BY_SUBJECT)
@@ -171,7 +172,7 @@ class Experiment(Cells):
             notes.append(
                 f"{BY_SUBJECT}: not in the paper; no patient on both sides of a split, patient's number left out"
             )
-        return self.framed("Table 9: regression", columns, rows, notes)
+        return self.make_table("Table 9: regression", columns, rows, notes)
 
     def _row(self, part: str, fraction: float, label: str, records: Sequence[Record]) -> dict[str, Any]:
         column = list(NETWORKS).index(label) + len(NETWORKS) * FRACTIONS.index(fraction)
@@ -215,7 +216,7 @@ class Experiment(Cells):
             loc="outside lower center",
             ncols=min(6, max(1, 3 * len(parts) // 2)),
         )
-        return self.marked(figure)
+        return self.annotate_quick(figure)
 
 
 def build(network: Mapping[str, Any], features: int, seed: int) -> nn.Module:

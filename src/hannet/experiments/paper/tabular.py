@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..base import Result, Status, Table, mean_and_std, seeds_named
+from ...reporting.tables import Table
+from ..base import Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, Cells, read, splits_of
 
@@ -181,7 +182,7 @@ class Experiment(Cells):
         ]
         if BY_SUBJECT in self.chosen_parts:
             notes.append(f"{BY_SUBJECT}: no patient on both sides of a split, patient's number left out")
-        return self.framed("HanRegressor beside other methods", columns, rows, notes)
+        return self.make_table("HanRegressor beside other methods", columns, rows, notes)
 
     @staticmethod
     def _row(part: str, fraction: float, method: str, records: Sequence[Record]) -> dict[str, Any]:
@@ -227,4 +228,4 @@ class Experiment(Cells):
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
         figure.legend(kept.values(), kept.keys(), loc="outside lower center", ncols=len(kept))
-        return self.marked(figure)
+        return self.annotate_quick(figure)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..shapes import shape
+from ..shapes import call_shape
 from . import simd
 from .passes import FIELDS, compiled
 from .simd import ROWS
@@ -90,7 +90,7 @@ class _Shape(NamedTuple):
 
 
 def _shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype, dim: int) -> _Shape:
-    members, rows, depth, width = shape(x, u, dim)
+    members, rows, depth, width = call_shape(x, u, dim)
     step = simd.REGISTER // dtype.itemsize
     if dim == -1:
         return _Shape(members, rows, 0, -(-rows // ROWS), -(-width // step) * step, depth, width)
@@ -105,7 +105,7 @@ def signs_shape(x: Sequence[int], u: Sequence[int], dtype: torch.dtype, dim: int
 
 @lru_cache(maxsize=256)
 def _plan(
-    x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, fold: bool, dim: int, threads: int
+    x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, apply_abs: bool, dim: int, threads: int
 ) -> _Plan:
     sizes = _shape(x, u, dtype, dim)
     members, rows, columns, tiles, padded, depth, _ = sizes
@@ -120,7 +120,7 @@ def _plan(
         return max(1, min(threads, work // _SMALLEST_PART, pieces))
 
     return _Plan(
-        (chunks, *sizes, reflections, fold, depth * word),
+        (chunks, *sizes, reflections, apply_abs, depth * word),
         parts(members * work, members * tiles),
         parts(members * work, members * chunks),
         parts(members * depth * padded * chunks, members * depth),
@@ -140,7 +140,7 @@ def forward(
     u: Tensor,
     b: Tensor | None,
     reflections: int,
-    fold: bool,
+    apply_abs: bool,
     keep: bool,
     dim: int = -1,
     out: Tensor | None = None,
@@ -149,10 +149,10 @@ def forward(
 
     The output goes into `out` if it is given, which may be x itself.
     """
-    plan = _plan(x.shape, u.shape, x.dtype, reflections, fold, dim, _threads())
+    plan = _plan(x.shape, u.shape, x.dtype, reflections, apply_abs, dim, _threads())
     y = torch.empty_like(x) if out is None else out
     # Layers without ABS write no signs; zeros there make the operator's second output the same at every call.
-    new = torch.empty if fold and reflections == 1 else torch.zeros
+    new = torch.empty if apply_abs and reflections == 1 else torch.zeros
     signs = new(plan.signs if keep else 0, dtype=torch.uint8, device="cpu")
     scratch = torch.empty(plan.forward_parts * plan.forward_workspace, dtype=torch.uint8, device="cpu")
     job = _Arguments(
@@ -170,7 +170,7 @@ def backward(
     u: Tensor,
     b: Tensor | None,
     reflections: int,
-    fold: bool,
+    apply_abs: bool,
     dim: int = -1,
     x: Tensor | None = None,
     grad_x: Tensor | None = None,
@@ -179,7 +179,7 @@ def backward(
 
     The stack's own input goes into `x` if it is given, which may be y itself, and its gradient into `grad_x`, which may be grad_y.
     """
-    plan = _plan(y.shape, u.shape, y.dtype, reflections, fold, dim, _threads())
+    plan = _plan(y.shape, u.shape, y.dtype, reflections, apply_abs, dim, _threads())
     grad_x = torch.empty_like(y) if grad_x is None else grad_x
     grad_u, grad_b = torch.empty_like(u), None if b is None else torch.empty_like(b)
     sums = max(plan.backward_parts, plan.finish_parts) * plan.backward_workspace

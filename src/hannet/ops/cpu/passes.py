@@ -46,7 +46,7 @@ from .simd import (
 
 FIELDS = (
     "ticket", "parts", "chunks", "members", "rows", "columns", "tiles", "padded", "depth", "width", "reflections",
-    "fold", "signs_bytes", "workspace", "workspace_bytes",
+    "apply_abs", "signs_bytes", "workspace", "workspace_bytes",
     "x", "u", "b", "y", "signs", "grad_y", "grad_x", "grad_u", "grad_b", "partial",
 )  # fmt: skip
 Job = from_dtype(np.dtype([(name, np.int64) for name in FIELDS]))
@@ -164,7 +164,7 @@ def _forward_tile(job, tile, signs, line_signs, v, b, kind):
     for k in range(padded // step):
         dot = fma(load_block(tile + k * block, kind), spread(load_row(v + k * step * size, kind)), dot)
     for layer in range(job.depth):
-        folds = job.fold and (layer + 1) % job.reflections == 0
+        folds = job.apply_abs and (layer + 1) % job.reflections == 0
         c = dot if job.columns else row_sums(dot)
         c = splat(kind) - (c + c)
         dot = splat(kind)
@@ -229,14 +229,14 @@ def _backward_tile(job, tile, grad, signs, v, b, grad_v, grad_b, kind):
     top = job.depth - 1
     v, b, grad_v, grad_b = v + top * line, b + top * line, grad_v + top * line, grad_b + top * line
     signs = signs + top * word * count
-    folds = job.fold and job.depth % job.reflections == 0
+    folds = job.apply_abs and job.depth % job.reflections == 0
     p = e = splat(kind)
     for k in range(count):
         at, here = k * step * size, k * block
         y, g = load_block(tile + here, kind), load_block(grad + here, kind)
         p, e = _unfold(y, g, folds, signs + k * word, v + at, b + at, tile + here, grad + here, p, e, kind)
     for layer in range(top, -1, -1):
-        folds = job.fold and layer % job.reflections == 0
+        folds = job.apply_abs and layer % job.reflections == 0
         if not job.columns:
             p, e = row_sums(p), row_sums(e)
         p, e = p + p, splat(kind) - (e + e)

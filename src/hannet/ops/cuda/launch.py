@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ..shapes import shape
+from ..shapes import call_shape
 from . import triton_kernels
 
 OPTIONS = {"enable_fp_fusion": True}  # the default of Triton changes with its version
@@ -80,7 +80,7 @@ def _words(depth: int, chunks: int) -> tuple[torch.dtype, int]:
 
 @lru_cache(maxsize=256)
 def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int) -> _Plan:
-    members, rows, layers, width = shape(x, u)
+    members, rows, layers, width = call_shape(x, u)
     columns, chunks = _chunks(width)
     word, per_word = _words(layers // reflections, chunks)
     tile = _tile(rows, members, columns, chunks, _HELD // 2 if dtype == torch.float64 else _HELD)
@@ -88,14 +88,14 @@ def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int) ->
 
 
 def signs_shape(
-    x: Sequence[int], u: Sequence[int], dtype: torch.dtype, reflections: int, fold: bool
+    x: Sequence[int], u: Sequence[int], dtype: torch.dtype, reflections: int, apply_abs: bool
 ) -> tuple[int, int]:
     """(members, bytes) of the sign bits that `forward` keeps, from the shapes of x and u, whose rows may be symbols."""
-    members, rows, layers, width = shape(x, u)
+    members, rows, layers, width = call_shape(x, u)
     depth = int(layers) // reflections
     columns, chunks = _chunks(int(width))
     word, per_word = _words(depth, chunks)
-    return members, -(-depth // per_word) * rows * columns * word.itemsize * fold
+    return members, -(-depth // per_word) * rows * columns * word.itemsize * apply_abs
 
 
 @cache
@@ -123,14 +123,16 @@ def _parameters(plan: _Plan, u: Tensor, b: Tensor | None, biases: int, dtype: to
     return parameters
 
 
-def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool, keep: bool) -> tuple[Tensor, Tensor]:
+def forward(
+    x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, keep: bool
+) -> tuple[Tensor, Tensor]:
     """A stack's output and its sign bits (none unless `keep`); shapes as in ops.py, contiguous.
 
     One floating dtype for all, or float32 u and b beside bfloat16 or float16 x; arithmetic in float32, in float64 for float64.
     """
     plan = _plan(x.shape, u.shape, x.dtype, reflections)
     y = torch.empty_like(x)
-    size = signs_shape(x.shape, u.shape, x.dtype, reflections, fold) if keep else 0
+    size = signs_shape(x.shape, u.shape, x.dtype, reflections, apply_abs) if keep else 0
     signs = torch.empty(size, dtype=torch.uint8, device=x.device)
     if x.numel() == 0:
         return y, signs
@@ -140,14 +142,14 @@ def forward(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
         triton_kernels.forward[(plan.members * -(-plan.rows // plan.tile),)](
             x, parameters, y, signs.flatten().view(plan.word), plan.rows, plan.layers, biases,
             plan.width, plan.tile, plan.columns, plan.chunks, plan.spread,
-            reflections, fold, b is not None, keep, plan.per_word,
+            reflections, apply_abs, b is not None, keep, plan.per_word,
             num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
     return y, signs
 
 
 def backward(
-    grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, fold: bool
+    grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of x, u and b from that of the output; rebuilds every layer's input from y and the sign bits."""
     plan = _plan(y.shape, u.shape, y.dtype, reflections)
@@ -164,7 +166,7 @@ def backward(
         triton_kernels.backward[(plan.members * programs,)](
             grad_y, y, signs.flatten().view(plan.word), parameters, grad_x, partial, plan.rows, plan.layers, biases, programs,
             plan.width, plan.tile, plan.columns, plan.chunks, plan.spread,
-            reflections, fold, b is not None, plan.per_word, plan.held, plan.levels,
+            reflections, apply_abs, b is not None, plan.per_word, plan.held, plan.levels,
             num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
         together = max(1, 1024 // size[-1])

@@ -1,0 +1,1 @@
+"""How work and results are shown: progress, tables, figures."""
