@@ -15,8 +15,6 @@ from hannet import models
 from hannet.data import images
 from hannet.data.images import Images
 from hannet.models import HanMixer, HanNet
-
-sys.path.append(str(Path(__file__).parent))
 from images_toy import launched
 
 TINY = ("--width", "784", "--depth", "2", "--epochs", "3", "--batch", "16")

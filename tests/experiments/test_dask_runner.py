@@ -12,8 +12,6 @@ import pytest
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Store
 from hannet.experiments.work_queue import SweepError
-
-sys.path.append(str(Path(__file__).parent))
 from toy import Toy, outcome
 
 pytest.importorskip("distributed")
@@ -23,9 +21,10 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 @contextmanager
 def node(kind: str, *arguments: str):
-    """A process of a Dask cluster; it imports what lies beside this file."""
+    """A process of a Dask cluster; it imports tests/toy.py."""
     command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process

@@ -13,8 +13,6 @@ from hannet.experiments.runner import part, perform
 from hannet.experiments.store import Record, Run, Store
 from hannet.experiments.work_queue import TRIES, SweepError
 from hannet.storage.files import StoreError
-
-sys.path.append(str(Path(__file__).parent))  # so that worker processes find it too
 from toy import Toy, outcome
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and sends signals")

@@ -19,11 +19,9 @@ from hannet.storage.files import StoreError
 from hannet.train import checkpoint
 from hannet.train.checkpoint import CheckpointError, TerminatedError
 from hannet.vision.pipeline import TrainingError, fit
-
-sys.path.append(str(Path(__file__).parent))
 from images_toy import RECIPE, launched, toy_images, toy_network
 
-TOY = str(Path(__file__).with_name("images_toy.py"))
+TOY = str(Path(__file__).parents[1] / "images_toy.py")
 pytest.importorskip("accelerate")
 
 

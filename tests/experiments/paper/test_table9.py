@@ -46,7 +46,7 @@ def small(monkeypatch):
 
 
 def test_the_papers_numbers_are_those_of_its_table():
-    path = Path(__file__).parents[3] / "shared" / "paper" / "tables.toml"
+    path = Path(__file__).parents[4] / "shared" / "paper" / "tables.toml"
     if not path.exists():
         pytest.skip("the paper's tables are not beside the checkout")
     printed = tomllib.loads(path.read_text())["table9"]

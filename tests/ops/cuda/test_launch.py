@@ -23,7 +23,7 @@ pytest.importorskip("triton")
 from hannet.ops.cuda import launch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
