@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from hannet import __version__
-from hannet.cli import reproduce
 from hannet.cli.console import describe
+from hannet.cli.reproduce import parse_seeds
 from hannet.experiments.base import NAMES, Status
 from hannet.experiments.paper import _board, figure1
 from hannet.experiments.store import Record, Run, Store
@@ -35,7 +35,7 @@ def test_version(hannet):
 
 @pytest.mark.parametrize(("text", "seeds"), [("1", (0,)), ("5", (0, 1, 2, 3, 4)), ("0,3", (0, 3)), ("7,", (7,))])
 def test_seeds(text, seeds):
-    assert reproduce.parse_seeds(text) == seeds
+    assert parse_seeds(text) == seeds
 
 
 USAGE = {
