@@ -187,7 +187,7 @@ def saved_nets(folder: Path) -> Iterator[tuple[nn.Module, Tensor]]:
     """The networks in a folder's folders, and images of MNIST as they take them."""
     x = images.mnist("test").x.flatten(1).double() / 255
     for path in sorted(folder.glob("*/config.json")):
-        yield registry(path.parent).double(), x
+        yield registry.load(path.parent).double(), x
 
 
 class Around(nn.Module):

@@ -154,16 +154,16 @@ def test_chunks_change_nothing(monkeypatch):
 
 
 def test_diverged_members_are_left_out(monkeypatch):
-    build = base._network
+    build = base.build_model
 
-    def broken_first(seed, shape):
-        network = build(seed, shape)
+    def broken_first(kind, seed, **shape):
+        network = build(kind, seed, **shape)
         if not hasattr(broken_first, "done"):
             broken_first.done = True
             network.layers[0].weight.data.fill_(torch.nan)
         return network
 
-    monkeypatch.setattr(base, "_network", broken_first)
+    monkeypatch.setattr(base, "build_model", broken_first)
     with pytest.warns(ConvergenceWarning, match="1 of 2 members diverged and are left out: lower learning_rate"):
         model = fitted(HanRegressor)
     assert len(model.networks_) == len(model.best_epochs_) == 1

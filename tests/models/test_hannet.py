@@ -112,7 +112,7 @@ def test_saved_and_loaded_models_are_equal(name, tmp_path):
     assert torch.equal(loaded(x), net(x))
     assert torch.equal(copy.deepcopy(net)(x), net(x))
     assert repr(loaded) == repr(net)
-    assert torch.equal(registry(tmp_path)(x), net(x))
+    assert torch.equal(registry.load(tmp_path)(x), net(x))
 
 
 @pytest.mark.parametrize("model", [HanNet, FCNet])

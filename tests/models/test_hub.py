@@ -17,7 +17,7 @@ def folder(tmp_path):
 def test_a_folder_gives_its_network_in_its_dtype_and_says_nothing(folder, capfd):
     net = HanNet.from_pretrained(folder)
     assert not net.training
-    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), registry(folder).parameters(), strict=True))
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), registry.load(folder).parameters(), strict=True))
     assert next(net.parameters()).dtype == torch.float64
     assert capfd.readouterr() == ("", "")
 
@@ -82,7 +82,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("read", [HanNet.from_pretrained, registry])
+@pytest.mark.parametrize("read", [HanNet.from_pretrained, registry.load])
 def test_a_damaged_folder_is_one_sentence(read, fault, folder):
     damage, message = FAULTS[fault]
     damage(folder)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hannet import FCNet, HanMixer, HanNet, MobileViT
-from hannet.models import registry
+from hannet.models import ModelFolderError, registry
 
 NETS = {
     "HanNet": lambda: HanNet(5, 3, width=8, depth=4),
@@ -19,7 +19,7 @@ def test_a_saved_network_comes_back_as_it_was(name, dtype, tmp_path):
     net = NETS[name]().to(dtype)
     net.save_pretrained(tmp_path)
     state = torch.random.get_rng_state()
-    again = registry(tmp_path)
+    again = registry.load(tmp_path)
     assert torch.equal(state, torch.random.get_rng_state())
     assert type(again) is type(net)
     assert not again.training
@@ -28,3 +28,46 @@ def test_a_saved_network_comes_back_as_it_was(name, dtype, tmp_path):
         assert key == other
         assert torch.equal(tensor, loaded)
         assert tensor.dtype == loaded.dtype
+
+
+SMALL = {"in_features": 3, "out_features": 2, "width": 8, "depth": 3}
+ARGUMENTS = {
+    "HanMixer": {"image_size": 8, "num_classes": 3, "channels": (4, 4, 4, 8, 8)},
+    "MobileViT": {"num_classes": 3},
+}
+
+
+@pytest.mark.parametrize("name", ["HanNet", "FCNet", "HanMixer", "MobileViT", "frozen HanNet", "SIREN", "orthogonal"])
+def test_a_seed_gives_the_weights_that_it_gives_to_the_class_itself(name):
+    options = ARGUMENTS.get(name, SMALL)
+    state = torch.random.get_rng_state()
+    with torch.device("meta"):  # a default device of the caller changes nothing
+        net, again, other = (registry.build_model(name, seed, **options).state_dict() for seed in (5, 5, 6))
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.manual_seed(5)
+    expected = registry.MODELS[name](**options).state_dict()
+    assert all(torch.equal(net[key], value) and torch.equal(again[key], value) for key, value in expected.items())
+    assert not all(torch.equal(net[key], value) for key, value in other.items())
+
+
+def test_a_network_can_be_registered_by_whoever_defines_it(monkeypatch):
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
+
+    @registry.register("linear")
+    def linear(features):
+        return torch.nn.Linear(features, features)
+
+    assert registry.build_model("linear", 0, features=3).in_features == 3
+    with pytest.raises(ValueError, match="a network named 'linear' is registered already"):
+        registry.register("linear")(HanNet)
+
+
+def test_a_name_that_nobody_registered_is_refused():
+    with pytest.raises(ValueError, match=r"kind must be one of HanNet, .*, got 'nope'"):
+        registry.build_model("nope", 0)
+
+
+def test_only_networks_that_can_be_saved_are_loaded(tmp_path):
+    (tmp_path / "config.json").write_text('{"model": "SIREN", "in_features": 2, "out_features": 1}')
+    with pytest.raises(ModelFolderError, match=r"of none of the networks HanNet, FCNet, HanMixer, MobileViT$"):
+        registry.load(tmp_path)

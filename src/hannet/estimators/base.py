@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from ..models.hannet import HanNet
+from ..models.registry import build_model
 from ..storage.provenance import versions
 from ..train import losses
 from ..train.ensemble import Ensemble
@@ -46,12 +46,6 @@ _REQUIRED: Mapping[str, tuple[Any, Callable[[Any], bool], str]] = {
     "patience": (Integral | None, lambda value: value is None or value >= 1, "None or an integer of at least 1"),
     "verbose": (Integral, lambda value: value >= 0, "an integer of at least 0"),
 }
-
-
-def _network(seed: int, shape: Mapping[str, Any]) -> HanNet:
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return HanNet(**shape).float()
 
 
 def _finite_mean(values: Tensor) -> float:
@@ -169,7 +163,7 @@ class _HanEstimator(BaseEstimator):
     def _train(self, seeds: Sequence[int], held: NDArray[np.int64], x: Tensor, y: Tensor, weights: Tensor) -> None:
         sizes = {"in_features": x.shape[1], "out_features": y.shape[1], "width": self.width, "depth": self.depth}
         shape = {name: int(size) for name, size in sizes.items()}  # a search may give a parameter as a NumPy integer
-        networks = [_network(seed, shape) for seed in seeds]
+        networks = [build_model("HanNet", seed, **shape).float() for seed in seeds]
         x *= self._features.shrink
         rows, apart = torch.from_numpy(complement(held, len(x))), torch.from_numpy(held)
         taught = rows.shape[1]
@@ -198,7 +192,7 @@ class _HanEstimator(BaseEstimator):
         least, most = _EPOCHS
         return int(self.epochs) if self.epochs is not None else min(max(_ROWS_SEEN // rows, least), most)
 
-    def _finish(self, networks: Sequence[HanNet], watch: _Watch) -> None:
+    def _finish(self, networks: Sequence[nn.Module], watch: _Watch) -> None:
         finite = [all(bool(p.isfinite().all()) for p in network.parameters()) for network in networks]
         lived = (watch.best_epochs > 0) & torch.tensor(finite, device="cpu")
         lost, advice = int((~lived).sum()), f"lower learning_rate, which is {self.learning_rate}"
@@ -281,7 +275,8 @@ class _HanEstimator(BaseEstimator):
         self.best_epochs_ = kept["best_epochs"]
         self.history_ = {k: [math.nan if v is None else v for v in values] for k, values in kept["history"].items()}
         self.n_iter_ = len(self.history_["loss"])
-        self.networks_ = [_network(0, {"in_features": self._features.width, **shape}) for _ in self.best_epochs_]
+        shape = {"in_features": self._features.width, **shape}
+        self.networks_ = [build_model("HanNet", 0, **shape).float() for _ in self.best_epochs_]
         nn.ModuleList(self.networks_).load_state_dict(weights)
 
     def __sklearn_is_fitted__(self) -> bool:

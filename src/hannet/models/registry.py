@@ -1,19 +1,73 @@
-"""Networks from the folders that `save_pretrained` writes."""
+"""The only table from the name of a network to what builds it; networks from a seed, and from the folders that `save_pretrained` writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+from .baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
 from .han_mixer import HanMixer
 from .hannet import FCNet, HanNet
-from .hub import CONFIG, WEIGHTS, ModelFolderError, read_config, restore
+from .hub import CONFIG, WEIGHTS, ModelFolderError, Saved, read_config, restore
 from .mobilevit import MobileViT
 
-CLASSES: dict[str, Callable[..., nn.Module]] = {
-    "HanNet": HanNet, "FCNet": FCNet, "HanMixer": HanMixer, "MobileViT": MobileViT
-}  # fmt: skip
+Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "HanNet": HanNet,
+    "FCNet": FCNet,
+    "HanMixer": HanMixer,
+    "MobileViT": MobileViT,
+    "frozen HanNet": frozen_hannet,
+    "orthogonal": OrthogonalNet,
+    "SIREN": Siren,
+    "Fourier features": FourierNet,
+}
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Decorator: adds a class or function to the table, under the name that configs of experiments call it by."""
+
+    def add(builder: Builder) -> Builder:
+        if MODELS.setdefault(name, builder) is not builder:
+            raise ValueError(f"a network named {name!r} is registered already")
+        return builder
+
+    return add
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, tensors are made on the CPU and drawn from the seed; afterwards the global generator is as it was."""
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def build_model(kind: str | Callable[..., nn.Module], seed: int, **options: object) -> nn.Module:
+    """A network on the CPU with initial weights fixed by the seed.
+
+    Args:
+        kind: a name in MODELS, or a class or function that makes a network.
+        seed: of the initial weights; the global random state stays as it is.
+        options: the arguments of the class or function.
+
+    Raises:
+        ValueError: for a name that is not registered.
+
+    >>> first, second = (build_model("HanNet", 7, in_features=5, out_features=1, depth=3) for _ in range(2))
+    >>> torch.equal(first.layers[0].weight, second.layers[0].weight)
+    True
+
+    """
+    if isinstance(kind, str):
+        if kind not in MODELS:
+            raise ValueError(f"kind must be one of {', '.join(MODELS)}, got {kind!r}")
+        kind = MODELS[kind]
+    with seeded(seed):
+        return kind(**options)
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -23,9 +77,10 @@ def load(folder: str | Path) -> nn.Module:
     Raises ModelFolderError if either is missing, damaged or does not fit the other.
     """
     config = read_config(folder)
+    classes = {name: kind for name, kind in MODELS.items() if isinstance(kind, type) and issubclass(kind, Saved)}
     try:
         with torch.device("meta"):  # no memory, and no start that the weights replace at once
-            model = CLASSES[config.pop("model")](**config)
+            model: nn.Module = classes[config.pop("model")](**config)  # type: ignore[assignment]
     except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
-        raise ModelFolderError(f"{Path(folder, CONFIG)}: tells of none of the networks {', '.join(CLASSES)}") from error
+        raise ModelFolderError(f"{Path(folder, CONFIG)}: tells of none of the networks {', '.join(classes)}") from error
     return restore(model, Path(folder, WEIGHTS))

@@ -96,15 +96,11 @@ def _strides(size: int) -> list[int]:
 
 def build(model: Model, arguments: Mapping[str, Any], seed: int) -> "nn.Module":
     """The network, its start fixed by the seed."""
-    import torch
+    from ..models.registry import build_model
 
-    from ..models import FCNet, HanMixer, HanNet, MobileViT
-
-    kinds: dict[str, Any] = {"hannet": HanNet, "fcnet": FCNet, "han-mixer": HanMixer}
+    kinds = {"hannet": "HanNet", "fcnet": "FCNet", "han-mixer": "HanMixer"}
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return kinds.get(model, MobileViT)(**arguments)
+        return build_model(kinds.get(model, "MobileViT"), seed, **arguments)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     except RuntimeError as error:  # the allocator's

@@ -12,13 +12,12 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...data.synthetic import SIDE, Square, checkerboard, sines
 from ...layers.han import Householder
-from ...models.baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
-from ...models.hannet import ACTIVATIONS, FCNet, HanNet
+from ...models.hannet import ACTIVATIONS
+from ...models.registry import build_model, register
 from ...train import trainer as training
 from ...train.recipes import Recipe
 from ..base import Result, Status
@@ -35,6 +34,7 @@ PROTOCOL = Recipe()
 EVALUATE_EVERY = 3.0  # seconds: the members' accuracies cost more than a training step
 
 
+@register("ablation")
 def ablation_net(
     in_features: int, out_features: int, width: int, depth: int, layers: str, activation: str
 ) -> nn.Sequential:
@@ -50,17 +50,6 @@ def ablation_net(
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight)
     return net
-
-
-CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
-    "HanNet": HanNet,
-    "FCNet": FCNet,
-    "ablation": ablation_net,
-    "frozen HanNet": frozen_hannet,
-    "orthogonal": OrthogonalNet,
-    "SIREN": Siren,
-    "Fourier features": FourierNet,
-}
 
 
 def run(network: Mapping[str, Any], recipe: Recipe, seed: int, quick: bool, **more: Any) -> Run:
@@ -178,10 +167,7 @@ def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
 
 def build(config: Mapping[str, Any], seed: int) -> nn.Module:
     """The network of a config, its start fixed by the seed."""
-    network = dict(config["network"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return CONSTRUCTORS[network.pop("kind")](2, OUTPUTS[target_of(config)], **network)
+    return build_model(**config["network"], seed=seed, in_features=2, out_features=OUTPUTS[target_of(config)])
 
 
 def metric(record: Record, name: str) -> float:

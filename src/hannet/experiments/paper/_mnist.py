@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...data import images
 from ...layers.han import HanStack
-from ...models.hannet import FCNet, HanNet
+from ...models.registry import build_model, register
 from ...train import trainer as training
 from ...train.recipes import Recipe
 from ..base import Status
@@ -58,22 +58,17 @@ def digits(data: Mapping[str, Any], part: Part) -> Digits:
     return chosen if part != "rest" else Digits(*map(torch.cat, zip(chosen, _whole("test"), strict=True)))
 
 
-def han_classifier(layers: int) -> nn.Sequential:
+@register("Han-layers")
+def han_classifier(layers: int, in_features: int = PIXELS, out_features: int = CLASSES) -> nn.Sequential:
     """Han-layers straight on the pixels, then a Linear, which starts orthogonal as in a HanNet (Figure 8)."""
-    last = nn.Linear(PIXELS, CLASSES)
+    last = nn.Linear(in_features, out_features)
     nn.init.orthogonal_(last.weight)
-    return nn.Sequential(HanStack(PIXELS, layers), last)
+    return nn.Sequential(HanStack(in_features, layers), last)
 
 
 def build(network: Mapping[str, Any], seed: int) -> nn.Module:
     """The network of a config, its start fixed by the seed."""
-    options = dict(network)
-    kind = options.pop("kind")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if kind == "Han-layers":
-            return han_classifier(**options)
-        return {"HanNet": HanNet, "FCNet": FCNet}[kind](PIXELS, CLASSES, **options)
+    return build_model(**network, seed=seed, in_features=PIXELS, out_features=CLASSES)
 
 
 def parameters(network: nn.Module) -> int:

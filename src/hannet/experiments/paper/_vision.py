@@ -8,12 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import torch
-from torch import nn
-
 from ...data import Images, images
-from ...models.han_mixer import HanMixer
-from ...models.mobilevit import MobileViT
+from ...models.registry import build_model
 from ...reporting.tables import Table
 from ...train import checkpoint
 from ...vision import pipeline
@@ -24,7 +20,6 @@ from ..store import Record, Run, Store, scratch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS: dict[str, Callable[..., nn.Module]] = {"HanMixer": HanMixer, "MobileViT": MobileViT}
 QUICK_EPOCHS, QUICK_IMAGES = 1, 512
 TESTED = {"held_error": "test_error", "held_top5_error": "test_top5_error"}  # the images held out are the test images
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL10", "downsampled-imagenet": "ImageNet, 32x32"}
@@ -37,15 +32,6 @@ class Network(NamedTuple):
     options: Mapping[str, Any]
     parameters: Mapping[str, float] = {}
     errors: Mapping[str, Sequence[float]] = {}
-
-
-def build(network: Mapping[str, Any], seed: int) -> nn.Module:
-    """The network of a config, its start fixed by the seed."""
-    options = dict(network)
-    kind = options.pop("kind")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return KINDS[kind](**options)
 
 
 @dataclass(frozen=True)
@@ -107,7 +93,7 @@ class Experiment(BaseExperiment):
         part = next(part for part in self.chosen() if self.run(part, run.seed) == run)
         label = f"{self.networks[part].label}, {TITLES[self.dataset]}, seed {run.seed}"
         training, test = self._images("train"), self._images("test")
-        network = build(run.config["network"], run.seed)
+        network = build_model(**run.config["network"], seed=run.seed)
 
         def watch(now: Status) -> None:
             on_status(replace(now, label=label))
@@ -153,7 +139,7 @@ class Experiment(BaseExperiment):
 
     def _row(self, part: str, network: Network, records: Mapping[str, Record]) -> dict[str, Any]:
         found = [records[run.key] for seed in self.seeds if (run := self.run(part, seed)).key in records]
-        count = sum(p.numel() for p in build(self.options(part), 0).parameters())
+        count = sum(p.numel() for p in build_model(**self.options(part), seed=0).parameters())
         row: dict[str, Any] = {"network": network.label, "parameters": count / 1e6, "seeds": len(found)}
         row["paper_parameters"] = network.parameters.get(self.dataset)
         published = (*network.errors.get(self.dataset, ()), None, None)

@@ -19,6 +19,7 @@ from torch import nn
 
 from ...certify import certificates
 from ...layers.activations import GroupSort
+from ...models.registry import seeded
 from ...reporting.tables import Table
 from ...train.recipes import Recipe
 from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
@@ -142,8 +143,7 @@ def _dense(run: Run, recipe: Recipe, label: str, on_status: Callable[[Status], N
 
     train = _mnist.digits(run.config["data"], "train")
     width, hidden = run.config["network"]["width"], run.config["network"]["hidden"]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
+    with seeded(run.seed):
         layers: list[nn.Module] = []
         for before in (_mnist.PIXELS, *[width] * (hidden - 1)):
             layers += [torchlip.SpectralLinear(before, width), torchlip.GroupSort2()]

@@ -15,6 +15,7 @@ One core takes about half an hour a seed; `--only adam` (without weight decay) 9
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby, product
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...models.registry import MODELS, build_model
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
@@ -245,14 +247,15 @@ def problem_of(config: Mapping[str, Any], seed: int) -> Problem:
 
 def build(network: Mapping[str, Any], inputs: int, seed: int) -> nn.Module:
     """A net with as many outputs as inputs, its weights orthogonal, fixed by the seed."""
-    options = dict(network)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = _board.CONSTRUCTORS[options.pop("kind")](inputs, inputs, **options)
+
+    def orthogonal(kind: str, **options: Any) -> nn.Module:
+        net = MODELS[kind](**options)
         for module in net.modules():
             if isinstance(module, nn.Linear):
                 nn.init.orthogonal_(module.weight)
-    return net
+        return net
+
+    return build_model(partial(orthogonal, **network), seed, in_features=inputs, out_features=inputs)
 
 
 def _target(config: Mapping[str, Any], seed: int) -> nn.Module:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.regression import Regression, regression, standardise
-from ...models.hannet import FCNet, HanNet
+from ...models.registry import build_model
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
@@ -221,11 +221,7 @@ class Experiment(Cells):
 
 def build(network: Mapping[str, Any], features: int, seed: int) -> nn.Module:
     """The network of a config, its start fixed by the seed."""
-    options = dict(network)
-    constructor = {"HanNet": HanNet, "FCNet": FCNet}[options.pop("kind")]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return constructor(features, 1, **options)
+    return build_model(**network, seed=seed, in_features=features, out_features=1)
 
 
 def read(part: str) -> Regression:

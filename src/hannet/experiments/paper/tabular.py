@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ...models.registry import seeded
 from ...reporting.tables import Table
 from ..base import Result, Status, mean_and_std, seeds_named
 from ..store import Record, Run, Store
@@ -73,8 +74,7 @@ def _tabm(x: Array, y: Array, seed: int, quick: bool) -> Fitted:
     targets = torch.from_numpy((y - middle) / spread).float()
     generator = torch.Generator().manual_seed(seed)
     held, taught = torch.randperm(len(x), generator=generator).tensor_split([max(1, len(x) // 10)])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = TabM.make(n_num_features=x.shape[1], d_out=1, k=16, n_blocks=3, d_block=128)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4)
         best, best_epoch, weights = float("inf"), 0, model.state_dict()
