@@ -83,7 +83,7 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     if DistributedContext().first:
         Path(out).write_bytes(weights_as_bytes(network))
         Path(out + ".json").write_text(
-            json.dumps([DistributedContext().count, history.train_loss, history.train_error, history.held_error])
+            json.dumps([DistributedContext().count, history.train_loss, history.train_error, history.validation_error])
         )
 
 

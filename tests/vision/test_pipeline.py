@@ -41,14 +41,14 @@ def same(first, second):
 
 def test_learns_and_tells_how():
     network, history = trained(replace(RECIPE, epochs=15, ema=0.0))
-    assert history.held_error[-1] < 0.1 < history.held_error[0]
+    assert history.validation_error[-1] < 0.1 < history.validation_error[0]
     assert all(len(values) == 15 for values in vars(history).values())
-    assert history.last()["held_top5_error"] == 0
+    assert history.last()["validation_top5_error"] == 0
     assert all(0 <= share < 1 for share in history.waiting)
     assert not network.training
     held = toy_images(30, 2)
     error = (network(RECIPE.prepare(held.x)).argmax(1) != held.y).double().mean()
-    assert float(error) == pytest.approx(history.held_error[-1])
+    assert float(error) == pytest.approx(history.validation_error[-1])
 
 
 def test_the_seed_decides_and_the_callers_generator_is_left_alone():
@@ -102,7 +102,7 @@ def test_the_steps_are_those_of_plain_pytorch():
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_other_precisions_learn(precision):
     _, history = trained(replace(RECIPE, precision=precision, epochs=10, ema=0.0))
-    assert history.held_error[-1] < 0.2
+    assert history.validation_error[-1] < 0.2
 
 
 @pytest.mark.gpu
@@ -190,7 +190,7 @@ def test_goes_on_from_a_checkpoint_after_any_step(tmp_path):
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         resumed, again = trained(checkpoint=folder)
         assert same(state(resumed), state(whole))
-        assert (again.train_loss, again.held_error) == (history.train_loss, history.held_error)
+        assert (again.train_loss, again.validation_error) == (history.train_loss, history.validation_error)
         finished, last = trained(checkpoint=folder)  # it is over: nothing is trained
         assert same(state(finished), state(whole))
         assert last.train_loss == history.train_loss
@@ -352,7 +352,7 @@ def test_what_is_over_and_cannot_be_kept_is_not_lost_to_a_signal(tmp_path):
         _, history = trained(network=network, checkpoint=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert len(history.held_error) == 3
+    assert len(history.validation_error) == 3
     assert next(steps, None) is None
 
 

@@ -304,7 +304,7 @@ def _learn_images(
         "recipe": asdict(recipe),
         "epochs": recipe.epochs,
         "seconds": round(time.perf_counter() - began, 3),
-        "validation_accuracy": [1 - error for error in history.held_error],
+        "validation_accuracy": [1 - error for error in history.validation_error],
         "test_accuracy": float(right.double().mean()),
         "history": asdict(history),
         "device": describe_device(trained_on),
@@ -328,7 +328,7 @@ def _curves(history: Mapping[str, Any]) -> "Figure":
     epochs = range(1, len(history["train_loss"]) + 1)
     left.plot(epochs, history["train_loss"], marker=".")
     left.set(xlabel="epoch", ylabel="training loss")
-    for name, label in {"train_error": "training images, as augmented", "held_error": "images held out"}.items():
+    for name, label in {"train_error": "training images, as augmented", "validation_error": "images held out"}.items():
         right.plot(epochs, [100 * error for error in history[name]], marker=".", label=label)
     right.set(xlabel="epoch", ylabel="error in %", ylim=(0, None))
     right.legend()

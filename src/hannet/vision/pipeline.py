@@ -4,6 +4,7 @@ What is random in a step depends on the seed and the number of the step alone, s
 had not been, and several processes (`torchrun`, `accelerate launch`) share each batch and get what one process gets.
 """
 
+import copy
 import signal
 import threading
 import time
@@ -20,16 +21,24 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..certify import certified_accuracy
 from ..data import Images
 from ..experiments.base import Status
+from ..layers.affine import UnitLinear
+from ..reporting.progress import ProgressEvent
 from ..train import checkpoint as checkpoints
+from ..train import trainer
 from ..train.checkpoint import TerminatedError
 from ..train.distributed import DistributedContext, joint_statistics
+from ..train.recipes import Recipe
 from .loader import Batches, LoaderTimer, seed_of
+from .preprocessing import AT_ONCE, Preprocessing
 from .recipe import PRECISIONS, ImageRecipe
 
 _LOOK_EVERY = 50  # steps between two looks at what the device computed, and at what other processes were told
 _TELL_EVERY = 0.5  # seconds
+_FLAT_AT_ONCE = 2000  # rows of pixels that a network sees at once where it does not train: it bounds memory
+RADII = (0.5, 1.58)  # l2 distances for which test images are certified
 
 
 class TrainingError(RuntimeError):
@@ -42,8 +51,8 @@ class History:
 
     train_loss: list[float] = field(default_factory=list)
     train_error: list[float] = field(default_factory=list)
-    held_error: list[float] = field(default_factory=list)
-    held_top5_error: list[float] = field(default_factory=list)
+    validation_error: list[float] = field(default_factory=list)
+    validation_top5_error: list[float] = field(default_factory=list)
     images_per_second: list[float] = field(default_factory=list)
     waiting: list[float] = field(default_factory=list)
 
@@ -53,6 +62,107 @@ class History:
         return {
             name: median(values) if name in typical else values[-1] for name, values in asdict(self).items() if values
         }
+
+
+def train_classifier(
+    model: nn.Module,
+    training: Images,
+    recipe: Recipe | ImageRecipe,
+    seed: int,
+    *,
+    flat: bool = False,
+    validation: Images | None = None,
+    checkpoint: Path | None = None,
+    minutes: float = 10.0,
+    on_progress: Callable[[ProgressEvent], None] | None = None,
+) -> History:
+    """Trains a classifier of images in place, and leaves it in eval mode.
+
+    Args:
+        model: Maps images (n, channels, h, w), float32, to logits (n, classes); with `flat`, rows of pixels (n, pixels) in [0, 1].
+        training: The images to train on.
+        recipe: An ImageRecipe, or, with `flat`, a Recipe.
+        seed: Fixes the order of the batches, the augmentation, and what the model draws.
+        flat: Whether the model takes rows of pixels.
+        validation: Images to measure the error on after every epoch; nothing is selected by it.
+        checkpoint: Folder for the state of the training, from which the same call resumes.
+        minutes: Time between two checkpoints.
+        on_progress: Called about twice a second.
+
+    Returns:
+        What was measured after every epoch.
+
+    Raises:
+        ValueError: The arguments do not go together.
+        TrainingError: The training diverged.
+        TerminatedError: SIGTERM ended the training.
+        CheckpointError: The checkpoint is damaged or belongs to another training.
+        StoreError: Another training uses the checkpoint folder.
+
+    """
+    if flat == isinstance(recipe, ImageRecipe):
+        raise ValueError(f"with flat={flat} the recipe must be {'a Recipe' if flat else 'an ImageRecipe'}")
+    if not isinstance(recipe, ImageRecipe):
+        return _fit_flat(model, training, recipe, seed, validation, on_progress)
+    options: dict[str, Any] = {"held": validation, "checkpoint": checkpoint, "on_progress": on_progress}
+    return fit(model, training, recipe, seed, minutes=minutes, **options)
+
+
+def _fit_flat(
+    model: nn.Module,
+    training: Images,
+    recipe: Recipe,
+    seed: int,
+    validation: Images | None,
+    on_progress: Callable[[ProgressEvent], None] | None,
+) -> History:
+    history = History()
+    x = _flat(training)
+    with torch.no_grad():
+        targets = F.one_hot(training.y, model(x[:1]).shape[1]).float()
+
+    def on_epoch(epoch: trainer.Epoch) -> None:
+        history.train_loss.append(float(epoch.loss))
+        if validation:
+            logits = torch.cat([epoch.predict(part)[0] for part in _flat(validation).split(_FLAT_AT_ONCE)])
+            history.validation_error.append(float((logits.argmax(1) != validation.y).double().mean()))
+
+    def on_step(now: trainer.Progress) -> None:
+        if on_progress:
+            metrics = {"loss": float(now.loss)}
+            if history.validation_error:
+                metrics["validation error"] = history.validation_error[-1]
+            on_progress(ProgressEvent(type(model).__name__, now.step, now.steps, "it", metrics))
+
+    trainer.train([model], [recipe], [seed], x, targets, on_epoch=on_epoch, on_progress=on_step)
+    model.eval()
+    return history
+
+
+def _flat(images: Images) -> Tensor:
+    return images.x.flatten(1).float() / 255
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> dict[str, Any]:
+    """Measures a trained classifier on test images.
+
+    Returns:
+        "test_accuracy"; of a flat network to certify also "certified_accuracy" in float64, by radius.
+
+    Raises:
+        TrainingError: The outputs are not finite.
+
+    """
+    model.cpu().eval()
+    logits = torch.cat([model(preprocessing(part)) for part in test.x.split(AT_ONCE)])
+    if not logits.isfinite().all():
+        raise TrainingError("the training diverged: a smaller learning rate may help")
+    found: dict[str, Any] = {"test_accuracy": float((logits.argmax(1) == test.y).double().mean())}
+    if any(isinstance(module, UnitLinear) for module in model.modules()):
+        shares = certified_accuracy(copy.deepcopy(model).double(), _flat(test).double(), test.y, RADII)
+        found["certified_accuracy"] = {f"{radius:g}": share for radius, share in zip(RADII, shares, strict=True)}
+    return found
 
 
 def fit(
@@ -246,8 +356,8 @@ class _Training:
         history.waiting.append(self.watch.share())
         if self.held:
             first, fifth = self._errors(self.held)
-            history.held_error.append(first)
-            history.held_top5_error.append(fifth)
+            history.validation_error.append(first)
+            history.validation_top5_error.append(fifth)
         self.epoch, self.at = self.epoch + 1, 0
         self.sums.zero_()
         self.began, self.since = time.perf_counter(), 0
@@ -296,7 +406,7 @@ class _Training:
             loss = float(self.sums[0]) / self.at
         else:
             loss, rate = history.train_loss[-1], history.images_per_second[-1]
-        held = "".join(f", held-out error {error:.2%}" for error in history.held_error[-1:])
+        held = "".join(f", held-out error {error:.2%}" for error in history.validation_error[-1:])
         epoch = min(self.epoch + 1, recipe.epochs)
         metrics = f"epoch {epoch}/{recipe.epochs}, loss {loss:.3g}{held}"
         return Status(

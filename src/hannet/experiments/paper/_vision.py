@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUICK_EPOCHS, QUICK_IMAGES = 1, 512
-TESTED = {"held_error": "test_error", "held_top5_error": "test_top5_error"}  # the images held out are the test images
+TESTED = {
+    "validation_error": "test_error",
+    "validation_top5_error": "test_top5_error",
+}  # the images held out are the test images
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL10", "downsampled-imagenet": "ImageNet, 32x32"}
 
 
