@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hannet.ops import dispatch, reference
+from hannet import ops
+from hannet.ops import autograd, library, reference
 
 
 def pytest_collection_modifyitems(items):
@@ -68,7 +69,8 @@ def kernel_only(monkeypatch):
     def stack(*args):
         pytest.fail("fell back to the reference")
 
-    monkeypatch.setattr(dispatch, "reference", SimpleNamespace(stack=stack))
+    for module in (ops, autograd, library):
+        monkeypatch.setattr(module, "reference", SimpleNamespace(stack=stack))
 
 
 @pytest.fixture

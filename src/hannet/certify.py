@@ -23,6 +23,7 @@ from .layers.affine import Standardise, UnitLinear
 from .layers.han import HanLayer, HanStack, Householder
 from .models.hannet import FCNet, HanNet
 from .ops import reference
+from .ops.torch_internals import has_hooks
 
 _SAFE = 1 + 1e-9  # more than the roundings of a million float64 operations on positive numbers can take away
 _TINY = sys.float_info.min  # more than underflow can
@@ -196,8 +197,7 @@ def _scaled(value: float, exponent: int) -> float:
 def _leaves(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The modules that compute, first to last, by name."""
     called = f"{name or 'the model'} ({type(model).__name__})"
-    hooks = model._forward_hooks or model._forward_pre_hooks or nn.modules.module._has_any_global_hook()
-    if hooks or "forward" in vars(model):
+    if has_hooks(model, backward=False):
         raise CertificateError(f"{called} has hooks or a forward of its own, whose Lipschitz bound is not known")
     if type(model) in (HanNet, FCNet):
         children: Mapping[str, Any] = {"layers": model.layers}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from . import ops
 from .ops import dispatch
 
 _FEWEST_COLUMNS = 16  # side by side; with fewer, a transposed copy is cheaper than mostly empty blocks
@@ -87,7 +88,7 @@ def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -
         for u, b, dim in stacks:
             x = han_stack(x, u, b, dim=dim)
         return x
-    return dispatch.stacks(x, [(u, b) for u, b, _ in stacks], [dim for _, _, dim in stacks])
+    return ops.stacks(x, [(u, b) for u, b, _ in stacks], [dim for _, _, dim in stacks])
 
 
 def householder(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:
@@ -118,7 +119,7 @@ def _stack(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: 
     if dim not in (-1, x.dim() - 1):
         return _across(x, u, b, reflections, apply_abs, dim)
     _check(x, u, b, -1)
-    return dispatch.stack(x, u, b, reflections, apply_abs, -1)
+    return ops.stack(x, u, b, reflections, apply_abs, -1)
 
 
 def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, dim: int) -> Tensor:
@@ -129,8 +130,8 @@ def _across(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs:
     _check(x, u, b, before)
     last = x.movedim(before, -1)
     if last.is_contiguous() or x.shape[before + 1 :].numel() < _FEWEST_COLUMNS:
-        return dispatch.stack(last, u, b, reflections, apply_abs, -1).movedim(-1, before)
-    return dispatch.stack(x.flatten(before + 1), u, b, reflections, apply_abs, -2).reshape(x.shape)
+        return ops.stack(last, u, b, reflections, apply_abs, -1).movedim(-1, before)
+    return ops.stack(x.flatten(before + 1), u, b, reflections, apply_abs, -2).reshape(x.shape)
 
 
 def _check(x: Tensor, u: Tensor, b: Tensor | None, dim: int) -> None:

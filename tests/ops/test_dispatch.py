@@ -1,247 +1,15 @@
-import copy
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch.func import vmap
-from torch.testing import assert_close
-from torch.utils.checkpoint import checkpoint
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.func import grad, vmap
 
-from hannet import HanLayer, HanNet, HanStack, functional
+from hannet import HanLayer, functional
 from hannet.functional import han_stack
-from hannet.ops import dispatch, reference
-
-OPTIONS = [(1, True, True), (1, True, False), (2, True, True), (1, False, True), (2, False, False)]
-
-
-def leaves(*tensors):
-    return [t if t is None else t.clone().requires_grad_() for t in tensors]
-
-
-@pytest.mark.parametrize(("reflections", "apply_abs", "bias"), OPTIONS)
-@pytest.mark.parametrize("members", [None, 2])
-def test_first_and_second_derivatives(make, reflections, apply_abs, bias, members):
-    inputs = leaves(*make(2, 3, 2, members=members, reflections=reflections, bias=bias, margin=1e-3))
-
-    def run(*inputs):
-        return dispatch.stack(*inputs, reflections, apply_abs)
-
-    torch.autograd.gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True)
-    torch.autograd.gradgradcheck(run, inputs, check_batched_grad=True)
-
-
-@pytest.mark.parametrize(("reflections", "apply_abs", "bias"), OPTIONS)
-@pytest.mark.parametrize("members", [None, 2])
-def test_derivatives_and_rules_with_the_features_last_but_one(make, reflections, apply_abs, bias, members):
-    x, u, b = make(4, 3, 2, members=members, reflections=reflections, bias=bias, margin=1e-3)
-    inputs = leaves(x.unflatten(-2, (2, 2)).mT.contiguous(), u, b)
-
-    def run(*inputs):
-        return dispatch.stack(*inputs, reflections, apply_abs, -2)
-
-    torch.autograd.gradcheck(run, inputs, check_forward_ad=True, check_batched_grad=True)
-    torch.autograd.gradgradcheck(run, inputs)
-    torch.library.opcheck(dispatch._stack, (*inputs, reflections, apply_abs, -2))
-    y, signs = (t.detach() for t in dispatch._stack(*inputs, reflections, apply_abs, -2))
-    grad_y = torch.randn_like(y, requires_grad=True)
-    x, u, b = inputs
-    torch.library.opcheck(dispatch._stack_backward, (grad_y, x, y, signs, u, b, reflections, apply_abs, -2))
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_derivatives_of_a_run_of_stacks(make, bias):
-    tokens, channels = make(4, 3, 2, bias=bias, margin=1e-3), make(3, 4, 1, bias=bias, margin=1e-3)
-    x, flat = tokens[0].T.contiguous()[None], [*tokens[1:], *channels[1:]]
-    while _closest(x, flat) < 1e-3:
-        x = torch.randn(1, 3, 4, dtype=torch.double)
-    inputs = leaves(x, *flat)
-
-    def run(*inputs):
-        x, u1, b1, u2, b2 = inputs
-        return dispatch.stacks(x, [(u1, b1), (u2, b2)], [-2, -1])
-
-    torch.autograd.gradcheck(run, inputs, check_batched_grad=True)
-    torch.autograd.gradgradcheck(run, inputs)
-    mapped = vmap(lambda x: run(x, *inputs[1:]))(torch.stack([x, x]))
-    assert_close(mapped, torch.stack([run(x, *inputs[1:])] * 2))
-    y = run(*inputs)
-    wanted = [t for t in inputs if t is not None]
-    first = torch.autograd.grad(y.sum(), wanted, retain_graph=True)
-    assert all(map(torch.equal, first, torch.autograd.grad(y.sum(), wanted)))
-
-
-@pytest.mark.parametrize("tied", [lambda u: u, lambda u: u.flip(0).tanh()])
-@pytest.mark.parametrize("batched", [True, False])
-def test_parameters_of_a_run_may_come_twice_or_from_one_another(make, tied, batched):
-    x, u, b = inputs = leaves(*make(4, 16, 2))
-
-    def derivatives(run):
-        other = tied(u)
-        y = run(x, [(u, b), (other, b), (u, other)])
-        slopes = torch.linspace(-1, 1, 3 * y.numel()).double().view(3, *y.shape)
-        if batched:
-            return torch.autograd.grad(y, inputs, slopes, is_grads_batched=True)
-        first = torch.autograd.grad(y, inputs, slopes[0], create_graph=True)
-        return *first, *torch.autograd.grad(sum(t.square().sum() for t in first), inputs)
-
-    def reference_stacks(x, parameters):
-        for pair in parameters:
-            x = reference.stack(x, *pair)
-        return x
-
-    ours = derivatives(lambda x, parameters: dispatch.stacks(x, parameters, [-1, -1, -1]))
-    assert_close(ours, derivatives(reference_stacks))
-
-
-def _closest(x, flat):
-    """The smallest |z| of the two stacks' layers."""
-    nearest = torch.inf
-    for u, b, dim in ((flat[0], flat[1], -2), (flat[2], flat[3], -1)):
-        for layer in range(len(u)):
-            z = reference.stack(x, u[layer], None if b is None else b[layer], 1, False, dim)
-            nearest, x = min(nearest, float(z.abs().min())), z.abs()
-    return nearest
-
-
-def test_second_derivatives_where_only_some_inputs_want_them(make):
-    x, u, b = make(2, 3, 2, margin=1e-3)
-    for wanted in range(3):
-        inputs = [t.requires_grad_(index == wanted) for index, t in enumerate((x.clone(), u.clone(), b.clone()))]
-        torch.autograd.gradgradcheck(han_stack, inputs)
-
-
-@pytest.mark.parametrize(("reflections", "apply_abs", "bias"), OPTIONS)
-@pytest.mark.parametrize("members", [None, 2])
-def test_operators_keep_pytorchs_rules(make, reflections, apply_abs, bias, members):
-    x, u, b = leaves(*make(3, 5, 2, members=members, reflections=reflections, bias=bias))
-    torch.library.opcheck(dispatch._stack, (x, u, b, reflections, apply_abs))
-    y, signs = (t.detach() for t in dispatch._stack(x, u, b, reflections, apply_abs))
-    grad_y = torch.randn_like(y, requires_grad=True)
-    torch.library.opcheck(dispatch._stack_backward, (grad_y, x, y, signs, u, b, reflections, apply_abs))
-
-
-def test_autocast_computes_in_single_precision():
-    model, x = HanStack(8, 4), torch.randn(5, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        net = HanNet(3, 2, width=8, depth=4)
-        y = net(torch.randn(5, 3))
-        assert y.dtype == torch.bfloat16
-        y.float().sum().backward()
-        assert torch.equal(model(x), model(x.clone()))
-        assert model(x).dtype == torch.float32
-        assert_close(vmap(model)(x), model(x))
-    assert all(p.grad.isfinite().all() for p in net.parameters())
-
-
-@pytest.mark.parametrize("shape", [(5, 8), (8,), (0, 8)])
-def test_meta_and_fake_tensors_have_the_same_shapes(shape):
-    from torch._subclasses import FakeTensorMode
-
-    assert HanStack(8, 4, device="meta")(torch.empty(shape, device="meta")).shape == shape
-    with FakeTensorMode():
-        model, x = HanStack(8, 4), torch.empty(shape, requires_grad=True)
-        y = model(x)
-        y.sum().backward()
-    assert y.shape == x.grad.shape == shape
-    assert model.u.grad.shape == (4, 8)
-
-
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointing_gives_the_same_gradients(reentrant, make):
-    inputs = leaves(*make(5, 8, 3))
-    expected = torch.autograd.grad(han_stack(*inputs).sum(), inputs)
-    checkpoint(han_stack, *inputs, use_reentrant=reentrant).sum().backward()
-    assert all(torch.equal(t.grad, other) for t, other in zip(inputs, expected, strict=True))
-
-
-def test_saved_tensors_may_be_packed(make):
-    inputs = leaves(*make(5, 8, 3))
-    expected = torch.autograd.grad(han_stack(*inputs).sum(), inputs)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.numpy(), torch.from_numpy):
-        y = han_stack(*inputs)
-    assert all(map(torch.equal, torch.autograd.grad(y.sum(), inputs), expected))
-
-
-def test_a_changed_parameter_is_noticed(make):
-    x, u, b = leaves(*make(5, 8, 3))
-    y = han_stack(x, u, b)
-    with torch.no_grad():
-        u += 1
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.sum().backward()
-
-
-def test_gradients_without_memory_are_zeros():
-    """In a process of its own: what reads them ends it. The second derivative of abs is such a tensor."""
-    program = """if True:
-        import torch
-        from hannet.functional import han_stack, han_stacks
-        for run in (han_stack, lambda x, u, b: han_stacks(x, [(u, b, -1)])):
-            x, u, b = (torch.randn(size, 20, requires_grad=True) for size in (5, 3, 3))
-            assert all(not g.any() for g in torch.autograd.grad(run(x, u, b).sgn().sum(), (x, u, b)))
-            first = torch.autograd.grad(run(x, u, b).abs().sum(), x, create_graph=True)[0]
-            assert torch.autograd.grad(first.square().sum(), u)[0].isfinite().all()
-    """
-    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-
-
-def test_backward_twice_needs_the_graph_to_be_kept(make):
-    inputs = leaves(*make(5, 8, 3))
-    loss = han_stack(*inputs).sum()
-    first = torch.autograd.grad(loss, inputs, retain_graph=True)
-    assert all(map(torch.equal, first, torch.autograd.grad(loss, inputs)))
-    with pytest.raises(RuntimeError, match="second time"):
-        loss.backward()
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_two_python_threads_at_once(threads, count):
-    threads(count)
-    models = [HanStack(100, 20), HanStack(64, 50)]
-    rows = [torch.randn(200, 100), torch.randn(300, 64)]
-    start = Barrier(2)
-
-    def gradients(model, x):
-        return [torch.autograd.grad(model(x).sum(), [model.u, model.b]) for _ in range(20)][-1]
-
-    def together(model, x):
-        start.wait()
-        return gradients(model, x)
-
-    expected = list(map(gradients, models, rows))
-    with ThreadPoolExecutor(2) as pool:
-        for ours, theirs in zip(pool.map(together, models, rows), expected, strict=True):
-            for one, other in zip(ours, theirs, strict=True):
-                assert_close(one, other, rtol=1e-4, atol=1e-4)
-
-
-def test_replicas_run_side_by_side():
-    """As nn.DataParallel does: parameters of replicas are plain tensors, their gradients meet in the module."""
-    model, x = HanNet(3, 2, width=8, depth=4), torch.randn(10, 3)
-
-    def replica(module):
-        copied = module._replicate_for_data_parallel()
-        for name, child in module._modules.items():
-            copied._modules[name] = replica(child)
-        for name, parameter in module._parameters.items():
-            setattr(copied, name, None if parameter is None else parameter.clone())
-        return copied
-
-    with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(replica(model), part) for part in x.split(5)]
-    halves = [run.result() for run in runs]
-    torch.cat(halves).sum().backward()
-    alone = copy.deepcopy(model)
-    alone.zero_grad()
-    alone(x).sum().backward()
-    for one, other in zip(model.parameters(), alone.parameters(), strict=True):
-        assert_close(one.grad, other.grad)
+from hannet.ops import dispatch
 
 
 class Tagged(torch.Tensor):
@@ -272,29 +40,74 @@ def test_explains_every_dtype():
     ],
 )
 def test_why_no_kernel_serves(monkeypatch, device, width, triton, reason):
-    monkeypatch.setattr(dispatch, "_TRITON", triton)
-    missing = dispatch._missing_kernel(SimpleNamespace(device=torch.device(device), shape=(3, width)))
-    assert missing is None if reason is None else reason in missing
+    monkeypatch.setattr(dispatch, "TRITON", triton)
+    rule = dispatch.find_rule(dispatch.Call(device, device == "cuda" and width > dispatch.WIDEST))
+    assert (rule.code == "kernel") == (reason is None)
+    assert reason is None or reason in rule.reason.format(device=device)
 
 
-@torch.no_grad()
-def test_a_gpus_operators_know_their_shapes_without_one():
-    pytest.importorskip("triton")
-    from torch._subclasses import FakeTensorMode
+def traced(choose, x):
+    found = []
+    torch.jit.trace(lambda x: found.append(choose(x)) or x, x, check_trace=False)
+    return found[0]
 
-    with FakeTensorMode():
-        x = torch.empty(7, 100, device="cuda", dtype=torch.bfloat16)
-        u = torch.empty(20, 100, device="cuda")
-        y, signs = torch.ops.hannet.stack(x, u, None, 1, True)
-        grad_x, grad_u, _ = torch.ops.hannet.stack_backward(y, x, y, signs, u, None, 1, True)
-        assert han_stack(x, u).dtype == y.dtype == grad_x.dtype == torch.bfloat16
-        images = torch.empty(2, 100, 5, 5, device="cuda")
-        mixed = functional.han_stacks(images.flatten(2), [(u, None, -2), (torch.empty(2, 25, device="cuda"), None, -1)])
-        assert han_stack(images, u, dim=1).shape == images.shape
-    assert mixed.shape == (2, 100, 25)
-    assert (y.shape, grad_x.shape, grad_u.shape) == (x.shape, x.shape, u.shape)
-    assert signs.dtype == torch.uint8
-    assert grad_u.dtype == torch.float32
+
+def mapped(transform, choose, x):
+    found = []
+    transform(lambda x: found.append(choose(x)) or x.sum())(x)
+    return found[0]
+
+
+def forward_mode(choose, x):
+    with forward_ad.dual_level():
+        return choose(x)
+
+
+def exported(choose, x):
+    found = []
+
+    class Net(nn.Module):
+        def forward(self, x):
+            found.append(choose(x))
+            return x + 0
+
+    torch.export.export(Net(), (x,), strict=False)
+    return found[0]
+
+
+def in_mode(choose, x):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return choose(x)
+
+
+SITUATIONS = {
+    "an exported program holds plain PyTorch operators": exported,
+    "a traced program holds plain PyTorch operators": traced,
+    "forward-mode differentiation goes through PyTorch's own rules": forward_mode,
+    "torch.func.grad cannot differentiate custom operators": partial(mapped, grad),
+    "torch.func.vmap runs the kernel once for the whole batch": partial(mapped, vmap),
+    "dispatch modes see one operator": in_mode,
+    "subclasses of Tensor see one operator": lambda choose, x: choose(x.as_subclass(Tagged)),
+    "nothing watches the call": lambda choose, x: choose(x),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reason", SITUATIONS)
+def test_every_rule_of_the_table_has_its_place(reason, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        dispatch, "find_rule", lambda call, find=dispatch.find_rule: seen.append(find(call)) or seen[-1]
+    )
+
+    def choose(x):
+        code, plain = dispatch.choose(x, x, None), dispatch.is_plain(x, x, None)
+        assert plain == (code == dispatch.KERNEL)  # the short cut and the table agree
+        return seen[-1] if seen else dispatch.RULES[-1]
+
+    rule = SITUATIONS[reason](choose, torch.randn(3))
+    assert rule.reason == reason
+    assert rule in dispatch.RULES
 
 
 def test_one_dispatch_for_modules_and_functions(make, kernel_only):
@@ -302,35 +115,3 @@ def test_one_dispatch_for_modules_and_functions(make, kernel_only):
     layer = HanLayer(8)
     layer.u, layer.b = nn.Parameter(u[0]), nn.Parameter(b[0])
     assert torch.equal(layer(x), functional.han_layer(x, u[0], b[0]))
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (torch.ones(4, 8).half(), torch.ones(2, 8).half(), None, 1, True),
-        (torch.ones(4, 8), torch.ones(2, 8).double(), None, 1, True),
-        (torch.ones(4, 8), torch.ones(2, 7), None, 1, True),
-        (torch.ones(4, 8), torch.ones(2, 8), torch.ones(1, 3), 1, True),
-        (torch.ones(4, 8), torch.ones(3, 2, 8), None, 1, True),
-        (torch.ones(4, 8), torch.ones(3, 8), None, 2, True),
-        (torch.ones(4, 8), torch.ones(2, 8), None, 1, True, -2),
-        (torch.ones(8, 4), torch.ones(2, 8), None, 1, True, 0),
-        (torch.ones(8), torch.ones(2, 8), None, 1, True, -2),
-    ],
-)
-def test_the_operator_itself_refuses_what_does_not_fit(arguments):
-    with pytest.raises(ValueError, match="do not fit together"):
-        torch.ops.hannet.stack(*arguments)
-
-
-def test_the_backward_operator_refuses_foreign_signs():
-    x, u = torch.randn(4, 8), torch.randn(2, 8)
-    y, signs = torch.ops.hannet.stack(x, u, None, 1, True)
-    with pytest.raises(ValueError, match="do not belong"):
-        torch.ops.hannet.stack_backward(y, x, y, signs[:, 1:], u, None, 1, True)
-
-
-def test_vmap_over_nothing_and_over_empty_batches():
-    u = torch.randn(3, 6)
-    assert vmap(lambda x: han_stack(x, u))(torch.randn(3, 0, 6)).shape == (3, 0, 6)
-    assert vmap(lambda x: han_stack(x, u))(torch.randn(0, 6)).shape == (0, 6)

@@ -8,9 +8,9 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vmap
 from torch.testing import assert_close
 
-from hannet import HanLayer, HanNet, HanStack
+from hannet import HanLayer, HanNet, HanStack, ops
 from hannet.functional import han_layer, han_stack, householder
-from hannet.ops import dispatch, reference
+from hannet.ops import reference
 
 
 def cubes(function, *inputs):
@@ -200,11 +200,7 @@ def test_gradients_under_vmap_and_saved_tensors_of_other_strides(make, members, 
     slopes = torch.randn(5, *inputs[0].shape).double()
 
     def outputs():
-        return (
-            [dispatch.stack(*inputs)]
-            if members
-            else [dispatch.stack(*inputs), dispatch.stacks(inputs[0], [inputs[1:]], [-1])]
-        )
+        return [ops.stack(*inputs)] if members else [ops.stack(*inputs), ops.stacks(inputs[0], [inputs[1:]], [-1])]
 
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t.mT.contiguous().mT if t.dim() > 1 else t):
         others = outputs()
@@ -225,8 +221,8 @@ def test_forward_mode_through_a_backward_pass(make, bias, create_graph):
     inputs = [t if t is None else t.requires_grad_() for t in make(16, 20, 3, bias=bias)]
     wanted = [t for t in inputs if t is not None]
     slope, t = torch.randn(2, *inputs[0].shape).double()
-    mapped = vmap(lambda x: dispatch.stack(x, *inputs[1:]))(inputs[0])  # by the operator
-    for y in (dispatch.stack(*inputs), dispatch.stacks(inputs[0], [inputs[1:]], [-1]), mapped):
+    mapped = vmap(lambda x: ops.stack(x, *inputs[1:]))(inputs[0])  # by the operator
+    for y in (ops.stack(*inputs), ops.stacks(inputs[0], [inputs[1:]], [-1]), mapped):
 
         def gradients(slope, y=y):
             return torch.autograd.grad(y, wanted, slope, retain_graph=True, create_graph=create_graph)

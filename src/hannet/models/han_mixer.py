@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..functional import han_stacks
 from ..layers.han import HanStack
 from ..layers.validation import require_positive
+from ..ops.torch_internals import has_hooks
 from .hub import Saved
 from .image_inputs import TAG, facts, require_images, require_integers
 
@@ -92,21 +93,17 @@ class HanMixerBlocks(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         blocks: list[Any] = list(self)
-        if torch.compiler.is_compiling() or not all(map(_untouched, blocks)):
+        if torch.compiler.is_compiling() or not all(map(_is_unchanged, blocks)):
             return super().forward(x)
         stacks = [stack for block in blocks for stack in (block.tokens, block.channels)]
         return han_stacks(x, [(stack.u, stack.b, stack.dim) for stack in stacks])
 
 
-def _untouched(block: nn.Module) -> bool:
-    """A Han-Mixer block as we make it, that no hook listens to."""
+def _is_unchanged(block: nn.Module) -> bool:
+    """A Han-Mixer block as its class makes it, without hooks."""
     stacks = list(block.children())
-    listening = [
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-        for module in (block, *stacks)
-    ]
-    ours = type(block) is HanMixerBlock and all(type(stack) is HanStack for stack in stacks)
-    return ours and not any(listening)
+    unchanged = type(block) is HanMixerBlock and all(type(stack) is HanStack for stack in stacks)
+    return unchanged and not any(map(has_hooks, (block, *stacks)))
 
 
 class HanMixer(nn.Module, Saved, tags=["mlp-mixer"], pipeline_tag=TAG):

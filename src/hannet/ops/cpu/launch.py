@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..shapes import call_shape
+from ..torch_internals import torch_library
 from . import simd
 from .passes import FIELDS, compiled
 from .simd import ROWS
@@ -33,7 +34,7 @@ if hasattr(os, "register_at_fork"):
 def openmp() -> Any:
     """GOMP_parallel of the OpenMP runtime that PyTorch itself runs on, so that one team of threads serves both; None without."""
     try:
-        parallel = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+        parallel = ctypes.CDLL(torch_library()).GOMP_parallel
     except (OSError, AttributeError):
         return None
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
