@@ -14,6 +14,7 @@ from ..layers.affine import UnitLinear
 from ..layers.han import HanLayer, HanStack, Householder
 from ..models.hannet import FCNet, HanNet
 from ..ops import dispatch, reference
+from ..ops.torch_internals import has_hooks, leaky_relu
 
 Named = dict[str, Tensor]
 
@@ -34,14 +35,9 @@ _LINEAR = (nn.Linear, UnitLinear)
 _KNOWN = (HanNet, FCNet, nn.Sequential, *_LINEAR, *_REFLECTING, nn.ZeroPad1d, Abs, nn.ReLU, MaxMin, GroupSort)
 
 
-def _hooked(module: nn.Module) -> bool:
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks) or "forward" in vars(module)
-
-
 def is_supported(network: nn.Module) -> bool:
     """Whether it consists of these modules alone, and nobody listens to them: then no part of it asks a tensor for a value."""
-    return all(type(module) in _KNOWN and not _hooked(module) for module in network.modules())
+    return all(type(module) in _KNOWN and not has_hooks(module) for module in network.modules())
 
 
 def build_backprop(module: nn.Module, name: str, parameters: Named) -> list[LayerGradient] | None:
@@ -49,7 +45,7 @@ def build_backprop(module: nn.Module, name: str, parameters: Named) -> list[Laye
 
     That is also a subclass (a parametrisation makes one), a module with hooks, and one that appears twice.
     """
-    if type(module) not in _KNOWN or _hooked(module):
+    if type(module) not in _KNOWN or has_hooks(module):
         return None
     if isinstance(module, HanNet | FCNet):
         return build_backprop(module.layers, f"{name}layers.", parameters)
@@ -190,7 +186,7 @@ class _Abs:
 
     def forward(self, x: Tensor) -> Tensor:
         self.minus, self.y = _like(self.minus, *x.shape, of=x), _like(self.y, *x.shape, of=x)
-        return torch._C._nn.leaky_relu(torch.neg(x, out=self.minus), -1.0, out=self.y)  # as reference.absolute
+        return leaky_relu(torch.neg(x, out=self.minus), -1.0, out=self.y)  # as reference.absolute
 
     def backward(self, gradient: Tensor, _: Named) -> Tensor:
         assert self.minus is not None
