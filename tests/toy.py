@@ -4,15 +4,16 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from hannet.experiments.base import Result, Status
+from hannet.experiments.base import Result
 from hannet.experiments.store import Run, Store
+from hannet.reporting.progress import OnProgress, ProgressEvent
 from hannet.storage.files import StoreError
 
 
@@ -37,13 +38,13 @@ class Toy:
     def cost(self, run: Run) -> float:
         return 1.0 + run.config["group"]
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         number = group[0].config["group"]
         fault = dict(self.faults).get(number)
         self.write("began", group)
         for step in range(1, 5):
             time.sleep(60 if fault == "hangs" else self.pause)
-            on_status(Status(f"toy {number}", step, 4, 1.0, ""))
+            on_progress(ProgressEvent(f"toy {number}", step, 4))
         if fault == "fails":
             raise ArithmeticError("two\nlines")
         if fault == "full disk":

@@ -70,7 +70,7 @@ def test_a_worker_dies_and_nothing_is_lost(scheduler, tmp_path):
     assert first == killed[0][0] != again
     assert len(store.path.read_text().splitlines()) == 20
     assert {record.device.split("threads: ")[1] for record in store.records().values()} == {"1"}
-    assert any(progress.status.label == "toy 9" for progress in seen)
+    assert any(event.label == "toy 9" for event in seen)
     here = Store(tmp_path / "here")
     perform(Toy(tmp_path / "other log", sizes=(2,) * 10), here, print)
     assert outcome(store) == outcome(here)

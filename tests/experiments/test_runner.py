@@ -109,8 +109,8 @@ def test_waits_for_another_process_and_takes_over_when_it_dies(toy, store):
         until(lambda: hangs.lines("began"))
 
         def watch(progress) -> None:
-            seen.append(progress.status.label)
-            if progress.status.label.startswith("waiting"):
+            seen.append(progress.label)
+            if progress.label.startswith("waiting"):
                 other.kill()
 
         assert perform(Toy(toy.log, sizes=(1, 1, 1)), store, watch) == 3
@@ -122,13 +122,14 @@ def test_waits_for_another_process_and_takes_over_when_it_dies(toy, store):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_group_that_fails_is_reported_and_tried_again_next_time(toy, store, forked, jobs):
     bad = Toy(toy.log, faults={1: "fails", 3: "fails"})
-    seen = []
+    seen, failures = [], []
     with pytest.raises(
         SweepError, match=r"^2 of 6 groups failed, the first: toy 3: ArithmeticError: two lines; .* again$"
     ):
-        perform(bad, store, seen.append, jobs)
-    assert seen[-1].failures[0] == "toy 3: ArithmeticError: two lines"
-    assert max(progress.a_minute for progress in seen) > 0
+        perform(bad, store, seen.append, jobs, on_failure=failures.append)
+    assert failures == ["toy 3: ArithmeticError: two lines", "toy 1: ArithmeticError: two lines"]
+    assert max(event.within.metrics.get("runs/min", 0) for event in seen) > 0
+    assert max(event.within.metrics.get("failed", 0) for event in seen) > 0
     assert len(store.records()) == len(toy.keys()) - 5
     assert perform(toy, store, silent, jobs) == 5
 

@@ -228,7 +228,7 @@ def test_many_probabilities_are_added_without_a_warning(table):
 def test_progress_ends_with_the_last_model(table):
     _, _, seen = learn(table, "number")
     assert (seen[-1].fraction, seen[-1].group, seen[-1].groups) == (1.0, 5, 5)
-    assert (seen[-1].status.label, seen[-1].status.metrics) == ("boosted trees", "trained")
+    assert seen[-1].label == "boosted trees trained"
 
 
 def test_one_column_is_told_in_the_singular(table):
@@ -239,8 +239,8 @@ def test_one_column_is_told_in_the_singular(table):
 def test_a_training_that_stops_early_tells_its_last_epoch(table):
     options = TINY | {"epochs": 200, "patience": 2, "learning_rate": 0.1}
     _, _, seen = learn(table, "number", baselines=False, options=options)
-    assert seen[-1].status.step == seen[-1].status.steps < 200
-    assert (seen[-1].fraction, seen[-1].left) == (1.0, 0.0)
+    assert seen[-1].step == seen[-1].total < 200
+    assert seen[-1].within.fraction == 1.0
 
 
 @pytest.mark.parametrize(

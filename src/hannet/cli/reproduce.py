@@ -180,8 +180,8 @@ def _train(plan: "Experiment", store: "Store", means: Means, runs: "Mapping[str,
     from ..experiments.runner import perform
 
     try:
-        with progress_bar() as on_progress:
-            return perform(plan, store, on_progress, means.jobs, shard=means.shard, cluster=means.cluster)
+        with progress_bar() as bar:
+            return perform(plan, store, bar, means.jobs, on_failure=bar.fail, shard=means.shard, cluster=means.cluster)
     except KeyboardInterrupt:
         kept = len(runs) - len(store.missing(runs.values(), models=plan.needs_weights))
         exit_with_error(

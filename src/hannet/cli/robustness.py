@@ -226,17 +226,13 @@ def _save(out: Path, content: bytes, figure: "Figure | None") -> str:
 
 def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int, batch: int) -> "Adversaries":
     from ..attacks import attack
-    from ..experiments.base import Status
-    from ..experiments.work_queue import Progress
+    from ..reporting.progress import ProgressEvent
 
-    began = time.perf_counter()
     try:
         with progress_bar() as show:
 
             def on_progress(done: int, total: int) -> None:
-                rate = done / max(time.perf_counter() - began, 1e-9)
-                status = Status(type(method).__name__, done, total, rate, "", "points")
-                show(Progress(1, 1, done / total, (total - done) / rate, status))
+                show(ProgressEvent(type(method).__name__, done, total, "points"))
 
             return attack(net, x, y, method, batch=batch, seed=seed, on_progress=on_progress)
     except KeyboardInterrupt:

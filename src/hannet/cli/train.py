@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..data import Images
-    from ..experiments.base import Status
     from ..train.distributed import DistributedContext
     from ..train.recipes import Recipe
     from ..vision.recipe import ImageRecipe
@@ -226,17 +225,12 @@ def _parts(data: str, size: int | None, model: Model, seed: int) -> Parts:
 
 def _read(data: str, size: int | None, model: Model) -> "tuple[Images, Images]":
     from ..data import images as sets
-    from ..experiments.base import Status
-    from ..experiments.work_queue import Progress
+    from ..reporting.progress import ProgressEvent
 
-    began = time.perf_counter()
     with progress_bar() as show:
 
         def watch(done: int, total: int) -> None:
-            rate = done / max(time.perf_counter() - began, 1e-9)
-            show(
-                Progress(1, 1, done / total, (total - done) / rate, Status("reading", done, total, rate, "", "images"))
-            )
+            show(ProgressEvent("reading", done, total, "images"))
 
         if data not in sets.SETS and Path(data).is_dir():
             pixels = size or presets.PICTURE_SIZE.get(model, 64)
@@ -272,7 +266,6 @@ def _learn_images(
     network: "nn.Module", recipe: "ImageRecipe", seed: int, parts: Parts, unfinished: Path, minutes: float
 ) -> Learned:
     """Trains a network that takes images, from its checkpoint if there is one."""
-    from ..experiments.work_queue import Progress
     from ..reporting import figures
     from ..storage.provenance import describe_device
     from ..train.checkpoint import CheckpointError
@@ -282,13 +275,8 @@ def _learn_images(
     began = time.perf_counter()
     try:
         with progress_bar() as show:
-
-            def watch(now: "Status") -> None:
-                left = (now.steps - now.step) / max(now.rate, 1e-9)
-                show(Progress(1, 1, now.step / now.steps, left, now))
-
             options: dict[str, Any] = {"held": parts.held, "checkpoint": unfinished, "minutes": minutes}
-            history = pipeline.fit(network, parts.training, recipe, seed, on_progress=watch, **options)
+            history = pipeline.fit(network, parts.training, recipe, seed, on_progress=show, **options)
     except KeyboardInterrupt as interrupt:
         exit_with_error(f"interrupted; {interrupt.args[0] if interrupt.args else _kept_before(unfinished)}", 130)
     except CheckpointError as error:

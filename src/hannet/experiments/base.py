@@ -4,7 +4,7 @@ A file defines `Experiment(seeds, quick)`; `hannet reproduce NAME` finds it by i
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from statistics import fmean, stdev
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from torch import nn
 
+from ..reporting.progress import OnProgress
 from ..reporting.tables import Table
 from .store import Record, Run, Store
 
@@ -39,18 +40,6 @@ NAMES = (
     "tabular",
     "certified",
 )
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a training stands. metrics: what to show of it, or ""."""
-
-    label: str
-    step: int
-    steps: int
-    rate: float  # steps a second
-    metrics: str
-    unit: str = "it"  # what a step is
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ class Experiment(Protocol):
     def cost(self, run: Run) -> float:
         """Expected time of a run, in any unit."""
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """The results of one group's runs."""
 
     def table(self, records: Mapping[str, Record]) -> Table:

@@ -8,9 +8,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,15 +21,16 @@ import torch
 from distributed import Client, Future, get_worker
 from distributed.client import FutureCancelledError
 
+from ..reporting.progress import OnProgress, ProgressEvent
 from ..storage.provenance import versions
-from .base import Experiment, Status
+from .base import Experiment
 from .store import Run, Store
 from .work_queue import FATAL, Kept, Outcome, SweepError, WorkQueue, compute, in_words, keep
 
 CONNECT_WITHIN = 10.0  # seconds
 AHEAD = 2  # groups under way per worker: one that it computes, one that waits there
 LOOK_EVERY = 0.5  # seconds, for workers that came and for groups that another process held
-TELL_EVERY = 1.0  # seconds between two statuses of a worker
+REPORT_EVERY = 1.0  # seconds between two events of a worker
 
 _one_at_a_time = threading.Lock()  # PyTorch has one random state a process, and a network's start is drawn from it
 
@@ -125,10 +126,10 @@ class _Fleet:
         """Send what is missing of a group, unless another process has it."""
         with ExitStack() as claims:
             if not claims.enter_context(self.store.claim(group)):
-                return self.agenda.settle(number, Outcome(busy=True))
+                return self.agenda.mark_done(number, Outcome(busy=True))
             missing = self.store.missing(group, models=self.experiment.needs_weights)
             if not missing:
-                return self.agenda.settle(number, Outcome())
+                return self.agenda.mark_done(number, Outcome())
             future = self.client.submit(_remotely, self.experiment, missing, number, self.topic, pure=False)
             self.flights[future] = _Flight(number, claims.pop_all())
         return future.add_done_callback(self.news.put)
@@ -145,14 +146,14 @@ class _Fleet:
             if isinstance(item, Future):
                 self._land(item)
             else:
-                _, (number, *status) = item
+                _, (number, *values) = item
                 if number in self.agenda.in_work:
-                    self.agenda.report(number, Status(*status))
+                    self.agenda.report(number, ProgressEvent(*values))
 
     def _land(self, future: Future) -> None:
         with self.flights[future].claims:
             outcome = self._outcome(future)
-        self.agenda.settle(self.flights.pop(future).number, outcome)
+        self.agenda.mark_done(self.flights.pop(future).number, outcome)
 
     def _outcome(self, future: Future) -> Outcome:
         try:
@@ -173,16 +174,16 @@ def _remotely(experiment: Experiment, group: Sequence[Run], number: int, topic: 
     """Compute a group on a worker, on one thread."""
     with _one_at_a_time:
         torch.set_num_threads(1)
-        return compute(experiment, group, _teller(number, topic))
+        return compute(experiment, group, _reporter(number, topic))
 
 
-def _teller(number: int, topic: str) -> Callable[[Status], None]:
-    worker, told = get_worker(), 0.0
+def _reporter(number: int, topic: str) -> OnProgress:
+    worker, reported = get_worker(), 0.0
 
-    def tell(status: Status) -> None:
-        nonlocal told
-        if time.perf_counter() - told > TELL_EVERY or status.step == status.steps:
-            told = time.perf_counter()
-            worker.log_event(topic, [number, *astuple(status)])
+    def report(event: ProgressEvent) -> None:
+        nonlocal reported
+        if time.perf_counter() - reported > REPORT_EVERY or event.step == event.total:
+            reported = time.perf_counter()
+            worker.log_event(topic, [number, event.label, event.step, event.total, event.unit, dict(event.metrics)])
 
-    return tell
+    return report

@@ -15,9 +15,10 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from .base import Experiment, Status
+from ..reporting.progress import OnProgress, ProgressEvent
+from .base import Experiment
 from .store import Run, Store
-from .work_queue import FATAL, TRIES, Progress, SweepError, WorkQueue, attempt
+from .work_queue import FATAL, TRIES, SweepError, WorkQueue, attempt
 
 WHOLE = (1, 1)
 CONTEXT = multiprocessing.get_context("spawn")  # not "fork", after which a process computes on one thread only
@@ -27,9 +28,10 @@ LOOK_EVERY = 0.2  # seconds, where there may be something to do that nobody tell
 def perform(
     experiment: Experiment,
     store: Store,
-    on_progress: Callable[[Progress], None],
+    on_progress: OnProgress,
     jobs: int = 1,
     *,
+    on_failure: Callable[[str], None] | None = None,
     shard: tuple[int, int] = WHOLE,
     cluster: str | None = None,
 ) -> int:
@@ -39,7 +41,7 @@ def perform(
     shard: (i, n), the i-th of n parts alone. cluster: where a Dask scheduler is, to compute there instead. Raises SweepError
     at the end if a group failed, and StoreError, DataError or ModuleNotFoundError at once.
     """
-    agenda = WorkQueue(_pending(experiment, store, shard), experiment.cost, on_progress)
+    agenda = WorkQueue(_pending(experiment, store, shard), experiment.cost, on_progress, on_failure)
     jobs = min(jobs, len(agenda.groups))
     if cluster and jobs:
         from .dask_runner import distribute
@@ -81,7 +83,7 @@ def _alone(agenda: WorkQueue, experiment: Experiment, store: Store) -> None:
     while agenda.open:
         if work := agenda.take():
             number, group = work
-            agenda.settle(number, attempt(experiment, store, group, partial(agenda.report, number)))
+            agenda.mark_done(number, attempt(experiment, store, group, partial(agenda.report, number)))
         else:
             time.sleep(LOOK_EVERY)
 
@@ -152,10 +154,10 @@ class _Worker:
             raise message
         if self.number is None:
             self.started = True
-        elif isinstance(message, Status):
+        elif isinstance(message, ProgressEvent):
             agenda.report(self.number, message)
         else:
-            agenda.settle(self.number, message)
+            agenda.mark_done(self.number, message)
             self.number = None
         return True
 

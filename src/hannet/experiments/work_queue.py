@@ -3,12 +3,13 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..data import DataError
+from ..reporting.progress import OnProgress, ProgressEvent
 from ..storage.files import StoreError
 from ..train.checkpoint import TerminatedError
-from .base import Experiment, Status, seeds_named
+from .base import Experiment, seeds_named
 from .store import Record, Run, Store, weights_as_bytes
 
 PAUSE = 0.5  # seconds until a group that another process has is tried again
@@ -23,22 +24,6 @@ class SweepError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a whole sweep stands. left: seconds, None before it can be guessed.
-
-    a_minute: runs computed here a minute, 0 before the first group ends. failures: a line for every group that failed.
-    """
-
-    group: int
-    groups: int
-    fraction: float
-    left: float | None
-    status: Status
-    a_minute: float = 0.0
-    failures: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Outcome:
     """How an attempt at a group ended. new: runs computed; busy: another process has it; failure: what went wrong."""
 
@@ -48,14 +33,21 @@ class Outcome:
 
 
 class WorkQueue:
-    """The groups of a sweep, the longest first, each taken and then settled; and the progress of the whole."""
+    """The groups of a sweep, the longest first, each taken and then marked done; and the progress of the whole.
+
+    on_progress: takes the events of the groups, each within one of the sweep. on_failure: takes a line for each group that fails.
+    """
 
     def __init__(
-        self, groups: Sequence[list[Run]], cost: Callable[[Run], float], on_progress: Callable[[Progress], None]
+        self,
+        groups: Sequence[list[Run]],
+        cost: Callable[[Run], float],
+        on_progress: OnProgress,
+        on_failure: Callable[[str], None] | None = None,
     ):
         self.groups = sorted(groups, key=lambda group: -sum(map(cost, group)))
         self.costs = [sum(map(cost, group)) for group in self.groups]
-        self.on_progress = on_progress
+        self.on_progress, self.on_failure = on_progress, on_failure
         self.shares = [0.0] * len(groups)
         self.ready = deque(range(len(groups)))
         self.in_work: set[int] = set()
@@ -65,7 +57,6 @@ class WorkQueue:
         self.failures: list[str] = []
         self.new = 0
         self.began = time.perf_counter()
-        self.first: tuple[float, float] | None = None
 
     @property
     def open(self) -> bool:
@@ -84,13 +75,13 @@ class WorkQueue:
         self.in_work.add(number)
         return number, self.groups[number]
 
-    def report(self, number: int, status: Status) -> None:
+    def report(self, number: int, event: ProgressEvent) -> None:
         """How far a group is."""
-        self.labels[number] = status.label
-        self.shares[number] = status.step / status.steps
-        self._tell(number, status)
+        self.labels[number] = event.label
+        self.shares[number] = event.fraction
+        self._report(number, event)
 
-    def settle(self, number: int, outcome: Outcome) -> None:
+    def mark_done(self, number: int, outcome: Outcome) -> None:
         """How an attempt at a group ended."""
         self.in_work.discard(number)
         if outcome.busy:
@@ -102,20 +93,21 @@ class WorkQueue:
         self.new += outcome.new
         if outcome.failure:
             self.failures.append(f"{self._name(number)}: {outcome.failure}")
-            self._tell(number, Status(self._name(number), 0, 1, 0.0, "failed", ""))
+            if self.on_failure:
+                self.on_failure(self.failures[-1])
 
     def died(self, number: int, how: str) -> None:
         """The process at work on a group died: the group is attempted again, unless that happens too often."""
         self.deaths[number] += 1
         if self.deaths[number] >= TRIES:
-            self.settle(number, Outcome(failure=f"its process died {TRIES} times, {how}"))
+            self.mark_done(number, Outcome(failure=f"its process died {TRIES} times, {how}"))
         else:
             self.in_work.discard(number)
             self.ready.appendleft(number)
 
     def wait_for(self, what: str) -> None:
         """Show that nothing goes on here, and why."""
-        self._tell(len(self.groups) - 1, Status(f"waiting for {what}", 0, 1, 0.0, "", ""))
+        self._report(len(self.groups) - 1, ProgressEvent(f"waiting for {what}", 0, 1, ""))
 
     def close(self, store: Store) -> None:
         """Raises SweepError if a group failed."""
@@ -132,19 +124,20 @@ class WorkQueue:
         what = " ".join(map(str, group[0].config.get("network", group[0].config).values()))
         return f"{group[0].experiment} {what}, {seeds_named(sorted({run.seed for run in group}))}"
 
-    def _tell(self, number: int, status: Status) -> None:
-        done = sum(cost * share for cost, share in zip(self.costs, self.shares, strict=True)) / sum(self.costs)
-        now = time.perf_counter()
-        then, before = self.first = self.first or (now, done)
-        left = (now - then) * (1 - done) / (done - before) if done > before else None
-        a_minute = 60 * self.new / (now - self.began)
-        self.on_progress(Progress(number + 1, len(self.costs), done, left, status, a_minute, tuple(self.failures)))
+    def _report(self, number: int, event: ProgressEvent) -> None:
+        done = sum(cost * share for cost, share in zip(self.costs, self.shares, strict=True))
+        metrics: dict[str, float | str] = {"group": f"{number + 1}/{len(self.costs)}"}
+        if self.new:
+            metrics["runs/min"] = 60 * self.new / (time.perf_counter() - self.began)
+        if self.failures:
+            metrics["failed"] = len(self.failures)
+        self.on_progress(replace(event, within=ProgressEvent("sweep", done, sum(self.costs), "", metrics)))
 
 
-def compute(experiment: Experiment, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Kept]:
+def compute(experiment: Experiment, group: Sequence[Run], on_progress: OnProgress) -> list[Kept]:
     """The records of a group's runs, with the weights of those that keep some, as safetensors."""
     began = time.perf_counter()
-    results = experiment.compute(group, on_status)
+    results = experiment.compute(group, on_progress)
     share = (time.perf_counter() - began) / len(group)
     return [
         (
@@ -163,7 +156,7 @@ def keep(store: Store, computed: Sequence[Kept]) -> None:
     store.append([record for record, _ in computed])
 
 
-def attempt(experiment: Experiment, store: Store, group: Sequence[Run], on_status: Callable[[Status], None]) -> Outcome:
+def attempt(experiment: Experiment, store: Store, group: Sequence[Run], on_progress: OnProgress) -> Outcome:
     """Compute and keep what the store still lacks of a group, unless another process has it."""
     with store.claim(group) as mine:
         if not mine:
@@ -172,7 +165,7 @@ def attempt(experiment: Experiment, store: Store, group: Sequence[Run], on_statu
         if not missing:
             return Outcome()
         try:
-            computed = compute(experiment, missing, on_status)
+            computed = compute(experiment, missing, on_progress)
         except FATAL:
             raise
         except Exception as error:  # noqa: BLE001  whatever a net dies of, the other groups go on

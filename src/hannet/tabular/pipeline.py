@@ -6,7 +6,7 @@ import re
 import shlex
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,8 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 
 from ..estimators.base import HanClassifier, HanRegressor
-from ..experiments.base import Status
-from ..experiments.work_queue import Progress
 from ..reporting import figures, tables
+from ..reporting.progress import OnProgress, ProgressEvent
 from ..reporting.tables import Table as Results
 from ..storage.provenance import versions
 from . import metrics
@@ -199,7 +198,7 @@ def _copies(cells: pd.DataFrame, most: float) -> tuple[np.ndarray, list[str]]:
     return copies, [f"{note}; equal rows are held out together or not at all"]
 
 
-def fit(table: Table, plan: Plan, on_progress: Callable[[Progress], None]) -> tuple[Model, Report]:
+def fit(table: Table, plan: Plan, on_progress: OnProgress) -> tuple[Model, Report]:
     """Train on a part of the rows, measure on the others. Raises TableError."""
     column = _column(table, plan.target)
     decimals, spelt = infer_decimal_marks(table, plan.missing)
@@ -244,23 +243,22 @@ def _numbers_rows(cells: pd.Series, decimal: str) -> bool:
 
 
 def _train(
-    split: metrics.Split, plan: Plan, on_progress: Callable[[Progress], None], notes: list[str]
+    split: metrics.Split, plan: Plan, on_progress: OnProgress, notes: list[str]
 ) -> tuple[HanRegressor | HanClassifier, list[dict[str, Any]]]:
     """The estimator, and the rows of the table that compares it with others."""
     baselines = metrics.baselines(split, plan.seed) if plan.baselines else {}
     models, ours = 1 + len(baselines), 0.9 if baselines else 1.0  # the share of the work that is ours, about
 
     def on_epoch(epoch: "Epoch") -> None:
-        left = epoch.seconds / epoch.number * (epoch.epochs - epoch.number)
-        loss = f"loss {float(epoch.loss.nanmean()):.3g}"
         epochs = epoch.number if epoch.stopped else epoch.epochs
-        status = Status("HanNet", epoch.number, epochs, epoch.number / epoch.seconds, loss, "epoch")
-        on_progress(Progress(1, models, ours * epoch.number / epochs, 0.0 if epoch.stopped else left, status))
+        fit = ProgressEvent("models", ours * epoch.number / epochs, 1, "", {"model": f"1/{models}"})
+        loss = {"loss": float(epoch.loss.nanmean())}
+        on_progress(ProgressEvent("HanNet", epoch.number, epochs, "epochs", loss, fit))
 
     def on_other(number: int, name: str, done: int) -> None:
         share = ours + (1 - ours) * (number - 1 + done) / len(baselines)
-        status = Status(name, done, 1, 0.0, "trained" if done else "training", "")
-        on_progress(Progress(number + 1, models, share, None, status))
+        fit = ProgressEvent("models", share, 1, "", {"model": f"{number + 1}/{models}"})
+        on_progress(ProgressEvent(f"{name} {'trained' if done else 'training'}", done, 1, "", within=fit))
 
     kind = HanClassifier if split.classes else HanRegressor
     estimator = kind(random_state=plan.seed, **(plan.options or {}))

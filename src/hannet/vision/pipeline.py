@@ -8,7 +8,7 @@ import copy
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,9 +23,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..certify import certified_accuracy
 from ..data import Images
-from ..experiments.base import Status
 from ..layers.affine import UnitLinear
-from ..reporting.progress import ProgressEvent
+from ..reporting.progress import OnProgress, ProgressEvent
 from ..train import checkpoint as checkpoints
 from ..train import trainer
 from ..train.checkpoint import TerminatedError
@@ -74,7 +73,7 @@ def train_classifier(
     validation: Images | None = None,
     checkpoint: Path | None = None,
     minutes: float = 10.0,
-    on_progress: Callable[[ProgressEvent], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> History:
     """Trains a classifier of images in place, and leaves it in eval mode.
 
@@ -114,7 +113,7 @@ def _fit_flat(
     recipe: Recipe,
     seed: int,
     validation: Images | None,
-    on_progress: Callable[[ProgressEvent], None] | None,
+    on_progress: OnProgress | None,
 ) -> History:
     history = History()
     x = _flat(training)
@@ -174,7 +173,7 @@ def fit(
     held: Images | None = None,
     checkpoint: Path | None = None,
     minutes: float = 10.0,
-    on_progress: Callable[[Status], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> History:
     """Trains a classifier in place, on a GPU if there is one.  model: images (n, channels, h, w), float32 -> logits (n, classes).
 
@@ -221,7 +220,7 @@ def _check(training: Images, held: Images | None, recipe: ImageRecipe, processes
             )
 
 
-def _run(state: "_Training", keeper: "_Keeper | None", on_progress: Callable[[Status], None] | None) -> None:
+def _run(state: "_Training", keeper: "_Keeper | None", on_progress: OnProgress | None) -> None:
     told = time.perf_counter()
     with _signals() as caught:
         while state.epoch < state.recipe.epochs:
@@ -231,7 +230,7 @@ def _run(state: "_Training", keeper: "_Keeper | None", on_progress: Callable[[St
             now = time.perf_counter()
             over = state.epoch == state.recipe.epochs
             if on_progress and state.processes.first and (over or now - told > _TELL_EVERY):
-                on_progress(state.status())
+                on_progress(state.progress())
                 told = now
             number, due = state.agreed(caught[0] if caught else 0, keeper is not None and keeper.due())
             kept = keeper.keep_and_go_on() if keeper and (due or over) else False
@@ -397,21 +396,15 @@ class _Training:
         """The sums of all processes, their mean; all must ask."""
         return self.processes.sum(self.sums) / self.processes.count
 
-    def status(self) -> Status:
+    def progress(self) -> ProgressEvent:
         """How far it is."""
         recipe, history = self.recipe, self.history
-        done = (self.epoch * self.per_epoch + self.at) * recipe.batch
-        rate = self.since * recipe.batch / max(time.perf_counter() - self.began, 1e-9)
-        if self.at:
-            loss = float(self.sums[0]) / self.at
-        else:
-            loss, rate = history.train_loss[-1], history.images_per_second[-1]
-        held = "".join(f", held-out error {error:.2%}" for error in history.validation_error[-1:])
-        epoch = min(self.epoch + 1, recipe.epochs)
-        metrics = f"epoch {epoch}/{recipe.epochs}, loss {loss:.3g}{held}"
-        return Status(
-            type(self.model).__name__, done, recipe.epochs * self.per_epoch * recipe.batch, rate, metrics, "images"
-        )
+        done, total = self.epoch * self.per_epoch + self.at, recipe.epochs * self.per_epoch
+        metrics: dict[str, float | str] = {"epoch": f"{min(self.epoch + 1, recipe.epochs)}/{recipe.epochs}"}
+        metrics["loss"] = float(self.sums[0]) / self.at if self.at else history.train_loss[-1]
+        if history.validation_error:
+            metrics["validation error"] = history.validation_error[-1]
+        return ProgressEvent(type(self.model).__name__, done * recipe.batch, total * recipe.batch, "images", metrics)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the state that is tensors, but for the sums."""
@@ -453,9 +446,7 @@ class _Training:
 class _Keeper:
     """Writes the state of a training into its folder; only the first process does."""
 
-    def __init__(
-        self, folder: Path, minutes: float, state: _Training, on_progress: Callable[[Status], None] | None
-    ) -> None:
+    def __init__(self, folder: Path, minutes: float, state: _Training, on_progress: OnProgress | None) -> None:
         self.folder, self.seconds, self.state, self.on_progress = folder, 60 * minutes, state, on_progress
         self.kept = time.perf_counter()
 
@@ -489,8 +480,8 @@ class _Keeper:
         said = self.keep()
         kept = not said.startswith("no")
         if self.on_progress and not kept:
-            status = self.state.status()
-            self.on_progress(replace(status, metrics=f"{status.metrics}, {said}"))
+            event = self.state.progress()
+            self.on_progress(replace(event, metrics={**event.metrics, "": said}))
         return kept
 
     def keep(self) -> str:

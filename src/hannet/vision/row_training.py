@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import typer
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..data import Images
-    from ..experiments.work_queue import Progress
+    from ..reporting.progress import OnProgress
     from ..train.recipes import Recipe
 
 Loss = Literal["cross-entropy", "multi-margin", "hkr"]
@@ -73,7 +72,7 @@ def learn(
     seed: int,
     training: "Images",
     held: "Images",
-    show: "Callable[[Progress], None]",
+    show: "OnProgress",
 ) -> dict[str, Any]:
     """Trains the network, in place. Returns the recipe and the validation accuracy after every epoch."""
     from dataclasses import replace
@@ -93,30 +92,27 @@ def _fit(
     seed: int,
     training: Labelled,
     held: Labelled,
-    show: "Callable[[Progress], None]",
+    show: "OnProgress",
 ) -> list[float]:
     import torch
     import torch.nn.functional as F
 
-    from ..experiments import work_queue
-    from ..experiments.base import Status
+    from ..reporting.progress import ProgressEvent
     from ..train import trainer as loop
 
     validation: list[float] = []
     with torch.no_grad():
         classes = network(training.x[:1]).shape[1]
-    epochs = chosen.iterations // (len(training.y) // chosen.batch)
 
     def on_epoch(epoch: loop.Epoch) -> None:
         logits = torch.cat([epoch.predict(part)[0] for part in held.x.split(AT_ONCE)])
         validation.append(_accuracy(logits, held.y))
 
     def on_progress(now: loop.Progress) -> None:
-        rate = now.step / max(now.seconds, 1e-9)
-        reached = "".join(f", validation {accuracy:.2%}" for accuracy in validation[-1:])
-        epoch = min(len(validation) + 1, epochs)
-        status = Status(type(network).__name__, now.step, now.steps, rate, f"loss {float(now.loss):.3g}{reached}")
-        show(work_queue.Progress(epoch, epochs, now.step / now.steps, (now.steps - now.step) / rate, status))
+        metrics = {"loss": float(now.loss)}
+        if validation:
+            metrics["validation accuracy"] = validation[-1]
+        show(ProgressEvent(type(network).__name__, now.step, now.steps, "it", metrics))
 
     target = F.one_hot(training.y, classes).float()
     loop.train([network], [chosen], [seed], training.x, target, on_epoch=on_epoch, on_progress=on_progress)

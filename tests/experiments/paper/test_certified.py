@@ -34,7 +34,7 @@ def test_trains_certifies_reports_and_draws(part, tiny, tmp_path):
     plan, store, seen = load("certified", [0, 1], quick=True, only=[part]), Store(tmp_path), []
     assert perform(plan, store, seen.append) == 2
     assert perform(plan, store, seen.append) == 0
-    assert seen[-1].status.label.startswith(part)
+    assert seen[-1].label.startswith(part)
     for record in store.records().values():
         curve = record.curves["certified"]
         assert sorted(curve, reverse=True) == curve

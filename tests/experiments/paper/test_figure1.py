@@ -82,11 +82,11 @@ def test_trains_reports_draws_and_repeats_only_what_is_missing(tiny, tmp_path):
 def test_an_interrupted_experiment_keeps_its_finished_groups(tiny, tmp_path, monkeypatch):
     store, compute, calls = Store(tmp_path), Experiment.compute, []
 
-    def interrupted(self, group, on_status):
+    def interrupted(self, group, on_progress):
         calls.append(group)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return compute(self, group, on_status)
+        return compute(self, group, on_progress)
 
     monkeypatch.setattr(Experiment, "compute", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -126,7 +126,8 @@ def test_ctrl_c_ends_in_one_sentence_and_the_rerun_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(60) == 130
-    assert "[1/5] 500/500" in first
+    assert "500/500" in first
+    assert "group 1/5" in first
     assert "Traceback" not in rest
     assert rest.strip().splitlines()[-1].startswith("hannet: interrupted; ")
     kept = len(Store(tmp_path).records())

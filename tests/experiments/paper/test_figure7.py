@@ -35,7 +35,7 @@ def test_trains_reports_and_draws(tiny, tmp_path):
     runs = {run.key for group in tiny.groups() for run in group}
     assert perform(tiny, store, seen.append) == len(runs) == len(store.records())
     assert perform(tiny, store, seen.append) == 0
-    assert "best member train" in seen[0].status.metrics
+    assert "best training MSE" in seen[0].metrics
     for record in store.records().values():
         assert set(record.metrics) == {"train_loss", "test_mse"}
     table = tiny.table(store.records())

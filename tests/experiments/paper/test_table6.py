@@ -58,7 +58,7 @@ def test_trains_attacks_reports_and_draws(tiny, tmp_path):
     plan, store, seen = load("table6", [0], quick=True), Store(tmp_path), []
     assert perform(plan, store, seen.append) == len(METHODS)
     assert perform(plan, store, seen.append) == 0
-    assert any(progress.status.metrics == "under CW, c = 3" for progress in seen)
+    assert any(event.label.endswith("under CW, c = 3") for event in seen)
     for record in store.records().values():
         assert set(record.metrics) == {*SHOWN, "weight_decay", "parameters"}
         assert all(0 <= record.metrics[name] <= 1 for name in SHOWN)

@@ -91,7 +91,7 @@ def test_trains_reports_draws_and_repeats_nothing(small, tmp_path):
     store, seen = Store(tmp_path), []
     assert perform(plan, store, seen.append) == 24
     assert seen[-1].fraction == pytest.approx(1)
-    assert seen[-1].status.unit == "epochs"
+    assert seen[-1].unit == "epochs"
     assert perform(plan, store, silent) == 0
     records = store.records()
     for record in records.values():

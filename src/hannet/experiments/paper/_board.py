@@ -18,9 +18,10 @@ from ...data.synthetic import SIDE, Square, checkerboard, sines
 from ...layers.han import Householder
 from ...models.hannet import ACTIVATIONS
 from ...models.registry import build_model, register
+from ...reporting.progress import OnProgress, ProgressEvent
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import Result, Status
+from ..base import Result
 from ..store import Record, Run
 
 RATES = (0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5)
@@ -87,7 +88,7 @@ def square(data: Mapping[str, Any]) -> Square:
     return whole if seed is None else whole.validation(seed)
 
 
-def fit(group: Sequence[Run], label: str, on_status: Callable[[Status], None]) -> list[Result]:
+def fit(group: Sequence[Run], label: str, on_progress: OnProgress) -> list[Result]:
     """Train the runs of one group together; a run with restarts is the one of its starts with the lowest training loss."""
     device = training.device()
     board = square(group[0].config["data"]).to(device)
@@ -95,7 +96,9 @@ def fit(group: Sequence[Run], label: str, on_status: Callable[[Status], None]) -
     networks = [build(run.config, seed).to(device) for run, seed in starts]
     recipes = [Recipe(**run.config["recipe"]) for run, _ in starts]
     seeds = [seed for _, seed in starts]
-    training.train(networks, recipes, seeds, board.x_train, board.y_train, on_progress=_Watch(label, board, on_status))
+    training.train(
+        networks, recipes, seeds, board.x_train, board.y_train, on_progress=_Watch(label, board, on_progress)
+    )
     metrics = measure(board, partial(training.predict, networks))
     outcomes = zip(zip(*(column.tolist() for column in metrics.values()), strict=True), networks, strict=True)
     results: list[Result] = []
@@ -120,25 +123,25 @@ def measure(board: Square, predict: Callable[[Tensor], Tensor]) -> dict[str, Ten
 
 
 class _Watch:
-    """Turns the trainer's progress into a status, with accuracies as fresh as EVALUATE_EVERY."""
+    """Turns the trainer's progress into events, with accuracies as fresh as EVALUATE_EVERY."""
 
-    def __init__(self, label: str, board: Square, on_status: Callable[[Status], None]) -> None:
-        self.label, self.board, self.on_status = label, board, on_status
-        self.evaluated, self.metrics = time.perf_counter(), ""
+    def __init__(self, label: str, board: Square, on_progress: OnProgress) -> None:
+        self.label, self.board, self.on_progress = label, board, on_progress
+        self.evaluated = time.perf_counter()
+        self.metrics: dict[str, float] = {}
 
     def __call__(self, progress: training.Progress) -> None:
         if time.perf_counter() - self.evaluated > EVALUATE_EVERY or progress.step == progress.steps:
             metrics = measure(self.board, progress.predict)
             if "test_mse" in metrics:
                 best = metrics["test_mse"].nan_to_num(math.inf).argmin()
-                train, test = (f"{values[best]:.2e}" for values in metrics.values())
+                names = {"train_loss": "best training MSE", "test_mse": "test MSE"}
             else:
                 best = metrics["test_accuracy"].argmax()
-                train, test = (f"{100 * metrics[f'{part}_accuracy'][best]:.1f}%" for part in ("train", "test"))
-            self.metrics = f"best member train {train}, test {test}"
+                names = {"train_accuracy": "best training accuracy", "test_accuracy": "test accuracy"}
+            self.metrics = {shown: float(metrics[name][best]) for name, shown in names.items()}
             self.evaluated = time.perf_counter()
-        rate = progress.step / progress.seconds if progress.seconds else 0.0
-        self.on_status(Status(self.label, progress.step, progress.steps, rate, self.metrics))
+        self.on_progress(ProgressEvent(self.label, progress.step, progress.steps, metrics=self.metrics))
 
 
 def select(selection: str, tried: Sequence[Record]) -> Record:

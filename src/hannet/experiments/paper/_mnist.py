@@ -5,7 +5,7 @@ validate on; MNIST's own 10,000 test images test. Pixels are in [0, 1].
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ...data import images
 from ...layers.han import HanStack
 from ...models.registry import build_model, register
+from ...reporting.progress import OnProgress, ProgressEvent
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import Status
 
 PIXELS, CLASSES = 784, 10
 FEW: dict[str, Any] = {"set": "mnist", "train": 10_000, "validation": 10_000, "split_seed": 0}
@@ -87,14 +87,14 @@ def fit(
     seeds: Sequence[int],
     data: Mapping[str, Any],
     label: str,
-    on_status: Callable[[Status], None],
+    on_progress: OnProgress,
 ) -> None:
     """Trains the networks side by side, in place."""
     train = digits(data, "train")
 
     def watch(progress: training.Progress) -> None:
-        rate = progress.step / progress.seconds if progress.seconds else 0.0
-        on_status(Status(label, progress.step, progress.steps, rate, f"training loss {progress.loss.nanmean():.3g}"))
+        loss = float(progress.loss.nanmean())
+        on_progress(ProgressEvent(label, progress.step, progress.steps, metrics={"training loss": loss}))
 
     training.train(networks, recipes, seeds, train.x, F.one_hot(train.y, CLASSES).float(), on_progress=watch)
 
@@ -105,16 +105,14 @@ def logits(networks: Sequence[nn.Module], x: Tensor, rows: int = 2000) -> Tensor
 
 
 class Steps:
-    """Turns "done of so many" of a slow part into statuses, not more than one a second."""
+    """Turns "done of so many" of a slow part into progress events, at most one a second."""
 
-    def __init__(self, label: str, unit: str, metrics: str, on_status: Callable[[Status], None]) -> None:
-        self.label, self.unit, self.metrics, self.on_status = label, unit, metrics, on_status
-        self.start, self.reported = time.perf_counter(), 0.0
+    def __init__(self, label: str, unit: str, on_progress: OnProgress) -> None:
+        self.label, self.unit, self.on_progress, self.reported = label, unit, on_progress, 0.0
 
     def __call__(self, done: int, total: int) -> None:
         """Note how far it is."""
         now = time.perf_counter()
         if now - self.reported > 1 or done == total:
             self.reported = now
-            rate = done / max(now - self.start, 1e-9)
-            self.on_status(Status(self.label, done, total, rate, self.metrics, self.unit))
+            self.on_progress(ProgressEvent(self.label, done, total, self.unit))

@@ -3,18 +3,19 @@
 The last epoch counts, and nothing is chosen by the test images: a curve of their error is drawn, never looked at by the training.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ...data import Images, images
 from ...models.registry import build_model
+from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import checkpoint
 from ...vision import pipeline
 from ...vision.recipe import ImageRecipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store, scratch
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Experiment(BaseExperiment):
         """Expected time of a run, in any unit."""
         return 1.0 + 0.1 * run.config["network"].get("mlp_blocks", 0)
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train one network. It is kept now and then in the cache, so that a training that was cut off goes on from there."""
         (run,) = group
         part = next(part for part in self.chosen() if self.run(part, run.seed) == run)
@@ -98,8 +99,8 @@ class Experiment(BaseExperiment):
         training, test = self._images("train"), self._images("test")
         network = build_model(**run.config["network"], seed=run.seed)
 
-        def watch(now: Status) -> None:
-            on_status(replace(now, label=label))
+        def watch(event: ProgressEvent) -> None:
+            on_progress(replace(event, label=label))
 
         with scratch(run) as folder:
             checkpoint.clear_unreadable(folder)

@@ -9,7 +9,7 @@ which nobody tuned. Three seeds take about half an hour on two cores, most of it
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,9 +20,10 @@ from torch import nn
 from ...certify import certificates
 from ...layers.activations import GroupSort
 from ...models.registry import seeded
+from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -70,7 +71,7 @@ class Experiment(BaseExperiment):
         """Expected time of a run, in any unit."""
         return {"torchlip": 6.0}.get(run.config["network"]["kind"], run.config["network"].get("depth", 4) / 4)
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train one net and certify it on the test images."""
         (run,) = group
         part = next(part for part in NETS if self._run(part, run.seed) == run)
@@ -78,10 +79,10 @@ class Experiment(BaseExperiment):
         _mnist.digits(run.config["data"], "train")  # read before the clock starts
         began = time.process_time()
         if run.config["network"]["kind"] == "torchlip":
-            network = _dense(run, recipe, label, on_status)
+            network = _dense(run, recipe, label, on_progress)
         else:
             network = _mnist.build(run.config["network"], run.seed)
-            _mnist.fit([network], [recipe], [run.seed], run.config["data"], label, on_status)
+            _mnist.fit([network], [recipe], [run.seed], run.config["data"], label, on_progress)
         seconds = time.process_time() - began
         test = _mnist.digits(run.config["data"], "test")
         exact = network.double().eval()
@@ -137,7 +138,7 @@ class Experiment(BaseExperiment):
         return self.annotate_quick(figure)
 
 
-def _dense(run: Run, recipe: Recipe, label: str, on_status: Callable[[Status], None]) -> nn.Module:
+def _dense(run: Run, recipe: Recipe, label: str, on_progress: OnProgress) -> nn.Module:
     """deel-torchlip's net, trained by PyTorch's own loop; its layers as plain ones, for the certificate."""
     from deel import torchlip
 
@@ -150,7 +151,7 @@ def _dense(run: Run, recipe: Recipe, label: str, on_status: Callable[[Status], N
         network = torchlip.Sequential(*layers, torchlip.FrobeniusLinear(width, _mnist.CLASSES, disjoint_neurons=True))
     optimizer = torch.optim.Adam(network.parameters(), recipe.lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
-    watch = _mnist.Steps(label, "it", "", on_status)
+    watch = _mnist.Steps(label, "it", on_progress)
     generator, step = torch.Generator().manual_seed(run.seed), 0
     while step < recipe.iterations:
         order = torch.randperm(len(train.y), generator=generator)

@@ -9,7 +9,7 @@ that these share are not trained again.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from statistics import fmean
@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from ...data.synthetic import SIDE, Square
+from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board, figure1
 
@@ -160,16 +161,16 @@ class Experiment(BaseExperiment):
         steps = Recipe(**run.config["recipe"]).iterations * run.config.get("restarts", 1)
         return COST[network["kind"], network["width"]] * steps
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the networks of one group together, or fit its estimators one after another."""
         config = group[0].config
         name = f"{_board.target_of(config)}{' (to choose)' * ('validation' in config['data'])}"
         if "network" in config:
-            return _board.fit(group, f"{config['network']['kind']}, {name}", on_status)
+            return _board.fit(group, f"{config['network']['kind']}, {name}", on_progress)
         square, results = _board.square(config["data"]), []
         for done, run in enumerate(group, 1):
             results.append(fit(run.config["estimator"], square))
-            on_status(Status(f"{config['estimator']['kind']}, {name}", done, len(group), 0.0, "", ""))
+            on_progress(ProgressEvent(f"{config['estimator']['kind']}, {name}", done, len(group), "fits"))
         return results
 
     def table(self, records: Mapping[str, Record]) -> Table:

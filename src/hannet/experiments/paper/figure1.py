@@ -6,15 +6,16 @@ report three selections side by side: `paper` as above, `held-out` (the rate wit
 points decide nothing), and `one recipe` for all seeds. One seed takes about four and a half minutes on two cores.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...data.synthetic import checkerboard
+from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -70,10 +71,10 @@ class Experiment(BaseExperiment):
     def _label(self, run: Run) -> str:
         return next(label for label, network in self.networks.items() if network == run.config["network"])
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the runs of one group together."""
         label = f"{self._label(group[0])}, {seeds_named(sorted({run.seed for run in group}))}"
-        return _board.fit(group, label, on_status)
+        return _board.fit(group, label, on_progress)
 
     def table(self, records: Mapping[str, Record]) -> Table:
         """One row per network and selection; accuracies in %, mean and standard deviation over seeds."""

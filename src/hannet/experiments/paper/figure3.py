@@ -13,7 +13,7 @@ input layer without activation 1.3 to 2.8 times those for 2 inputs. With one out
 One core takes about half an hour a seed; `--only adam` (without weight decay) 9 minutes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, product
@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from ...models.registry import MODELS, build_model
+from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, seeds_named
+from ..base import BaseExperiment, Result, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -102,7 +103,7 @@ class Experiment(BaseExperiment):
         network = run.config["network"]
         return 0.1 + COST[network["kind"], _recipe(run).optimizer] * (network["width"] / 100) ** 2
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the runs of one group together."""
         config, seed = group[0].config, group[0].seed
         problem = problem_of(config, seed)
@@ -112,9 +113,8 @@ class Experiment(BaseExperiment):
         label = f"{_label(config['target'])} by {_label(config['network'])}, {size}, seed {seed}"
 
         def report(progress: training.Progress) -> None:
-            rate = progress.step / progress.seconds if progress.seconds else 0.0
-            best = f"lowest RMSE of a batch {progress.loss.nan_to_num(torch.inf).min().sqrt():.5f}"
-            on_status(Status(label, progress.step, progress.steps, rate, best))
+            best = float(progress.loss.nan_to_num(torch.inf).min().sqrt())
+            on_progress(ProgressEvent(label, progress.step, progress.steps, metrics={"lowest RMSE of a batch": best}))
 
         training.train(networks, recipes, [seed] * len(group), problem.x_train, problem.y_train, on_progress=report)
         fitted, unseen = (training.predict(networks, x) for x in (problem.x_train, problem.x_test))

@@ -7,7 +7,7 @@ take about 20 minutes and FCNets more than two hours; records are kept as they c
 shared out (docs/sweeps.md).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from statistics import fmean, median
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
-from ..base import BaseExperiment, Result, Status, seeds_named
+from ..base import BaseExperiment, Result, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -68,13 +69,13 @@ class Experiment(BaseExperiment):
         dense = {"FCNet": depth}.get(network["kind"], 2 * network.get("dense_ends", False))
         return 4 + depth * (2 + width) / 25 + dense * (2 + width) ** 2 / 160
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the runs of one group together."""
         network = group[0].config["network"]
         kind = {name: network[name] for name in ("kind", "dense_ends") if name in network}
         family = next(NAMES[name] for name, options in FAMILIES.items() if options == kind)
         label = f"{family} {network['width']}x{network['depth']}, seed {group[0].seed}"
-        return [replace(result, model=None) for result in _board.fit(group, label, on_status)]
+        return [replace(result, model=None) for result in _board.fit(group, label, on_progress)]
 
     def table(self, records: Mapping[str, Record]) -> Table:
         """One row per family and selection: what its sizes reach, in %; the picture shows each."""

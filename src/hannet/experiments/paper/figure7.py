@@ -5,16 +5,17 @@ and gives neither the frequencies nor a number. We take sin(2 pi x1) sin(2 pi x2
 MSE on the points that no training sees, for HanNet also with dense ends. About 65 minutes a seed on one core, 55 of them FCNet.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -51,9 +52,9 @@ class Experiment(BaseExperiment):
         """Expected time of a run, in any unit."""
         return COST[_label(run)]
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the runs of one group together."""
-        return _board.fit(group, f"{_label(group[0])}, seed {group[0].seed}", on_status)
+        return _board.fit(group, f"{_label(group[0])}, seed {group[0].seed}", on_progress)
 
     def table(self, records: Mapping[str, Record]) -> Table:
         """One row per network and selection; MSE, mean and standard deviation over seeds."""

@@ -6,13 +6,14 @@ they are MNIST's own 10,000 test images, and beside them all 60,000 of its 70,00
 Nothing is selected: the last epoch counts. Five seeds take about half an hour on two cores.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -49,13 +50,13 @@ class Experiment(BaseExperiment):
         """Expected time of a run, in any unit."""
         return float(run.config["network"].get("layers", 40))
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the seeds of one network together."""
         config, seeds = group[0].config, [run.seed for run in group]
         label = next(label for label, network in NETWORKS.items() if network == config["network"])
         networks = [_mnist.build(config["network"], seed) for seed in seeds]
         recipes = [Recipe(**config["recipe"])] * len(seeds)
-        _mnist.fit(networks, recipes, seeds, config["data"], f"{label}, {seeds_named(seeds)}", on_status)
+        _mnist.fit(networks, recipes, seeds, config["data"], f"{label}, {seeds_named(seeds)}", on_progress)
         held = {part: _mnist.digits(config["data"], part) for part in PARTS}  # type: ignore[arg-type]
         accuracies = {part: rows.accuracy(_mnist.logits(networks, rows.x)).tolist() for part, rows in held.items()}
         return [

@@ -13,14 +13,15 @@ rates). Beta is 0.0001: of that, 0.001, 0.01 and 0.1 it did best with ABS on a f
 with two others, all of them close to a constant (docs/log.md). Five seeds take hours on one thread.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board
 
@@ -80,11 +81,11 @@ class Experiment(BaseExperiment):
         """Expected time of a run, in any unit."""
         return ROWS[self._row(run)].cost
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the runs of one group together."""
         name = self._row(group[0])
         label = f"({name}) {ROWS[name].layers}, {ROWS[name].activation}, seed {group[0].seed}"
-        return [replace(result, model=None) for result in _board.fit(group, label, on_status)]
+        return [replace(result, model=None) for result in _board.fit(group, label, on_progress)]
 
     def table(self, records: Mapping[str, Record]) -> Table:
         """One row per net, beside the paper's; accuracies in %, mean and standard deviation over seeds."""

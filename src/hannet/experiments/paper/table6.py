@@ -10,7 +10,7 @@ whose accuracy stays over 92.5%, and over 90% as in the paper. Not in the paper:
 (`lipschitz=True`), and PGD on the margin of logits. Five seeds take about 75 minutes on two cores.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -19,9 +19,10 @@ import torch
 from torch import nn
 
 from ...attacks import CW, PGD, Attack, attack
+from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -127,7 +128,7 @@ class Experiment(BaseExperiment):
         """Expected time of a run, in any unit."""
         return {"trades": 16.0, "adversarial": 14.0}.get(run.config["recipe"].get("defence", ""), 10.0)
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train one net, or a HanNet at every weight decay, and attack it, or the one of them that validation chooses."""
         (run,) = group
         label = f"{next(name for name in METHODS if self._run(name, run.seed) == run)}, seed {run.seed}"
@@ -136,13 +137,13 @@ class Experiment(BaseExperiment):
             replace(recipe, weight_decay=decay) for decay in run.config.get("weight_decays", [recipe.weight_decay])
         ]
         networks = [_mnist.build(run.config["network"], run.seed) for _ in recipes]
-        _mnist.fit(networks, recipes, [run.seed] * len(recipes), run.config["data"], label, on_status)
+        _mnist.fit(networks, recipes, [run.seed] * len(recipes), run.config["data"], label, on_progress)
         chosen, curves = 0, {}
         if len(networks) > 1:
             curves = _searched(networks, run.config)
             chosen = _choose(curves["clean"], curves["robust"], run.config["least_clean"])
         metrics = {"weight_decay": recipes[chosen].weight_decay, "parameters": _mnist.parameters(networks[chosen])}
-        metrics |= _attacked(networks[chosen], run, label, on_status)
+        metrics |= _attacked(networks[chosen], run, label, on_progress)
         return [Result(metrics, networks[chosen], curves)]
 
     def table(self, records: Mapping[str, Record]) -> Table:
@@ -230,12 +231,12 @@ def _choose(clean: Sequence[float], robust: Sequence[float], least_clean: float)
     return max(range(len(clean)), key=lambda index: clean[index])
 
 
-def _attacked(network: nn.Module, run: Run, label: str, on_status: Callable[[Status], None]) -> dict[str, float]:
+def _attacked(network: nn.Module, run: Run, label: str, on_progress: OnProgress) -> dict[str, float]:
     test = _mnist.digits(run.config["data"], "test")
     order = torch.randperm(len(test.y), generator=torch.Generator().manual_seed(run.config["data"]["split_seed"]))
     found = {"clean": float(test.accuracy(_mnist.logits([network], test.x)[0]))}
     for name, method in ATTACKS.items():
         rows = order[: run.config["points"][name.split("_")[0]]]
-        watch = _mnist.Steps(label, "points", f"under {SHOWN[name]}", on_status)
+        watch = _mnist.Steps(f"{label}, under {SHOWN[name]}", "points", on_progress)
         found[name] = attack(network, test.x[rows], test.y[rows], method, on_progress=watch).accuracy
     return found

@@ -12,7 +12,7 @@ All of it takes about an hour on two cores.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from ...data.regression import Regression, regression, standardise
 from ...models.registry import build_model
+from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipes import Recipe
-from ..base import BaseExperiment, Result, Status, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Experiment(Cells):
         slow = 4.0 if run.config["network"] == NETWORKS["FCNet2 5x200"] else 1.0
         return rows * slow * (0.4 + run.config["data"]["fraction"])
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the seeds of one cell together."""
         config = group[0].config
         seeds = [run.seed for run in group]
@@ -134,7 +135,7 @@ class Experiment(Cells):
         iterations = config["epochs"] * max(1, rows.shape[1] // RECIPE.batch)
         recipe = Recipe(**config["recipe"] | {"iterations": iterations})
         title = f"{label}, {config['data']['set']} {config['data']['fraction']:.0%}"
-        watch = _Watch(title, x, y, splits, on_status)
+        watch = _Watch(title, x, y, splits, on_progress)
         training.train(networks, [recipe] * len(group), seeds, x, y, rows=rows, on_epoch=watch)
         return [
             Result(watch.metrics(member, network), network, watch.curves(member))
@@ -242,10 +243,8 @@ def splits_of(table: Regression, fraction: float, seeds: Sequence[int]) -> list[
 class _Watch:
     """Keeps each member's RMSE after every epoch: of training as the epoch went, of validation and test at its end."""
 
-    def __init__(
-        self, label: str, x: Tensor, y: Tensor, splits: Sequence[Split], on_status: Callable[[Status], None]
-    ) -> None:
-        self.label, self.on_status = label, on_status
+    def __init__(self, label: str, x: Tensor, y: Tensor, splits: Sequence[Split], on_progress: OnProgress) -> None:
+        self.label, self.on_progress = label, on_progress
         judged = [torch.stack([getattr(part, name) for part in splits]) for name in ("validation", "test")]
         self.x, self.y = ([column[rows] for rows in judged] for column in (x, y))
         self.rmse: list[Tensor] = []
@@ -257,9 +256,8 @@ class _Watch:
         now = time.perf_counter()
         if now - self.reported > 1 or epoch.number == epoch.epochs:
             train, validation, _ = self.rmse[-1].nanmean(0).tolist()
-            metrics = f"RMSE train {train:.3f}, validation {validation:.3f}"
-            rate = epoch.number / epoch.seconds
-            self.on_status(Status(self.label, epoch.number, epoch.epochs, rate, metrics, "epochs"))
+            metrics = {"training RMSE": train, "validation RMSE": validation}
+            self.on_progress(ProgressEvent(self.label, epoch.number, epoch.epochs, "epochs", metrics))
             self.reported = now
 
     @staticmethod

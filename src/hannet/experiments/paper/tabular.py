@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...models.registry import seeded
+from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
-from ..base import Result, Status, mean_and_std, seeds_named
+from ..base import Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, Cells, read, splits_of
 
@@ -141,7 +142,7 @@ class Experiment(Cells):
         rows = {"skillcraft": 0.2, "parkinsons": 0.35, BY_SUBJECT: 0.35}.get(run.config["data"]["set"], 1.0)
         return COST[run.config["method"]] * rows * run.config["data"]["fraction"]
 
-    def compute(self, group: Sequence[Run], on_status: Callable[[Status], None]) -> list[Result]:
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Fit one method to one split."""
         (run,) = group
         method, data = run.config["method"], run.config["data"]
@@ -155,7 +156,7 @@ class Experiment(Cells):
         rmse = float(np.sqrt(np.square(errors).mean()))
         r2 = 1 - (rmse / float(table.y[test].std())) ** 2
         label = f"{method}, {data['set']} {data['fraction']:.0%}, seed {run.seed}"
-        on_status(Status(label, 1, 1, 1 / seconds, f"test RMSE {rmse:.3f}", "fits"))
+        on_progress(ProgressEvent(label, 1, 1, "fits", {"test RMSE": rmse}))
         metrics = {"test_rmse": rmse, "test_r2": r2, "parameters": float(size), "seconds": seconds, "cpu_seconds": cpu}
         return [Result(metrics)]
 
