@@ -18,7 +18,7 @@ except ImportError as missing:
 from .console import exit_with_error, progress_bar, stdout_console
 from .data import data
 from .reproduce import reproduce, runs
-from .robustness import attack, certify
+from .attack import attack, certify
 from .train import train
 
 if TYPE_CHECKING:
