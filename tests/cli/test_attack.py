@@ -94,7 +94,7 @@ def test_attack_in_words_with_files(hannet, model, data, tmp_path):
         success = kept["success"]
     code, out, err = hannet(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "is there already: --force replaces it" in err
+    assert "exists already: --force replaces it" in err
     assert hannet(*arguments, "--force")[0] == 0
     again = json.loads(hannet("attack", model, "--data", str(out_file), "--json")[1])
     assert again["clean_accuracy"] == pytest.approx(1 - success.mean())
@@ -236,7 +236,7 @@ def test_certify_in_words_with_files(hannet, model, data, tmp_path):
     assert [float(line[3]) for line in lines] == certified_radius(net, x[rows].flatten(1).double()).tolist()
     code, out, err = hannet(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "is there already: --force replaces it" in err
+    assert "exists already: --force replaces it" in err
     assert hannet(*arguments, "--force")[0] == 0
 
 

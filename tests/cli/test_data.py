@@ -118,7 +118,7 @@ def test_get_all_leaves_out_what_only_the_user_may_get(hannet, here, digits, pho
     assert code == 0
     expected = [*(str(here.with_name(f"{name}.csv")) for name in regression.SETS), *map(str, digits + photographs)]
     assert out.splitlines() == expected
-    assert err == "Left out: downsampled-imagenet; `hannet data get downsampled-imagenet` says where you get it\n"
+    assert err == "Left out: downsampled-imagenet; `hannet data get downsampled-imagenet` says where to get it\n"
 
 
 def test_get_all_takes_what_the_user_has_got(hannet, here, digits, photographs):

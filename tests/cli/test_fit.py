@@ -88,7 +88,7 @@ def test_from_a_table_to_predictions(hannet, houses, tmp_path):
     before = Path("new-predictions.csv").read_bytes()
     code, out, err = hannet("predict", "hannet-models/houses", "new.csv")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "new-predictions.csv is there already: --force replaces it" in err
+    assert "new-predictions.csv exists already: --force replaces it" in err
     assert Path("new-predictions.csv").read_bytes() == before
     assert hannet("predict", "hannet-models/houses", "new.csv", "--force")[0] == 0
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import stdout_console
+from .options import AsJson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..data.download import Source
-
-data = typer.Typer(
-    help="Data sets of the paper's experiments: what they are, and getting them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 
 
 def _sources() -> "dict[str, Source]":
@@ -26,8 +21,7 @@ def _sources() -> "dict[str, Source]":
     return {**regression.SETS, **images.SETS}
 
 
-@data.command("list", epilog="Example: hannet data list --json")
-def list_data(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_data(as_json: AsJson = False) -> None:
     """Show the data sets: their sizes, what is predicted, on what terms, and whether they are here."""
     from dataclasses import asdict
 
@@ -51,8 +45,8 @@ def _by_hand(source: "Source") -> bool:
     return any(file.archive and file.archive.by_hand and where(file) == "not here" for file in source.files)
 
 
-def _tell_sizes(sources: "Iterable[Source]") -> None:
-    """Say on standard error what is downloaded in archives, before it is."""
+def _announce_downloads(sources: "Iterable[Source]") -> None:
+    """Print to standard error which archives will be downloaded, and how large they are."""
     from ..data.download import where
 
     archives = {
@@ -66,14 +60,13 @@ def _tell_sizes(sources: "Iterable[Source]") -> None:
         print(f"Downloads {sum(archives.values()) / 1e6:,.0f} MB: {sizes}", file=sys.stderr, flush=True)
 
 
-@data.command("get", epilog="Example: hannet data get bikesharing mnist")
 def get_data(
     names: Annotated[list[str], typer.Argument(help="Names from `hannet data list`, or all.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object of names and lists of paths.")] = False,
 ) -> None:
     """Download data sets that are not here yet, check them, and print the paths of their files.
 
-    The sizes of large downloads are told first. all leaves out what only you may download, after agreeing to its terms.
+    The sizes of large downloads are printed first. all leaves out what only you may download, after agreeing to its terms.
     """
     from ..data.download import find
 
@@ -82,9 +75,9 @@ def get_data(
     if names == ["all"]:
         wanted = [name for name, source in sources.items() if not _by_hand(source)]
         for name in sources.keys() - wanted:
-            print(f"Left out: {name}; `hannet data get {name}` says where you get it", file=sys.stderr)
+            print(f"Left out: {name}; `hannet data get {name}` says where to get it", file=sys.stderr)
     if unknown := [name for name in wanted if name not in sources]:
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(sources)}, all", param_hint="names")
-    _tell_sizes(sources[name] for name in wanted)
+    _announce_downloads(sources[name] for name in wanted)
     paths = {name: [str(find(file)) for file in sources[name].files] for name in wanted}
     print(json.dumps(paths) if as_json else "\n".join(path for found in paths.values() for path in found))

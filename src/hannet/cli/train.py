@@ -19,7 +19,6 @@ from ..vision.row_training import Loss
 from .console import exit_with_error, progress_bar
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import nn
 
     from ..data import Images
@@ -35,12 +34,6 @@ BESIDE = ("README.md", "report.json", "preprocessing.json", "curves.png", "curve
 BATCH = 256
 HELD_OUT = 12  # one in so many training images validates: 5,000 of MNIST's 60,000
 
-train = typer.Typer(
-    help="Train a network and save it as a folder.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-
 
 class Parts(NamedTuple):
     """What trains, what validates, what tests."""
@@ -50,7 +43,6 @@ class Parts(NamedTuple):
     test: "Images"
 
 
-@train.command("images", epilog="Example: hannet train images photos/ --model han-mixer --size 64 --epochs 30")
 def images(
     context: typer.Context,
     data: Annotated[
@@ -270,6 +262,7 @@ def _learn_images(
     from ..storage.provenance import describe_device
     from ..train.checkpoint import CheckpointError
     from ..vision import pipeline
+    from ..vision.figures import plot_history
     from ..vision.preprocessing import FILE, Preprocessing, probabilities
 
     began = time.perf_counter()
@@ -297,7 +290,9 @@ def _learn_images(
         "history": asdict(history),
         "device": describe_device(trained_on),
     }
-    pictures = {f"curves.{form}": figures.figure_as_bytes(_curves(told["history"]), form) for form in ("png", "svg")}
+    pictures = {
+        f"curves.{form}": figures.figure_as_bytes(plot_history(told["history"]), form) for form in ("png", "svg")
+    }
     return Learned(told, {FILE: seen.content(), **pictures})
 
 
@@ -305,22 +300,6 @@ def _kept_before(unfinished: Path) -> str:
     from ..train.checkpoint import path_in
 
     return f"the last checkpoint in {unfinished} is kept" if path_in(unfinished).exists() else "nothing is kept"
-
-
-def _curves(history: Mapping[str, Any]) -> "Figure":
-    """Loss and errors over the epochs."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = range(1, len(history["train_loss"]) + 1)
-    left.plot(epochs, history["train_loss"], marker=".")
-    left.set(xlabel="epoch", ylabel="training loss")
-    for name, label in {"train_error": "training images, as augmented", "validation_error": "images held out"}.items():
-        right.plot(epochs, [100 * error for error in history[name]], marker=".", label=label)
-    right.set(xlabel="epoch", ylabel="error in %", ylim=(0, None))
-    right.legend()
-    return figure
 
 
 def _facts(data: str, kind: dict[str, Any], network: "nn.Module", parts: Parts, seed: int) -> dict[str, Any]:

@@ -1,33 +1,27 @@
-"""The network and the points that `hannet attack` and `hannet certify` are about."""
+"""The network and the points that attacks and certificates are measured on, and the files that hold what they find."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import models
+from ..data import Images, images
+from . import SettingError
+from .preprocessing import FILE, Preprocessing, grey
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ..data import Images
-
-Data = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SET|FOLDER|FILE.npz",
-        help="Test images of mnist, cifar10, ..., or of a folder of pictures; or arrays x and y: uint8, or 0 to 1."
-        "  [default: those of its training, or mnist]",
-    ),
-]
+    from ..attacks import Adversaries
 
 
-def load_network(folder: Path) -> "nn.Module":
-    """The network, from pixels from 0 to 1: with the scaling of its training, if that is kept beside it."""
-    from .. import models
-    from .preprocessing import FILE, Preprocessing
-
+def load_network(folder: Path) -> nn.Module:
+    """The network on pixels from 0 to 1: with the scaling of its training if that was saved with it."""
     net = models.load(folder)
     return Preprocessing.load(folder).from_pixels(net) if (folder / FILE).exists() else net
 
@@ -40,69 +34,69 @@ def trained_on(folder: Path) -> str:
         return "mnist"
 
 
-def load_points(folder: Path, data: str, count: int | None, *, exactly: bool) -> "tuple[Tensor, Tensor, Tensor]":
-    """x, from 0 to 1, y, and which of all points they are."""
-    import torch
+def load_points(folder: Path, data: str, count: int | None, *, exactly: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Points to evaluate a network on.
 
-    from ..data import images
+    Args:
+        folder: The network's, whose preprocessing gives size and classes of pictures.
+        data: A set's name, a folder of pictures, or an .npz file.
+        count: How many points to choose at random; None for all.
+        exactly: Whether fewer than `count` are an error.
 
+    Returns:
+        x, from 0 to 1; y; and which of all points they are.
+
+    Raises:
+        SettingError: There are no such data or too few, or their classes are not the network's.
+        DataError: The data are damaged.
+
+    """
     if data.endswith(".npz"):
         x, y = images.stored(Path(data))
     else:
-        held = _pictures(folder, data) if data not in images.SETS and Path(data).is_dir() else _named(data)
-        _require_classes(folder, data, held)
-        x, y = held.x.float() / 255, held.y
+        test = _load_pictures(folder, data) if data not in images.SETS and Path(data).is_dir() else _load_set(data)
+        _require_classes(folder, data, test)
+        x, y = test.x.float() / 255, test.y
     if exactly and count and count > len(y):
-        raise typer.BadParameter(f"there are only {len(y):,}", param_hint="--points")
+        raise SettingError(f"there are only {len(y):,}", "points")
     rows = torch.arange(len(y))
     if count and count < len(y):
         rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:count].sort().values
     return x[rows], y[rows], rows
 
 
-def _named(data: str) -> "Images":
-    from ..data import images
-
+def _load_set(data: str) -> Images:
     if data not in images.SETS:
         known = ", ".join(images.SETS)
-        raise typer.BadParameter(
-            f"{data!r} is neither one of {known} nor a folder nor the name of an .npz file", param_hint="--data"
-        )
+        raise SettingError(f"{data!r} is neither one of {known} nor a folder nor the name of an .npz file", "data")
     return images.load(data, "test")
 
 
-def _pictures(folder: Path, data: str) -> "Images":
-    """The pictures that test, in the size and with the classes that the network was trained on."""
-    from ..data import images
-    from .preprocessing import FILE, Preprocessing, grey
-
+def _load_pictures(folder: Path, data: str) -> Images:
+    """The test pictures of a folder, in the size and number of channels that the network was trained on."""
     if not (folder / FILE).exists():
-        told = f"pictures need the {FILE} that `hannet train images` writes, and {folder} has none: give an .npz file"
-        raise typer.BadParameter(told, param_hint="--data")
-    seen = Preprocessing.load(folder)
-    held = images.folder(data, seen.size, "test")
-    return held if seen.channels == 3 else replace(held, x=grey(held.x))
+        fault = f"pictures need the {FILE} that `hannet train images` writes, and {folder} has none: give an .npz file"
+        raise SettingError(fault, "data")
+    preprocessing = Preprocessing.load(folder)
+    test = images.folder(data, preprocessing.size, "test")
+    return test if preprocessing.channels == 3 else replace(test, x=grey(test.x))
 
 
-def _require_classes(folder: Path, data: str, held: "Images") -> None:
-    from .preprocessing import FILE, Preprocessing
-
-    if (folder / FILE).exists() and (seen := Preprocessing.load(folder).classes) != held.classes:
-        told = f"{data} has the classes {_some(held.classes)}, but {folder} tells {_some(seen)} apart"
-        raise typer.BadParameter(told, param_hint="--data")
+def _require_classes(folder: Path, data: str, test: Images) -> None:
+    if (folder / FILE).exists() and (known := Preprocessing.load(folder).classes) != test.classes:
+        fault = f"{data} has the classes {_abbreviate(test.classes)}, but {folder} was trained on {_abbreviate(known)}"
+        raise SettingError(fault, "data")
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _abbreviate(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def match_input_shape(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) -> "Tensor":
-    """x as the network takes it: in its dtype, as images or as vectors."""
-    import torch
-
+def match_input_shape(net: nn.Module, x: Tensor, y: Tensor, folder: Path) -> Tensor:
+    """x as the network takes it: in its dtype, as images or as vectors. Raises SettingError if it takes neither."""
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
     if dtype not in (torch.float32, torch.float64):
-        raise typer.BadParameter(f"{folder} computes in {dtype}, but float32 or float64 is needed")
+        raise SettingError(f"{folder} computes in {dtype}, but float32 or float64 is needed")
     fault = f"does not take x of {' x '.join(map(str, x.shape[1:]))}, as it is or as a vector of {x[0].numel():,}"
     for inputs in (x.to(dtype), x.to(dtype).flatten(1)):
         try:
@@ -113,4 +107,21 @@ def match_input_shape(net: "nn.Module", x: "Tensor", y: "Tensor", folder: Path) 
         if logits.ndim == 2 and int(y.max()) < logits.shape[1] >= 2:
             return inputs
         fault = f"gives {tuple(logits.shape[1:])} for a point, and y, up to {int(y.max())}, needs a logit for each class, two or more"
-    raise typer.BadParameter(f"{folder} {fault}", param_hint="--data")
+    raise SettingError(f"{folder} {fault}", "data")
+
+
+def adversaries_to_npz(found: "Adversaries", x: Tensor, y: Tensor, rows: Tensor) -> bytes:
+    """An .npz file that `load_points` reads: x after the attack, y; original x, success, norms, rows of the data."""
+    buffer = io.BytesIO()
+    arrays = {"x": found.x.reshape(x.shape), "y": y, "original": x, "rows": rows}
+    arrays |= {"success": found.success, "norms": found.norms}
+    plain: Any = {name: array.numpy() for name, array in arrays.items()}
+    np.savez_compressed(buffer, **plain)
+    return buffer.getvalue()
+
+
+def certificates_to_csv(rows: Tensor, y: Tensor, classes: Tensor, radii: Tensor) -> bytes:
+    """A line for each point; a radius with all its digits, because rounded up it would claim too much."""
+    columns = (part.tolist() for part in (rows, y, classes, radii))
+    lines = [",".join(map(str, line)) for line in zip(*columns, strict=True)]
+    return ("\n".join(["row,class,predicted,radius", *lines]) + "\n").encode()

@@ -1,23 +1,21 @@
-"""The part of `hannet predict` that classifies pictures."""
+"""Classification of pictures with a network that `hannet train images` saved."""
 
 import csv
 import io
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-import typer
+import torch
+from torch import Tensor, nn
 
-from ..cli.console import exit_with_error, stdout_console
+from .. import models
+from ..data import DataError, images
+from ..data.image_folder import SUFFIXES
+from . import SettingError
+from .preprocessing import FILE, Preprocessing, grey, probabilities
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from .preprocessing import Preprocessing
-
-FIRST = 3  # classes to show of a picture
+TOP = 3  # classes to report for a picture
 AT_ONCE = 256  # pictures in memory
 
 
@@ -31,53 +29,41 @@ class Classified(NamedTuple):
 
 def is_classifier(model: Path) -> bool:
     """Whether a folder holds a classifier of images, not an estimator for tables."""
-    from .preprocessing import FILE
-
     return (model / FILE).exists()
 
 
-def classify(model: Path, inputs: Sequence[Path], out: Path | None, *, as_json: bool) -> None:
-    """Print the most probable classes of every picture, and write all of them as CSV to out, if it is given.
+def classify(model: Path, inputs: Sequence[Path]) -> tuple[list[Classified], list[str]]:
+    """Classify pictures with a saved network.
 
-    A broken picture is named at the end, and the command fails; the others are classified all the same.
+    Args:
+        model: Folder of the network.
+        inputs: Pictures, and folders of pictures.
+
+    Returns:
+        The pictures that can be read with their most probable classes, and a sentence for each that cannot.
+
+    Raises:
+        SettingError: A folder in `inputs` holds no pictures.
+        ModelFolderError: The network is missing or damaged, or its preprocessing does not fit it.
+
     """
-    from ..storage.files import write_atomic
-
-    network, preprocessing = _loaded(model)
-    found: list[Classified] = []
+    network, preprocessing = _load(model)
+    classified: list[Classified] = []
     faults: list[str] = []
-    pictures = _pictures(inputs)
-    for start in range(0, len(pictures), AT_ONCE):
-        known, broken = _classified(network, preprocessing, pictures[start : start + AT_ONCE])
-        found += known
+    paths = _find_pictures(inputs)
+    for start in range(0, len(paths), AT_ONCE):
+        known, broken = _classify_batch(network, preprocessing, paths[start : start + AT_ONCE])
+        classified += known
         faults += broken
-    if out:
-        write_atomic(
-            out, _csv(found).encode(errors="surrogateescape")
-        )  # names of files as they are, also if they are no text
-    if as_json:
-        rows = [
-            {"picture": str(row.picture)} | dict(zip(("classes", "probabilities"), row[1:], strict=True))
-            for row in found
-        ]
-        print(json.dumps({"pictures": rows, "faults": faults}, allow_nan=False))
-    elif found:
-        _show(found)
-        if out:
-            print(f"{len(found):,} picture{'s' * (len(found) > 1)} classified. Saved: {out}")
-    if faults:
-        more = f", and {len(faults) - 1:,} more" if len(faults) > 1 else ""
-        exit_with_error(f"{faults[0]}{more}", 1)
+    return classified, faults
 
 
-def _loaded(model: Path) -> "tuple[nn.Module, Preprocessing]":
-    from .. import models
-    from .preprocessing import FILE, Preprocessing, probabilities
-
+def _load(model: Path) -> tuple[nn.Module, Preprocessing]:
     preprocessing = Preprocessing.load(model)
     network = models.load(model).float()
+    shape = (1, preprocessing.channels, preprocessing.size, preprocessing.size)
     try:
-        outputs = probabilities(network, preprocessing, _blank(preprocessing))
+        outputs = probabilities(network, preprocessing, torch.zeros(shape, dtype=torch.uint8))
     except (ValueError, RuntimeError, TypeError) as error:
         raise models.ModelFolderError(f"{model / FILE}: does not fit the network beside it ({error})") from error
     if outputs.shape[1:] != (len(preprocessing.classes),):
@@ -87,16 +73,8 @@ def _loaded(model: Path) -> "tuple[nn.Module, Preprocessing]":
     return network, preprocessing
 
 
-def _blank(preprocessing: "Preprocessing") -> "Tensor":
-    import torch
-
-    return torch.zeros(1, preprocessing.channels, preprocessing.size, preprocessing.size, dtype=torch.uint8)
-
-
-def _pictures(inputs: Sequence[Path]) -> list[Path]:
+def _find_pictures(inputs: Sequence[Path]) -> list[Path]:
     """The files named, and those in the folders named."""
-    from ..data.image_folder import SUFFIXES
-
     found: list[Path] = []
     for path in inputs:
         if not path.is_dir():
@@ -106,57 +84,40 @@ def _pictures(inputs: Sequence[Path]) -> list[Path]:
         if not inside:
             folders = any(inner.is_dir() for inner in path.iterdir())
             hint = f", only folders: name them, such as {path}/*" if folders else ""
-            raise typer.BadParameter(f"{path} holds no pictures{hint}", param_hint="inputs")
+            raise SettingError(f"{path} holds no pictures{hint}", "inputs")
         found += inside
     return found
 
 
-def _classified(
-    network: "nn.Module", preprocessing: "Preprocessing", paths: Sequence[Path]
+def _classify_batch(
+    network: nn.Module, preprocessing: Preprocessing, paths: Sequence[Path]
 ) -> tuple[list[Classified], list[str]]:
-    """What can be read of some pictures, and what is wrong with the others."""
-    import torch
-
-    from ..data import DataError, images
-    from .preprocessing import grey, probabilities
-
-    read, known, faults = [], [], []
+    pictures: list[Tensor] = []
+    known, faults = [], []
     for path in paths:
         try:
-            read.append(images.picture(path, preprocessing.size))
+            pictures.append(images.picture(path, preprocessing.size))
             known.append(path)
         except DataError as error:
             faults.append(str(error))
-    if not read:
+    if not pictures:
         return [], faults
-    x = torch.stack(read)
-    shares = probabilities(network, preprocessing, x if preprocessing.channels == 3 else grey(x))
-    best = shares.topk(min(FIRST, shares.shape[1]), dim=1)
+    x = torch.stack(pictures)
+    outputs = probabilities(network, preprocessing, x if preprocessing.channels == 3 else grey(x))
+    best = outputs.topk(min(TOP, outputs.shape[1]), dim=1)
     names = preprocessing.classes
     rows = zip(known, best.indices.tolist(), best.values.tolist(), strict=True)
-    return [Classified(path, tuple(names[i] for i in where), tuple(values)) for path, where, values in rows], faults
+    return [Classified(path, tuple(names[i] for i in places), tuple(p)) for path, places, p in rows], faults
 
 
-def _csv(found: Sequence[Classified]) -> str:
+def to_csv(classified: Sequence[Classified]) -> str:
+    """A line for each picture: its name, and class and probability by rank."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    count = max((len(row.classes) for row in found), default=1)
-    writer.writerow(
-        ["picture", *(name for rank in range(1, count + 1) for name in (f"class_{rank}", f"probability_{rank}"))]
-    )
-    for row in found:
-        pairs: list[Any] = [cell for pair in zip(row.classes, row.probabilities, strict=True) for cell in pair]
-        writer.writerow([row.picture, *pairs])
+    count = max((len(row.classes) for row in classified), default=1)
+    heads = (f"{name}_{rank}" for rank in range(1, count + 1) for name in ("class", "probability"))
+    writer.writerow(["picture", *heads])
+    for row in classified:
+        pairs = zip(row.classes, row.probabilities, strict=True)
+        writer.writerow([row.picture, *(cell for pair in pairs for cell in pair)])
     return text.getvalue()
-
-
-def _show(found: Sequence[Classified]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table("picture", "class", "probability", "or else", box=SIMPLE_HEAD, pad_edge=False)
-    for row in found:
-        others = ", ".join(f"{name} {p:.1%}" for name, p in list(zip(row.classes, row.probabilities, strict=True))[1:])
-        name = os.fsencode(row.picture).decode(errors="replace")
-        table.add_row(name, row.classes[0], f"{row.probabilities[0]:.1%}", others)
-    stdout_console().print(table)

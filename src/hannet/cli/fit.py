@@ -1,0 +1,107 @@
+"""`hannet fit`: a model that predicts a column of a table."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .console import exit_with_error, progress_bar, rich_table, stdout_console
+
+if TYPE_CHECKING:
+    from ..tabular.pipeline import Plan, Report
+
+Task = Literal["regression", "classification"]
+Missing = Annotated[
+    str,
+    typer.Option(
+        metavar="WORDS",
+        help="What stands for a missing value, in any case, separated by commas; an empty cell always does, and with "
+        '"" nothing else. The word default is short for: NA,N/A,#N/A,<NA>,nan,NaT,null,?,-,--, and among numbers and '
+        "dates none.",
+    ),
+]
+
+
+def fit(
+    context: typer.Context,
+    table: Annotated[Path, typer.Argument(help="A .csv, .tsv or .parquet file; .gz too.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    task: Annotated[Task | None, typer.Option(help="What to predict.  [default: depends on the target]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the model.  [default: hannet-models/NAME]")] = None,
+    test: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of rows held out to measure on.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the rows held out and of the training.")] = 0,
+    members: Annotated[int | None, typer.Option(min=1, help="Networks to train side by side and average.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows, at most.")] = None,
+    missing: Missing = "default",
+    no_baselines: Annotated[
+        bool, typer.Option("--no-baselines", help="Train no other models to compare with.")
+    ] = False,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Columns have no names: call them c0, c1, ...")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model in the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Train a model that predicts a column of a table; compare it with other models on held-out rows; save model and report."""
+    from ..tabular.pipeline import Plan
+
+    folder = out or Path("hannet-models", table_name(table))
+    context.with_resource(_exclusive_lock(folder, force=force))
+    chosen = {"members": members, "epochs": epochs}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    words = [word.strip() for word in missing.split(",") if word.strip()]
+    if not missing.isprintable():
+        raise typer.BadParameter(f"must be words of text, got {missing!r}", param_hint="--missing")
+    plan = Plan(target, task, test, seed, not no_header, not no_baselines, words, options)
+    report, files = _train(table, plan, folder)
+    if as_json:
+        print(json.dumps({**report.facts, "folder": str(folder)}, allow_nan=False))
+        return
+    stdout_console().print(rich_table(report.results))
+    print(f"Saved in {folder}: the model, {', '.join(files)}")
+    print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
+
+
+@contextmanager
+def _exclusive_lock(folder: Path, *, force: bool) -> Iterator[None]:
+    """Keep others from training for a folder, which may be written, as long as the command runs."""
+    from ..storage import model_dir
+
+    _require_free(folder, force=force)
+    with model_dir.exclusive_lock(folder):
+        _require_free(folder, force=force)  # another training may have filled it in between
+        yield
+
+
+def _require_free(folder: Path, *, force: bool) -> None:
+    from ..storage.files import StoreError
+    from ..tabular.model import require_free
+
+    try:
+        require_free(folder, force=force)
+    except StoreError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from error
+
+
+def _train(path: Path, plan: "Plan", folder: Path) -> "tuple[Report, list[str]]":
+    """The report, and the names of its files, once the model is in the folder."""
+    from ..tabular.pipeline import fit
+    from ..tabular.readers import read
+
+    try:
+        with progress_bar() as on_progress:
+            model, report = fit(read(path, header=plan.header), plan, on_progress)
+        files = report.files()
+        model.save(folder, files)
+    except KeyboardInterrupt:
+        exit_with_error("interrupted; nothing is saved", 130)
+    return report, list(files)
+
+
+def table_name(path: Path) -> str:
+    """The name of a table's file without its ending."""
+    return path.name.removesuffix(".gz").removesuffix(".csv").removesuffix(".tsv").removesuffix(".parquet")

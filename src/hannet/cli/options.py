@@ -1,0 +1,77 @@
+"""What several commands share of their command lines: options, checks of the files to write, faults as click reports them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ..vision import SettingError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ModelFolder = Annotated[Path, typer.Argument(help="The folder that `save_pretrained` wrote.")]
+EvaluationData = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SET|FOLDER|FILE.npz",
+        help="Test images of mnist, cifar10, ..., or of a folder of pictures; or arrays x and y: uint8, or 0 to 1."
+        "  [default: those of its training, or mnist]",
+    ),
+]
+ForceFiles = Annotated[bool, typer.Option("--force", help="Replace the files that --out names.")]
+
+
+class Command(TyperCommand):
+    """A command that names as its option what library code names as a setting at fault."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SettingError as error:
+            option = next((known.opts[0] for known in self.params if known.name == error.setting), None)
+            raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def reject_output(faults: Mapping[str, bool]) -> None:
+    """Refuse --out for the first fault that is found.  faults: sentences, and whether each is the case."""
+    for fault, found in faults.items():
+        if found:
+            raise typer.BadParameter(fault, param_hint="--out")
+
+
+def require_free_files(out: Path | None, suffix: str, *, force: bool) -> None:
+    """Refuse --out unless it and the pictures of the same name may be written."""
+    if not out:
+        return
+    existing = [path for path in (out, out.with_suffix(".png"), out.with_suffix(".svg")) if path.exists()]
+    first = existing[0] if existing else out
+    faults = {
+        f"{out} does not end in {suffix}": out.suffix != suffix,
+        f"{out} would be in a folder that does not exist": not out.parent.is_dir(),
+        f"{first} is a folder": any(path.is_dir() for path in existing),
+        f"{first} exists already: --force replaces it": bool(existing) and not force,
+    }
+    reject_output(faults)
+
+
+def save_files(out: Path, content: bytes, figure: "Figure | None", *, quiet: bool) -> None:
+    """Write the content and its pictures, and print their names unless quiet."""
+    from ..reporting import figures
+    from ..storage.files import write_atomic
+
+    write_atomic(out, content)
+    saved = [out]
+    for form in ("png", "svg"):
+        path = out.with_suffix(f".{form}")
+        if figure:
+            write_atomic(path, figures.figure_as_bytes(figure, form))
+            saved.append(path)
+        else:
+            path.unlink(missing_ok=True)  # it shows what the file held before
+    if not quiet:
+        print(f"Saved: {', '.join(map(str, saved))}")
