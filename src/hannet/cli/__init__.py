@@ -66,7 +66,7 @@ COMMANDS: CommandTable = [  # name, function, its line in the list of commands (
     (
         "reproduce",
         reproduce,
-        "Reproduce a figure or table of the paper, next to its own numbers.",
+        "Reproduce a figure or table of the paper.",
         "reproduce figure1 --seeds 5",
     ),
     (
