@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from .ops.denormals import flush_denormals
+from ..ops.denormals import flush_denormals
 
 Norm = Literal["l2", "linf"]
 Loss = Literal["cross-entropy", "margin"]

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from .layers.activations import Abs, GroupSort, MaxMin
-from .layers.affine import Standardise, UnitLinear
-from .layers.han import HanLayer, HanStack, Householder
-from .models.hannet import FCNet, HanNet
-from .ops import reference
-from .ops.torch_internals import has_hooks
+from ..layers.activations import Abs, GroupSort, MaxMin
+from ..layers.affine import Standardise, UnitLinear
+from ..layers.han import HanLayer, HanStack, Householder
+from ..models.hannet import FCNet, HanNet
+from ..ops import reference
+from ..ops.torch_internals import has_hooks
 
 _SAFE = 1 + 1e-9  # more than the roundings of a million float64 operations on positive numbers can take away
 _TINY = sys.float_info.min  # more than underflow can
