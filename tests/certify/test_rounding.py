@@ -1,4 +1,4 @@
-"""What certify.py claims of rounding and of norms, against arithmetic of 2,000 bits."""
+"""What hannet.certify claims of rounding and of norms, against arithmetic of 2,000 bits."""
 
 import math
 from functools import reduce
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hannet import HanLayer, HanStack, Householder, certify
-from hannet.certify import spectral_bound
+from hannet.certify import bounds, spectral_bound
 from hannet.layers.activations import Abs, GroupSort, MaxMin
 from hannet.layers.affine import Standardise, UnitLinear
 
@@ -162,10 +162,13 @@ def networks(draw, kinds):
 
 
 def claims(net, x):
-    leaves = [leaf for _, leaf in certify._leaves(net)]
-    shapes = certify._shapes(net, leaves, x[:1])
-    maps = (certify._map(leaf, certify._floats(x.dtype, shape)) for leaf, shape in zip(leaves, shapes, strict=True))
-    return reduce(certify._then, maps, certify._Map())
+    leaves = [leaf for _, leaf in bounds.computing_modules(net)]
+    shapes = certify._input_shapes(net, leaves, x[:1])
+    maps = (
+        bounds.module_bound(leaf, bounds.arithmetic_of(x.dtype, shape))
+        for leaf, shape in zip(leaves, shapes, strict=True)
+    )
+    return reduce(bounds.compose, maps, bounds.Bound())
 
 
 def holds(net, x):
