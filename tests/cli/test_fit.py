@@ -100,7 +100,7 @@ def test_a_log_ends_with_the_last_epoch(hannet, houses):
     code, out, err = hannet("fit", "houses.csv", "--target", "price €", "--members", "1", "--no-baselines")
     assert code == 0
     assert "numbers have decimal commas in 'price €'" in out
-    assert re.search(r"^100% HanNet \[1/1\] ([\d,]+)/\1, .* 0:00 left$", err.splitlines()[-1])
+    assert re.search(r"^100% HanNet ([\d,]+)/\1, .* 0:00 left$", err.splitlines()[-1])
 
 
 def test_json(hannet, houses):
