@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import DataError, Images
-from .image_catalog import Part
+from .catalog import Part
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from . import DataError, Images, binary_formats, idx
 from .binary_formats import UNREADABLE
+from .catalog import ImageSource, Part, image_sources
 from .download import File, find, is_published, where
-from .image_catalog import SETS, ImageSource, Part
 from .image_folder import folder, picture
 
 if TYPE_CHECKING:
     from .binary_formats import Progress
+
+SETS = image_sources()
 
 __all__ = ["SETS", "ImageSource", "Images", "Part", "folder", "load", "mnist", "picture", "stored"]
 
