@@ -2,8 +2,6 @@
 
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,10 +45,12 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train a model that predicts a column of a table; compare it with other models on held-out rows; save model and report."""
+    from ..storage import model_dir
+    from ..tabular.model import PARTS, REPORT
     from ..tabular.pipeline import Plan
 
     folder = out or Path("hannet-models", table_name(table))
-    context.with_resource(_exclusive_lock(folder, force=force))
+    context.with_resource(model_dir.reserve(folder, PARTS, REPORT, force=force))
     chosen = {"members": members, "epochs": epochs}
     options = {name: value for name, value in chosen.items() if value is not None}
     words = [word.strip() for word in missing.split(",") if word.strip()]
@@ -64,27 +64,6 @@ def fit(
     stdout_console().print(rich_table(report.results))
     print(f"Saved in {folder}: the model, {', '.join(files)}")
     print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
-
-
-@contextmanager
-def _exclusive_lock(folder: Path, *, force: bool) -> Iterator[None]:
-    """Keep others from training for a folder, which may be written, as long as the command runs."""
-    from ..storage import model_dir
-
-    _require_free(folder, force=force)
-    with model_dir.exclusive_lock(folder):
-        _require_free(folder, force=force)  # another training may have filled it in between
-        yield
-
-
-def _require_free(folder: Path, *, force: bool) -> None:
-    from ..storage.files import StoreError
-    from ..tabular.model import require_free
-
-    try:
-        require_free(folder, force=force)
-    except StoreError as error:
-        raise typer.BadParameter(str(error), param_hint="--out") from error
 
 
 def _train(path: Path, plan: "Plan", folder: Path) -> "tuple[Report, list[str]]":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ..storage.model_dir import OccupiedError
 from ..vision import SettingError
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ ForceFiles = Annotated[bool, typer.Option("--force", help="Replace the files tha
 
 
 class Command(TyperCommand):
-    """A command that names as its option what library code names as a setting at fault."""
+    """A command that names as its option what library code says is at fault: a setting, a folder that is in use."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except OccupiedError as error:
+            raise typer.BadParameter(str(error), param_hint="--out") from error
         except SettingError as error:
             option = next((known.opts[0] for known in self.params if known.name == error.setting), None)
             raise typer.BadParameter(str(error), param_hint=option) from error

@@ -5,8 +5,7 @@ import math
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..data import Images
-    from ..train.distributed import DistributedContext
     from ..train.recipes import Recipe
     from ..vision.recipe import ImageRecipe
 
@@ -110,7 +108,12 @@ def images(
     folder = out or Path("hannet-models", f"{_name(data)}-{model}")
     if folder.name in ("", ".."):  # then its neighbours are not named after it
         folder = folder.resolve()
-    processes = context.with_resource(_alone(folder, force=force))
+    from ..storage import model_dir
+    from ..train.distributed import DistributedContext
+
+    processes = DistributedContext()
+    hold = processes.alone
+    context.with_resource(model_dir.reserve(folder, PARTS, BESIDE, force=force, hold=hold))
     if model in ON_ROWS and processes.count > 1:
         raise typer.BadParameter(f"{model} trains in one process, not in {processes.count}", param_hint="--model")
     parts = _parts(data, size, model, seed)
@@ -175,29 +178,6 @@ def _require_numbers(lr: float, weight_decay: float, ema: float | None, minutes:
         raise typer.BadParameter(f"must be between 0 and 1, got {ema}", param_hint="--ema")
     if minutes is not None and not 0 <= minutes < math.inf:
         raise typer.BadParameter(f"must be at least 0 and finite, got {minutes}", param_hint="--minutes")
-
-
-@contextmanager
-def _alone(folder: Path, *, force: bool) -> "Iterator[DistributedContext]":
-    """Keep others from training for a folder, which is free to be written, as long as the command runs."""
-    from ..storage import model_dir
-    from ..train.distributed import DistributedContext
-
-    _require_free(folder, force=force)
-    processes = DistributedContext()
-    with processes.alone(*model_dir.lock(folder)):
-        _require_free(folder, force=force)  # another training may have filled it in between
-        yield processes
-
-
-def _require_free(folder: Path, *, force: bool) -> None:
-    from ..storage import model_dir
-    from ..storage.files import StoreError
-
-    try:
-        model_dir.require_free(folder, PARTS, BESIDE, force=force)
-    except StoreError as error:
-        raise typer.BadParameter(str(error), param_hint="--out") from error
 
 
 def _parts(data: str, size: int | None, model: Model, seed: int) -> Parts:

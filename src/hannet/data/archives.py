@@ -1,13 +1,12 @@
 """Files out of a publisher's .tar.gz."""
 
-import os
 import tarfile
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from ..storage.files import atomic_writer
 from . import DataError
 
 _CHUNK = 1 << 20
@@ -40,17 +39,12 @@ def take(packed: Path, folder: Path, members: Mapping[str, int]) -> None:
 
 
 def _write(content: IO[bytes], path: Path, size: int) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as opened:
+        with atomic_writer(path) as opened:
             _copy(content, opened, size)
-        aside.replace(path)
     except OSError as error:
         raise DataError(f"{path.parent}: cannot hold {path.name} ({error.strerror}); make room there") from error
-    finally:
-        with suppress(OSError):  # of a folder that cannot be written, which has been said
-            aside.unlink(missing_ok=True)
 
 
 def _copy(content: IO[bytes], opened: IO[bytes], size: int) -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -37,15 +38,36 @@ def try_lock(path: Path) -> Iterator[bool]:
         lock.release()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file aside, then rename it, so that path is never half written. Raises StoreError."""
+@contextmanager
+def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file aside to write to: when the block ends well it takes the place of path, which is never half written.
+
+    durable: it is on the disk, not only in its cache, when the block has ended. Raises OSError.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            aside.write_bytes(content)
-            aside.replace(path)
-        finally:
+        with aside.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        with suppress(OSError):  # of a folder that cannot be written, which has been raised
             aside.unlink(missing_ok=True)
+    if durable and os.name == "posix":  # elsewhere folders cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else the new name is in the cache only
+        finally:
+            os.close(folder)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises StoreError."""
+    try:
+        with atomic_writer(path) as file:
+            file.write(content)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
 

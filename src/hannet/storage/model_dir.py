@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,10 +36,14 @@ def _replace(folder: Path, aside: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def require_free(folder: Path, parts: Collection[str], more: Collection[str], *, force: bool) -> None:
-    """Raises StoreError unless a model may be saved there: nothing is there yet, or a model and force.
+class OccupiedError(StoreError):
+    """A folder that a model may not be saved in; the message is one sentence for the user."""
 
-    parts: the names of all files of a model; more: of those that may lie beside them.
+
+def require_free(folder: Path, parts: Collection[str], extras: Collection[str], *, force: bool) -> None:
+    """Raises OccupiedError unless a model may be saved there: nothing is there yet, or a model and force.
+
+    parts: the names of all files of a model; extras: of those that may lie beside them.
     """
     folder = folder.resolve()
     try:
@@ -48,25 +52,37 @@ def require_free(folder: Path, parts: Collection[str], more: Collection[str], *,
         with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent):
             pass  # it can be written
     except OSError as error:
-        raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
-    if found - {*parts, *more} or (found and not found.issuperset(parts)):
-        raise StoreError(f"{folder} holds files that are no model's: name another folder")
+        raise OccupiedError(f"{error.filename or folder}: {error.strerror or error}") from error
+    if found - {*parts, *extras} or (found and not found.issuperset(parts)):
+        raise OccupiedError(f"{folder} holds files that are no model's: name another folder")
     if found and not force:
-        raise StoreError(f"{folder} holds a model: --force replaces it, --out names another folder")
+        raise OccupiedError(f"{folder} holds a model: --force replaces it, --out names another folder")
 
 
-def lock(folder: Path) -> tuple[Path, str]:
-    """The file that whoever trains for the folder holds locked, and what to tell others."""
-    busy = f"another process is training for {folder}: wait until it ends, or name another folder with --out"
-    folder = folder.resolve()
-    return folder.with_name(f".{folder.name}.lock"), busy
+Hold = Callable[[Path, str], AbstractContextManager[object]]  # a lock file, what to say if another process holds it
 
 
 @contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep others from training for the folder as long as the block runs. Raises StoreError if another process does."""
-    path, busy = lock(folder)
-    with try_lock(path) as mine:
-        if not mine:
+def exclusive_lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file while the block runs. Raises StoreError, which says `busy`, if another process holds it."""
+    with try_lock(path) as acquired:
+        if not acquired:
             raise StoreError(busy)
+        yield
+
+
+@contextmanager
+def reserve(
+    folder: Path, parts: Collection[str], extras: Collection[str], *, force: bool, hold: Hold = exclusive_lock
+) -> Iterator[None]:
+    """Keep other processes from training for a folder while the block runs.
+
+    Arguments as in require_free; hold: how a lock is held, where several processes train together. Raises OccupiedError
+    unless a model may be saved there, StoreError if another process trains for it.
+    """
+    require_free(folder, parts, extras, force=force)
+    busy = f"another process is training for {folder}: wait until it ends, or name another folder with --out"
+    path = folder.resolve()
+    with hold(path.with_name(f".{path.name}.lock"), busy):
+        require_free(folder, parts, extras, force=force)  # another training may have filled it in between
         yield
