@@ -9,6 +9,7 @@ from torch import nn
 from hannet import HanNet
 from hannet.attacks import CW, FGSM, PGD, attack, search
 from hannet.data import images
+from hannet.reporting.progress import ProgressEvent
 
 pytest.importorskip("foolbox")
 
@@ -178,9 +179,9 @@ def test_progress_counts_the_points_that_are_right_to_begin_with():
     model, x = nn.Linear(3, 2), torch.rand(10, 3)
     y = model(x).argmax(1)
     y[0] = 1 - y[0]
-    told = []
-    attack(model, x, y, FGSM(), batch=4, on_progress=lambda *counts: told.append(counts))
-    assert told == [(4, 9), (8, 9), (9, 9)]
+    events = []
+    attack(model, x, y, FGSM(), batch=4, on_progress=events.append)
+    assert events == [ProgressEvent("FGSM", done, 9, "points") for done in (4, 8, 9)]
 
 
 @pytest.mark.parametrize("name", METHODS)

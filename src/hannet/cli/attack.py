@@ -99,15 +99,10 @@ def _method(
 
 def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int, batch: int) -> "Adversaries":
     from ..attacks import attack
-    from ..reporting.progress import ProgressEvent
 
     try:
         with progress_bar() as show:
-
-            def on_progress(done: int, total: int) -> None:
-                show(ProgressEvent(type(method).__name__, done, total, "points"))
-
-            return attack(net, x, y, method, batch=batch, seed=seed, on_progress=on_progress)
+            return attack(net, x, y, method, batch=batch, seed=seed, on_progress=show)
     except KeyboardInterrupt:
         exit_with_error("interrupted; nothing is saved", 130)
 

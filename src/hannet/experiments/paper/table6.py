@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ...attacks import CW, PGD, Attack, attack
-from ...reporting.progress import OnProgress
+from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train.recipes import Recipe
 from ..base import BaseExperiment, Result, mean_and_std, seeds_named
@@ -237,6 +237,9 @@ def _attacked(network: nn.Module, run: Run, label: str, on_progress: OnProgress)
     found = {"clean": float(test.accuracy(_mnist.logits([network], test.x)[0]))}
     for name, method in ATTACKS.items():
         rows = order[: run.config["points"][name.split("_")[0]]]
-        watch = _mnist.Steps(f"{label}, under {SHOWN[name]}", "points", on_progress)
-        found[name] = attack(network, test.x[rows], test.y[rows], method, on_progress=watch).accuracy
+
+        def report(event: ProgressEvent, label: str = f"{label}, under {SHOWN[name]}") -> None:
+            on_progress(replace(event, label=label))
+
+        found[name] = attack(network, test.x[rows], test.y[rows], method, on_progress=report).accuracy
     return found
