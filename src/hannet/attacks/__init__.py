@@ -1,7 +1,7 @@
 """How easily a classifier is fooled: PGD, CW and FGSM through foolbox, and a search that tries to break certificates."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,7 +24,6 @@ class Adversaries:
         x: (n, ...), misclassified points near the given ones, or the given ones where none was found.
         success: (n,), bool: whether one was found.
         norms: (n,), float64, of x minus the given points; infinite where none was found.
-
     """
 
     x: Tensor
@@ -84,7 +83,6 @@ def attack(
     >>> x, y = torch.tensor([[0.8, 0.2], [0.5, 0.4]]), torch.tensor([0, 0])
     >>> attack(model, x, y, FGSM("l2", eps=0.1)).success  # distances to x_1 = x_2: 0.42, 0.07
     tensor([False,  True])
-
     """
     import foolbox
 
@@ -100,9 +98,8 @@ def attack(
         wrapped = foolbox.PyTorchModel(model, bounds=bounds, device=x.device)
         ready = (~adversaries.success).nonzero()[:, 0]
         for done, rows in batches(ready, batch):
-            with (
-                flush_denormals()
-            ):  # squares of small gradients are subnormal; success is judged without it, as the model computes
+            # Squares of small gradients are subnormal; success is judged without this, as the model computes.
+            with flush_denormals():
                 perturbed = method.perturb(wrapped, x[rows], y[rows], start[rows]).clamp(low, high)
             _record_successes(model, adversaries, rows, perturbed, x, y, method.norm, method.eps)
             if on_progress:
@@ -151,7 +148,6 @@ def search(
     >>> distance = model.bias.diff().abs() / model.weight.diff(dim=0).norm()
     >>> [search(model, x, y, factor * distance.detach(), 500).accuracy for factor in (0.999, 1.001)]
     [1.0, 0.0]
-
     """
     _check_arguments(model, x, y, batch)
     require_positive(steps=steps, restarts=restarts)
@@ -159,17 +155,15 @@ def search(
         raise ValueError(f"radius must be ({len(y)},), finite and not negative, got shape {tuple(radius.shape)}")
     limit, radius = radius.double().to(x.device), radius.to(x)
     generator = torch.Generator().manual_seed(seed)
-    climbs = max(1, 9 * steps // (10 * restarts))
-    rounds = restarts + math.ceil(steps / 10)
+    climbs, rounds = max(1, 9 * steps // (10 * restarts)), restarts + math.ceil(steps / 10)
     with _frozen(model, seed):
         adversaries = _unperturbed(model, x, y, batch)
         for turn in range(rounds):
             ready = (~adversaries.success & (radius > 0)).nonzero()[:, 0]
             delta = with_norms(draw_like(torch.randn, x.shape, x, generator), radius)
             for _, rows in batches(ready, batch):
-                found = x[rows] + delta[rows]
-                if turn < restarts:
-                    found = _ascend_margin(model, x[rows], y[rows], radius[rows], turn, delta[rows], climbs)
+                ascent = model, x[rows], y[rows], radius[rows], turn, delta[rows], climbs
+                found = _ascend_margin(*ascent) if turn < restarts else x[rows] + delta[rows]
                 _record_successes(model, adversaries, rows, found, x, y, "l2", limit[rows], strict=True)
             if on_progress:
                 on_progress(ProgressEvent("search", turn + 1, rounds, "rounds"))

@@ -27,7 +27,6 @@ class PGD:
 
     Raises:
         ValueError: for an unknown norm or loss, and numbers that are not above 0 and finite.
-
     """
 
     norm: Norm = "l2"
@@ -69,7 +68,6 @@ class FGSM:
 
     Raises:
         ValueError: for an unknown norm, and an eps that is not above 0 and finite.
-
     """
 
     norm: Norm = "linf"
@@ -100,7 +98,6 @@ class CW:
 
     Raises:
         ValueError: for numbers that are not above 0 and finite.
-
     """
 
     c: float = 1.0

@@ -50,7 +50,6 @@ def lipschitz_bound(model: nn.Module) -> float:
     >>> from hannet import HanNet
     >>> 1 <= lipschitz_bound(HanNet(2, 3, width=8, depth=50)) < 1.001  # an isometry, 49 Han-layers, orthonormal rows
     True
-
     """
     return reduce(
         compose, (module_bound(leaf, arithmetic_of(torch.float64)) for _, leaf in computing_modules(model)), Bound()
@@ -82,7 +81,6 @@ def certified_radius(model: nn.Module, x: Tensor, *, batch: int = 4096) -> Tenso
     >>> net.weight.data = torch.eye(2, dtype=torch.float64)
     >>> certified_radius(net, torch.tensor([[3.0, 1.0]], dtype=torch.float64)).round(decimals=6)  # 2 / sqrt(2)
     tensor([1.4142], dtype=torch.float64)
-
     """
     return certificates(model, x, batch=batch)[1]
 
@@ -129,7 +127,6 @@ def certified_accuracy(model: nn.Module, x: Tensor, y: Tensor, radii: Sequence[f
     >>> x = torch.tensor([[3.0, 1.0], [0.0, 1.0]], dtype=torch.float64)  # their radii are 1.41 and 0.71
     >>> certified_accuracy(net, x, torch.tensor([0, 1]), [0.0, 1.0])
     [1.0, 0.5]
-
     """
     if y.shape != x.shape[:1] or y.is_floating_point():
         raise CertificateError(f"y must be ({len(x)},), one class a row of x, got {tuple(y.shape)} in {y.dtype}")

@@ -103,7 +103,6 @@ def spectral_bound(weight: Tensor) -> float:
 
     >>> round(spectral_bound(torch.diag(torch.tensor([3.0, 4.0]))), 6)
     4.0
-
     """
     if weight.dim() != 2 or weight.is_complex() or not weight.isfinite().all():
         raise CertificateError(f"weight must be a finite matrix of real numbers, got {tuple(weight.shape)}")

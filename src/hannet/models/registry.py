@@ -60,7 +60,6 @@ def build_model(kind: str | Callable[..., nn.Module], seed: int, **options: obje
     >>> first, second = (build_model("HanNet", 7, in_features=5, out_features=1, depth=3) for _ in range(2))
     >>> torch.equal(first.layers[0].weight, second.layers[0].weight)
     True
-
     """
     if isinstance(kind, str):
         if kind not in MODELS:
