@@ -121,10 +121,9 @@ def search(
 ) -> Adversaries:
     """Try hard to find misclassified x' with ||x' - x||_2 <= radius, anywhere in R^n.
 
-    Gradient ascent of a margin z_j - z_y in the ball: momentum, steps that decay from radius/2 to nothing; from x towards
-    the best j, then from random points of the sphere towards one other class after another; nine tenths of the `steps`.
-    The last tenth are random points of the sphere. What it finds is within the radius as measured in float64: a
-    certificate of that radius is then false.
+    Nine tenths of the steps ascend a margin z_j - z_y, with momentum, step lengths falling from radius/2 to 0: from x towards the
+    best j, then from random points of the sphere towards each other class in turn. The rest are random points of the sphere.
+    A point found is within the radius as measured in float64: a certificate of that radius is then false.
 
     Args:
         model: as in `attack`.
