@@ -13,6 +13,8 @@ from hannet.vision.augmentation import Augmentation
 from hannet.vision.recipe import ImageRecipe
 
 CLASSES = ("red", "green", "blue")
+TINY = ("--width", "784", "--depth", "2", "--epochs", "3", "--batch", "16")  # of hannet train images
+MIXER = ("--model", "han-mixer", "--width", "16", "--depth", "2", "--epochs", "6", "--batch", "16", "--lr", "0.01")
 RECIPE = ImageRecipe(
     lr=3e-3, batch=16, epochs=3, augmentation=Augmentation(padding=1, flip=True, cutout=2), milestones=(0.5,), ema=0.9
 )

@@ -22,7 +22,8 @@ def plot_history(history: Mapping[str, Any]) -> Figure:
     left.plot(epochs, history["train_loss"], marker=".")
     left.set(xlabel="epoch", ylabel="training loss")
     for name, label in {"train_error": "training images, as augmented", "validation_error": "images held out"}.items():
-        right.plot(epochs, [100 * error for error in history[name]], marker=".", label=label)
+        if history[name]:
+            right.plot(epochs, [100 * error for error in history[name]], marker=".", label=label)
     right.set(xlabel="epoch", ylabel="error in %", ylim=(0, None))
     right.legend()
     return figure

@@ -1,89 +1,138 @@
-"""The networks that `hannet train images` trains: their sizes, by default and as asked for, and how they are trained by default."""
+"""The networks that `hannet train images` trains, by name: their settings, how they are built, and how they are trained."""
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
-import typer
+import torch
+from torch import nn
 
-if TYPE_CHECKING:
-    from torch import nn
+from ..data import Images
+from ..models.registry import build_model
+from ..train.recipes import Recipe
+from . import SettingError
+from .augmentation import Augmentation
+from .preprocessing import Preprocessing
+from .recipe import ImageRecipe
+from .splits import DataSplits
 
-    from ..data import Images
-    from .augmentation import Augmentation
-    from .recipe import ImageRecipe
+Settings = Mapping[str, Any]
 
-Model = Literal["hannet", "fcnet", "han-mixer", "mobilevit-xxs", "mobilevit-xs"]
-ON_ROWS = ("hannet", "fcnet")  # they take an image as a row of pixels, and train in memory of their own
-PICTURE_SIZE = {"mobilevit-xxs": 256, "mobilevit-xs": 256}  # of a folder's pictures; 64 for all others
-OWN = {  # settings of some models only
-    "lipschitz": ("hannet",),
-    "reflections": ("hannet",),
-    "width": ("hannet", "fcnet", "han-mixer"),
-    "depth": ("hannet", "fcnet", "han-mixer"),
-    "mlp_blocks": ("han-mixer",),
-    **dict.fromkeys(("loss", "temperature", "margin"), ON_ROWS),
-    **dict.fromkeys(("augment", "precision", "ema", "minutes"), ("han-mixer", "mobilevit-xxs", "mobilevit-xs")),
+BATCH = 256
+MOBILEVIT_SIZE = 256  # of pictures in pixels; 64 for all other networks
+LIPSCHITZ = {"width": None, "depth": 4, "reflections": 32, "lr": 3e-3}  # defaults of a hannet to certify
+_ABOVE_0 = (lambda value: 0 < value < math.inf, "above 0 and finite")
+_AT_LEAST_0 = (lambda value: 0 <= value < math.inf, "at least 0 and finite")
+LIMITS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "lr": _ABOVE_0,
+    "weight_decay": _AT_LEAST_0,
+    "ema": (lambda value: 0 < value < 1, "between 0 and 1"),
+    "minutes": _AT_LEAST_0,
+    "temperature": _ABOVE_0,
+    "margin": _ABOVE_0,
 }
+LOSS_SETTINGS = {"cross-entropy": "temperature", "multi-margin": "margin", "hkr": "margin"}
+_REPORTED = ("optimizer", "lr", "schedule", "weight_decay", "batch", "iterations", "loss")  # of a Recipe
 
 
-class Shape(NamedTuple):
-    """What was asked for; None for the default."""
+@dataclass(frozen=True)
+class Trainer:
+    """How networks that take one kind of input are trained.
 
-    width: int | None = None
-    depth: int | None = None
-    reflections: int | None = None
-    mlp_blocks: int | None = None
-    lipschitz: bool = False
+    recipe: from settings and data to a recipe. flat: whether the networks take rows of pixels; those train in one process.
+    """
 
-
-def require_own(model: Model, given: Mapping[str, Any]) -> None:
-    """Refuses settings that were given and that the model has not."""
-    for name, value in given.items():
-        if value not in (None, False) and name in OWN and model not in OWN[name]:
-            raise typer.BadParameter(
-                f"{model} has no such setting: leave it out", param_hint=f"--{name.replace('_', '-')}"
-            )
+    recipe: Callable[[Settings, DataSplits], Recipe | ImageRecipe]
+    flat: bool
 
 
-def options(model: Model, shape: Shape, images: "Images") -> dict[str, Any]:
-    """The arguments that make the network for these images."""
-    channels, size, _ = images.x.shape[1:]
-    classes = len(images.classes)
-    if model in ON_ROWS:
-        pixels = math.prod(images.x.shape[1:])
-        return {"in_features": pixels, "out_features": classes, **_on_rows(model, shape, pixels)}
-    if model == "han-mixer":
-        width = shape.width or 512
-        if width % 8:
-            raise typer.BadParameter(f"must be a multiple of 8, got {width}", param_hint="--width")
-        return {
-            "image_size": size,
-            "num_classes": classes,
-            "channels": [width // 8, width // 4, width // 2, width, width],
-            "mlp_blocks": shape.mlp_blocks or 0,
-            "han_blocks": 16 if shape.depth is None else shape.depth,
-            "strides": _strides(size),
-            "in_channels": channels,
-        }
-    if channels != 3:
-        raise typer.BadParameter(f"takes images of three colours, these have {channels}", param_hint="--model")
-    if size > PICTURE_SIZE[model] and size % 64:
-        raise typer.BadParameter(
-            f"{model} takes pictures of at most 256 pixels, or of a multiple of 64, got {size}", param_hint="--size"
-        )
-    return {"num_classes": classes, "size": model.removeprefix("mobilevit-"), "block": "han"}
+@dataclass(frozen=True)
+class ModelPreset:
+    """A network to choose by name.
+
+    kind: its name in the registry of models. build: from settings and images to the arguments of the network. trainer: how it is
+    trained. defaults: the settings that it has; None where the default depends on the data. size: of a folder's pictures.
+    """
+
+    name: str
+    kind: str
+    build: Callable[[Settings, Images], dict[str, Any]]
+    trainer: Trainer
+    defaults: Settings
+    size: int = 64
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The settings that it has."""
+        return frozenset(self.defaults)
+
+    def resolve(self, given: Settings) -> dict[str, Any]:
+        """All settings: those given, where they are neither None nor False, and defaults.
+
+        Raises:
+            SettingError: A setting is not one of this network, or out of range.
+
+        """
+        chosen = {name: value for name, value in given.items() if value is not None and value is not False}
+        if foreign := [name for name in chosen if name not in self.options]:
+            raise SettingError(f"{self.name} has no such setting: leave it out", foreign[0])
+        for name, (holds, limit) in LIMITS.items():
+            if name in chosen and not holds(chosen[name]):
+                raise SettingError(f"must be {limit}, got {chosen[name]}", name)
+        settings = {**self.defaults, **(LIPSCHITZ if chosen.get("lipschitz") else {}), **chosen}
+        loss = settings.get("loss", "cross-entropy")
+        for name in {"temperature", "margin"} - {LOSS_SETTINGS[loss]}:
+            if name in chosen:
+                raise SettingError(f"the loss {loss} has no such setting: leave it out", name)
+        return settings
+
+    def build_network(self, settings: Settings, images: Images, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+        """The network, its initial weights fixed by the seed, and its arguments. Raises SettingError if it cannot be built."""
+        arguments = self.build(settings, images)
+        try:
+            return build_model(self.kind, seed, **arguments), arguments
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+        except RuntimeError as error:  # the allocator's
+            raise SettingError("a network of this size does not fit into memory") from error
 
 
-def _on_rows(model: Model, shape: Shape, pixels: int) -> dict[str, Any]:
-    if model == "fcnet":
-        return {"width": shape.width or 784, "depth": 1 if shape.depth is None else shape.depth}
-    width, depth, reflections = (max(1024, pixels), 4, 32) if shape.lipschitz else (784, 20, 1)
+def batch_size(requested: int | None, images: int, processes: int) -> int:
+    """Images a step: those requested, or BATCH or an eighth of a few images. Raises SettingError for what cannot be."""
+    batch = requested or min(BATCH, max(1, images // 8))
+    if batch > images:
+        raise SettingError(f"only {images:,} images train", "batch")
+    if batch % processes:
+        raise SettingError(f"must be a multiple of {processes}, the number of processes, got {batch}", "batch")
+    return batch
+
+
+def _build_flat(settings: Settings, images: Images) -> dict[str, Any]:
+    pixels = math.prod(images.x.shape[1:])
+    sizes = {name: settings[name] for name in ("width", "depth", "reflections", "lipschitz") if name in settings}
     return {
-        "width": shape.width or width,
-        "depth": depth if shape.depth is None else shape.depth,
-        "reflections": shape.reflections or reflections,
-        "lipschitz": shape.lipschitz,
+        "in_features": pixels,
+        "out_features": len(images.classes),
+        **sizes,
+        "width": settings["width"] or max(1024, pixels),
+    }
+
+
+def _build_mixer(settings: Settings, images: Images) -> dict[str, Any]:
+    channels, size, _ = images.x.shape[1:]
+    width = settings["width"]
+    if width % 8:
+        raise SettingError(f"must be a multiple of 8, got {width}", "width")
+    return {
+        "image_size": size,
+        "num_classes": len(images.classes),
+        "channels": [width // 8, width // 4, width // 2, width, width],
+        "mlp_blocks": settings["mlp_blocks"],
+        "han_blocks": settings["depth"],
+        "strides": _strides(size),
+        "in_channels": channels,
     }
 
 
@@ -94,42 +143,90 @@ def _strides(size: int) -> list[int]:
     return [1, 2, 2, 2] if size <= 112 else [2, 2, 2, 2]
 
 
-def build(model: Model, arguments: Mapping[str, Any], seed: int) -> "nn.Module":
-    """The network, its start fixed by the seed."""
-    from ..models.registry import build_model
-
-    kinds = {"hannet": "HanNet", "fcnet": "FCNet", "han-mixer": "HanMixer"}
-    try:
-        return build_model(kinds.get(model, "MobileViT"), seed, **arguments)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    except RuntimeError as error:  # the allocator's
-        raise typer.BadParameter("a network of this size does not fit into memory") from error
-
-
-def augmentation(name: str, images: "Images") -> "Augmentation":
-    """none; crop: an eighth of the image may be lost; flip: and mirrored; auto: and the auto-augment policy and Cutout."""
-    from .augmentation import Augmentation
-
-    size = images.x.shape[2]
-    moves = {
-        "none": {},
-        "crop": {"padding": size // 8},
-        "flip": {"padding": size // 8, "flip": True},
-        "auto": {"padding": size // 8, "flip": True, "policy": "cifar10", "cutout": size // 2},
-    }
-    return Augmentation(**moves[name])  # type: ignore[arg-type]
-
-
-def recipe(model: Model, images: "Images", settings: Mapping[str, Any]) -> "ImageRecipe":
-    """How to train on images. precision: None for bf16 on a GPU, fp32 elsewhere."""
-    import torch
-
-    from .recipe import ImageRecipe
-
+def _build_mobilevit(settings: Settings, images: Images, *, variant: str) -> dict[str, Any]:
     channels, size, _ = images.x.shape[1:]
-    precision = settings["precision"] or ("bf16" if torch.cuda.is_available() else "fp32")
-    own: dict[str, Any] = {} if channels == 3 else {"mean": (0.5,), "std": (0.25,)}
-    if model.startswith("mobilevit") and size < PICTURE_SIZE[model]:
-        own["resize"] = PICTURE_SIZE[model]
-    return ImageRecipe(**{**settings, "precision": precision, **own})
+    if channels != 3:
+        raise SettingError(f"takes images of three colours, these have {channels}", "model")
+    if size > MOBILEVIT_SIZE and size % 64:
+        fault = f"mobilevit-{variant} takes pictures of at most 256 pixels, or of a multiple of 64, got {size}"
+        raise SettingError(fault, "size")
+    return {"num_classes": len(images.classes), "size": variant, "block": "han"}
+
+
+def _flat_recipe(settings: Settings, splits: DataSplits) -> Recipe:
+    loss, batch = settings["loss"], settings["batch"]
+    constant = LOSS_SETTINGS[loss]
+    return Recipe(
+        lr=settings["lr"],
+        weight_decay=settings["weight_decay"],
+        schedule="cosine",
+        optimizer="adam",
+        batch=batch,
+        iterations=settings["epochs"] * (len(splits.training.y) // batch),
+        loss=loss.replace("-", "_"),
+        **{constant: settings[constant]},
+    )
+
+
+def _image_recipe(settings: Settings, splits: DataSplits, *, resize: int = 0) -> ImageRecipe:
+    """resize: pixels that smaller images are enlarged to."""
+    channels, size, _ = splits.training.x.shape[1:]
+    named: dict[str, Any] = {name: settings[name] for name in ("lr", "weight_decay", "batch", "epochs", "ema")}
+    named["precision"] = settings["precision"] or ("bf16" if torch.cuda.is_available() else "fp32")
+    named["augmentation"] = _augmentation(settings["augment"] or ("crop" if splits.name == "mnist" else "flip"), size)
+    if channels != 3:
+        named |= {"mean": (0.5,), "std": (0.25,)}
+    if size < resize:
+        named["resize"] = resize
+    return ImageRecipe(**named)
+
+
+def _augmentation(name: str, size: int) -> Augmentation:
+    """none; crop: an eighth of the image may be lost; flip: and mirrored; auto: and the auto-augment policy and Cutout."""
+    padding = 0 if name == "none" else size // 8
+    policy, cutout = ("cifar10", size // 2) if name == "auto" else ("", 0)
+    return Augmentation(padding, name in ("flip", "auto"), policy, cutout)
+
+
+def preprocessing_of(recipe: Recipe | ImageRecipe, images: Images) -> Preprocessing:
+    """What a network trained with the recipe takes images through."""
+    channels, size, _ = images.x.shape[1:]
+    if isinstance(recipe, ImageRecipe):
+        return Preprocessing(channels, size, images.classes, recipe.mean, recipe.std, recipe.resize)
+    return Preprocessing(channels, size, images.classes, (0.0,) * channels, (1.0,) * channels, flat=True)
+
+
+def report_recipe(recipe: Recipe | ImageRecipe) -> dict[str, Any]:
+    """The settings of a recipe that have a meaning with its loss."""
+    if isinstance(recipe, ImageRecipe):
+        return asdict(recipe)
+    constants = {"cross_entropy": ("temperature",), "multi_margin": ("margin",), "hkr": ("margin", "alpha")}
+    return {name: getattr(recipe, name) for name in (*_REPORTED, *constants[recipe.loss])}
+
+
+_COMMON = {"lr": 1e-3, "batch": None, "epochs": 20}
+_FLAT = {**_COMMON, "weight_decay": 0.0, "loss": "cross-entropy", "temperature": 1.0, "margin": 1.0}
+_IMAGES = {**_COMMON, "weight_decay": 0.1, "augment": None, "precision": None, "ema": 0.0, "minutes": 10.0}
+_HANNET = {**_FLAT, "width": 784, "depth": 20, "reflections": 1, "lipschitz": False}
+_MIXER = {**_IMAGES, "width": 512, "depth": 16, "mlp_blocks": 0}
+_ON_ROWS, _ON_IMAGES = Trainer(_flat_recipe, flat=True), Trainer(_image_recipe, flat=False)
+_ENLARGED = Trainer(partial(_image_recipe, resize=MOBILEVIT_SIZE), flat=False)
+PRESETS: Mapping[str, ModelPreset] = {
+    preset.name: preset
+    for preset in (
+        ModelPreset("hannet", "HanNet", _build_flat, _ON_ROWS, _HANNET),
+        ModelPreset("fcnet", "FCNet", _build_flat, _ON_ROWS, {**_FLAT, "width": 784, "depth": 1}),
+        ModelPreset("han-mixer", "HanMixer", _build_mixer, _ON_IMAGES, _MIXER),
+        *(
+            ModelPreset(
+                f"mobilevit-{variant}",
+                "MobileViT",
+                partial(_build_mobilevit, variant=variant),
+                _ENLARGED,
+                _IMAGES,
+                MOBILEVIT_SIZE,
+            )
+            for variant in ("xxs", "xs")
+        ),
+    )
+}

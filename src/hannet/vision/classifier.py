@@ -1,0 +1,122 @@
+"""A classifier of images trained from a preset: its report, and the folder that it is saved as."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import nn
+
+from ..reporting.figures import figure_as_bytes
+from ..reporting.progress import OnProgress
+from ..storage import model_dir
+from ..storage.files import StoreError, write_atomic
+from ..storage.provenance import commit, describe_device, versions
+from .figures import plot_history
+from .pipeline import evaluate, train_classifier
+from .preprocessing import FILE
+from .presets import ModelPreset, Settings, preprocessing_of, report_recipe
+from .splits import DataSplits
+
+MODEL_FILES = ("config.json", "model.safetensors")
+OTHER_FILES = ("README.md", "report.json", FILE, "curves.png", "curves.svg")
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A network, what was measured of it, and contents of files to save with it, by name."""
+
+    network: nn.Module
+    report: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+    def save(self, folder: Path) -> None:
+        """Write all of it to a folder, in place of what was there. Raises StoreError."""
+        try:
+            with model_dir.replace_folder(folder) as temporary:
+                self.network.save_pretrained(temporary)  # type: ignore[operator]
+                (temporary / "README.md").unlink(missing_ok=True)  # a card that says it was pushed to the Hub
+                for name, content in self.files.items():
+                    write_atomic(temporary / name, content)
+        except SafetensorError as error:
+            raise StoreError(f"{folder}: {error}") from error
+
+
+def train(
+    preset: ModelPreset,
+    settings: Settings,
+    splits: DataSplits,
+    seed: int,
+    *,
+    checkpoint: Path | None = None,
+    fresh: bool = False,
+    on_progress: OnProgress | None = None,
+) -> TrainedClassifier:
+    """Build the network of a preset, train it and measure it.
+
+    Args:
+        preset: What to train.
+        settings: What `preset.resolve` gave, with the size of the batches.
+        splits: The images.
+        seed: Of the initial weights, of the batches, and of what is random in them.
+        checkpoint: Folder for the state of the training, from which it resumes; None to keep none.
+        fresh: Whether to remove the checkpoint first.
+        on_progress: Called about twice a second.
+
+    Raises:
+        SettingError: The network cannot be built.
+        TrainingError, TerminatedError, CheckpointError, StoreError: As `vision.pipeline.train_classifier` raises them.
+
+    """
+    network, arguments = preset.build_network(settings, splits.training, seed)
+    recipe = preset.trainer.recipe(settings, splits)
+    if fresh and checkpoint:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    began = time.perf_counter()
+    history = train_classifier(
+        network,
+        splits.training,
+        recipe,
+        seed,
+        flat=preset.trainer.flat,
+        validation=splits.validation,
+        checkpoint=checkpoint,
+        minutes=settings.get("minutes", math.inf),
+        on_progress=on_progress,
+    )
+    report = {
+        **_describe(splits, network, seed),
+        "network": {"model": type(network).__name__, **arguments},
+        "device": describe_device(next(network.parameters()).device.type),
+        "recipe": report_recipe(recipe),
+        "epochs": settings["epochs"],
+        "seconds": round(time.perf_counter() - began, 3),
+        "validation_accuracy": [1 - error for error in history.validation_error],
+        "history": asdict(history),
+    }
+    preprocessing = preprocessing_of(recipe, splits.training)
+    report |= evaluate(network, preprocessing, splits.test)
+    figure = plot_history(report["history"])
+    files = {FILE: preprocessing.content()}
+    files |= {f"curves.{form}": figure_as_bytes(figure, form) for form in ("png", "svg")}
+    files["report.json"] = (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
+    return TrainedClassifier(network, report, files)
+
+
+def _describe(splits: DataSplits, network: nn.Module, seed: int) -> dict[str, Any]:
+    parts = {"train": splits.training, "validation": splits.validation, "test": splits.test}
+    return {
+        "data": splits.name,
+        "seed": seed,
+        "images": {name: len(part.y) for name, part in parts.items()},
+        "classes": list(splits.training.classes),
+        "notes": list(dict.fromkeys((*splits.training.notes, *splits.test.notes))),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "versions": dict(versions()),
+        "commit": commit(),
+    }
