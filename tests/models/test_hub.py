@@ -45,7 +45,7 @@ def test_no_such_folder_is_said_and_not_looked_for_elsewhere(name):
 
 def test_what_the_hub_does_not_give_is_one_sentence():
     with pytest.raises(
-        ModelFolderError, match=r"^owner/name: no such folder, and not to be had from the Hugging Face Hub$"
+        ModelFolderError, match=r"^owner/name: no such folder, and not available from the Hugging Face Hub$"
     ):
         HanNet.from_pretrained("owner/name", local_files_only=True)
 
@@ -72,10 +72,10 @@ FAULTS = {
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "cannot be read"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: cannot be read"),
     "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json: damaged"),
-    "no size": (with_config(width="x"), "config.json: (does not tell of a HanNet|tells of none)"),
+    "no size": (with_config(width="x"), "config.json: (does not describe a HanNet|names none)"),
     "a size beyond all memory": (
         with_config(depth=10**12),
-        "of the network that config.json|config.json: (does not|tells of none)",
+        "of the network that config.json|config.json: (does not|names none)",
     ),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json: damaged"),
 }
@@ -94,7 +94,7 @@ def test_a_damaged_folder_is_one_sentence(read, fault, folder):
 def test_a_config_that_lacks_a_size_is_one_sentence(folder):
     path = folder / "config.json"
     path.write_text(json.dumps({"model": "HanNet", "width": 10}))
-    with pytest.raises(ModelFolderError, match=r"config.json: does not tell of a HanNet \(.*in_features"):
+    with pytest.raises(ModelFolderError, match=r"config.json: does not describe a HanNet \(.*in_features"):
         HanNet.from_pretrained(folder)
 
 

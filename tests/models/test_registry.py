@@ -69,5 +69,5 @@ def test_a_name_that_nobody_registered_is_refused():
 
 def test_only_networks_that_can_be_saved_are_loaded(tmp_path):
     (tmp_path / "config.json").write_text('{"model": "SIREN", "in_features": 2, "out_features": 1}')
-    with pytest.raises(ModelFolderError, match=r"of none of the networks HanNet, FCNet, HanMixer, MobileViT$"):
+    with pytest.raises(ModelFolderError, match=r"names none of the networks HanNet, FCNet, HanMixer, MobileViT$"):
         registry.load(tmp_path)

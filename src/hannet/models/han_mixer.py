@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from ..functional import han_stacks
 from ..layers.han import HanStack
-from ..layers.validation import require_positive
+from ..layers.validation import require_images, require_integers, require_positive
 from ..ops.torch_internals import has_hooks
-from .hub import Saved
-from .image_inputs import TAG, facts, require_images, require_integers
+from .hub import PretrainedMixin, describe_classifier
 
 
 class Stem(nn.Sequential):
@@ -106,15 +105,25 @@ def _is_unchanged(block: nn.Module) -> bool:
     return unchanged and not any(map(has_hooks, (block, *stacks)))
 
 
-class HanMixer(nn.Module, Saved, tags=["mlp-mixer"], pipeline_tag=TAG):
-    """Stem, `mlp_blocks` Mixer blocks, `han_blocks` Han-Mixer blocks, LayerNorm, mean over tokens, Linear.
+class HanMixer(nn.Module, PretrainedMixin, tags=["mlp-mixer"], pipeline_tag="image-classification"):
+    """Stem, Mixer blocks, Han-Mixer blocks, LayerNorm, mean over tokens, Linear.
 
-    x: (n, in_channels, image_size, image_size) -> (n, num_classes). `channels`: of the stem's five convolutions, the last also of
-    the blocks; `strides`: of the first four. Defaults are the paper's for CIFAR; for 96x96 images (STL10) it has strides 1, 2, 2, 2,
-    for Downsampled-ImageNet channels 128, 256, 512, 1024, 1024. Weights of convolutions and Linear start orthogonal, the rest as in
-    its own modules (the authors' published code).
-    Raises ValueError for sizes below 1 (below 0 for the numbers of blocks), for another number of channels or strides, for a
-    size that the strides do not divide, and for images that do not fit; TypeError for images of integers.
+    x: (n, in_channels, image_size, image_size) -> (n, num_classes). Weights of convolutions and Linear start orthogonal, the rest
+    as in its own modules (the authors' published code).
+
+    Args:
+        image_size: pixels a side, a multiple of the product of the strides.
+        num_classes: scores for each image.
+        channels: of the stem's five convolutions, the last also of the blocks. Default: the paper's for CIFAR and STL10; for
+            Downsampled-ImageNet it has 128, 256, 512, 1024, 1024.
+        mlp_blocks: how many Mixer blocks, 0 or more.
+        han_blocks: how many Han-Mixer blocks, 0 or more.
+        strides: of the stem's first four convolutions. Default: the paper's for CIFAR; for STL10 it has 1, 2, 2, 2.
+        in_channels: channels of an image.
+
+    Raises:
+        ValueError: for sizes that do not fit, and in `forward` for images of another shape.
+        TypeError: in `forward` for images of integers.
 
     >>> model = HanMixer(32, 10)
     >>> f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M"
@@ -157,9 +166,7 @@ class HanMixer(nn.Module, Saved, tags=["mlp-mixer"], pipeline_tag=TAG):
         require_images(x, f"(n, {', '.join(map(str, expected))})", x.shape[1:] == expected)
         return self.head(self.norm(self.han_blocks(self.mlp_blocks(self.stem(x)))).mean(1))
 
-    def facts(self) -> dict[str, str]:
-        """For the model card."""
+    def card_details(self) -> dict[str, str]:
         counts = f"Mixer blocks: {len(self.mlp_blocks)}, Han-Mixer blocks: {len(self.han_blocks)}"
-        what = f"Convolutional stem, {counts}, linear head."
         image = f"{self.in_channels}, {self.image_size}, {self.image_size})"
-        return facts(what, self.head.out_features, image)
+        return describe_classifier(f"Convolutional stem, {counts}, linear head.", self.head.out_features, image)

@@ -10,7 +10,7 @@ from ..layers.activations import Abs, GroupSort, MaxMin
 from ..layers.affine import UnitLinear
 from ..layers.han import HanStack
 from ..layers.validation import require_positive
-from .hub import Saved
+from .hub import PretrainedMixin
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -32,16 +32,23 @@ def _require_features(x: Tensor, features: int) -> None:
         raise ValueError(f"x must be (..., {features}), in_features last, got {tuple(x.shape)}")
 
 
-class HanNet(nn.Module, Saved):
+class HanNet(nn.Module, PretrainedMixin):
     """Linear + ABS, depth - 1 Han-layers, Linear.  x: (..., in_features) -> (..., out_features).
 
-    `dense_ends` makes the second and the last hidden layer Linear + ABS too, as the authors' checkerboard script does.
-    `lipschitz` makes it a network to certify (hannet.certify): the input is padded with zeros to `width`, all `depth` hidden
-    layers are Han-layers, and the rows of the last layer have norm 1, so that every output is 1-Lipschitz.
-    `reflections` is their number in each Han-layer.
     Linear weights start orthogonal, everything else as in nn.Linear and HanStack (the authors' published code).
-    Raises ValueError for sizes below 1, for a depth below 2 (4 with dense ends, 1 with lipschitz), for a lipschitz
-    network that has dense ends or a width below in_features, and for x of other than in_features.
+
+    Args:
+        in_features: features of x.
+        out_features: features of the output.
+        width: units of each hidden layer.
+        depth: hidden layers, at least 2; 4 with dense_ends, 1 with lipschitz.
+        dense_ends: makes the second and the last hidden layer Linear + ABS too, as the authors' checkerboard script does.
+        lipschitz: makes it a network to certify (hannet.certify): the input is padded with zeros to `width`, all hidden layers
+            are Han-layers, and the rows of the last layer have norm 1, so that every output is 1-Lipschitz.
+        reflections: in each Han-layer.
+
+    Raises:
+        ValueError: for sizes that do not fit together, and in `forward` for an x of other than in_features.
 
     >>> sum(p.numel() for p in HanNet(13, 1, width=200, depth=20).parameters())
     10601
@@ -80,12 +87,20 @@ class HanNet(nn.Module, Saved):
         return self.layers(x)
 
 
-class FCNet(nn.Module, Saved):
+class FCNet(nn.Module, PretrainedMixin):
     """`depth` hidden layers Linear + activation, then Linear.  x: (..., in_features) -> (..., out_features).
 
-    activation: "relu", "abs", "maxmin" (an even width), "groupsort5" or "groupsort20" (in groups of so many).
     Weights start from Kaiming's normal distribution (the authors' published code).
-    Raises ValueError for sizes below 1, for other activations, and for x of other than in_features.
+
+    Args:
+        in_features: features of x.
+        out_features: features of the output.
+        width: units of each hidden layer.
+        depth: hidden layers.
+        activation: "relu", "abs", "maxmin" (for an even width), "groupsort5" or "groupsort20" (in groups of so many).
+
+    Raises:
+        ValueError: for sizes below 1 and other activations, and in `forward` for an x of other than in_features.
 
     >>> import torch
     >>> FCNet(2, 2, width=100, depth=6)(torch.randn(7, 2)).shape

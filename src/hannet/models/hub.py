@@ -67,6 +67,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
+def describe_classifier(what: str, classes: int, image: str) -> dict[str, str]:
+    """The card's details of a classifier of images, from the shape of an `image`."""
+    shape = f"images (n, {image}, scaled and normalised as in training"
+    return {"what": what, "task": f"Task: one score for each of {classes} classes from {shape}."}
+
+
 def restore(model: nn.Module, weights: Path, device: str | torch.device = "cpu") -> nn.Module:
     """The model with these weights, all of them, in their dtype; in eval mode. Raises ModelFolderError if they do not fit."""
     try:
@@ -74,11 +80,11 @@ def restore(model: nn.Module, weights: Path, device: str | torch.device = "cpu")
     except OSError as error:
         raise ModelFolderError(f"{weights}: cannot be read ({error.strerror or error})") from error
     except (SafetensorError, RuntimeError) as error:
-        raise ModelFolderError(f"{weights}: damaged, or not of the network that {CONFIG} beside it tells of") from error
+        raise ModelFolderError(f"{weights}: damaged, or not of the network that {CONFIG} describes") from error
     return model.eval()
 
 
-class Saved(
+class PretrainedMixin(
     PyTorchModelHubMixin,
     library_name="hannet",
     license="mit",
@@ -90,8 +96,8 @@ class Saved(
 
     _hub_mixin_config: dict[str, object]
 
-    def facts(self) -> dict[str, str]:
-        """For the model card: `what` it is made of, its `task`."""
+    def card_details(self) -> dict[str, str]:
+        """For the model card: `what` the network is made of, its `task`."""
         config, order = self._hub_mixin_config, self._hub_mixin_init_parameters
         given = ", ".join(f"{name}={config[name]!r}" for name in order if name in config)
         return {"what": f"`{type(self).__name__}({given})`.", "task": "Input and output: (..., features)."}
@@ -100,8 +106,8 @@ class Saved(
         """The card that save_pretrained writes."""
         assert isinstance(self, nn.Module)
         count = sum(p.numel() for p in self.parameters())
-        own = {"name": type(self).__name__, "parameters": f"{count:,}", **self.facts()}
-        return super().generate_model_card(*args, **own, **kwargs)
+        details = {"name": type(self).__name__, "parameters": f"{count:,}", **self.card_details()}
+        return super().generate_model_card(*args, **details, **kwargs)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
@@ -112,32 +118,37 @@ class Saved(
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """The network in a folder, or of that name (owner/name) on the Hugging Face Hub, in eval mode and in the dtype of its weights.
 
-        options: those of huggingface_hub's from_pretrained. Raises ModelFolderError if there is none, or another, or it is damaged.
+        Args:
+            pretrained_model_name_or_path: the folder, or owner/name.
+            options: those of huggingface_hub's from_pretrained.
+
+        Raises:
+            ModelFolderError: if there is none, or one of another class, or it is damaged.
         """
         source = str(pretrained_model_name_or_path)
         if source and Path(source).is_dir():
-            held = read_config(source).get("model", cls.__name__)
-            if held != cls.__name__:
-                raise ModelFolderError(f"{source}: holds a {held}, not a {cls.__name__}")
+            saved = read_config(source).get("model", cls.__name__)
+            if saved != cls.__name__:
+                raise ModelFolderError(f"{source}: holds a {saved}, not a {cls.__name__}")
         elif not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source):
             raise ModelFolderError(f"{source}: no such folder")
-        torch.empty(0, device=options.get("map_location", "cpu"))  # one that is not there is not the folder's fault
+        torch.empty(0, device=options.get("map_location", "cpu"))  # a missing device is not the folder's fault
         if unknown := sorted(options.keys() - {*_HUB_OPTIONS, "config", "map_location"}):
             raise TypeError(f"from_pretrained takes no {', '.join(unknown)}")
         try:
             return super().from_pretrained(source, **options)
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-            raise ModelFolderError(f"{source}: no such folder, and not to be had from the Hugging Face Hub") from error
+            raise ModelFolderError(f"{source}: no such folder, and not available from the Hugging Face Hub") from error
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, map_location: str | torch.device = "cpu", **options: Any) -> Self:
         """With the weights as safetensors only, and all of them."""
         hub = {name: options.pop(name) for name in _HUB_OPTIONS}
         try:
-            with torch.device("meta"):  # no memory, and no start that the weights replace at once
+            with torch.device("meta"):  # no memory, and no initialisation that the weights replace
                 model: Any = cls(**options)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise ModelFolderError(f"{Path(model_id, CONFIG)}: does not tell of a {cls.__name__} ({error})") from error
+            raise ModelFolderError(f"{Path(model_id, CONFIG)}: does not describe a {cls.__name__} ({error})") from error
         local = Path(model_id).is_dir()
         weights = Path(model_id, WEIGHTS) if local else Path(hf_hub_download(model_id, WEIGHTS, **hub))
         restore(model, weights, map_location)

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers.validation import require_positive
+from ..layers.validation import require_images, require_positive
 from .han_block import HanBlock
-from .hub import Saved
-from .image_inputs import TAG, facts, require_images
+from .hub import PretrainedMixin, describe_classifier
 
 
 class Size(NamedTuple):
@@ -100,11 +99,19 @@ class MobileViTBlock(nn.Module):
         return self.fuse(torch.cat([x, self.back(y)], 1))
 
 
-class MobileViT(nn.Module, Saved, tags=["mobilevit"], pipeline_tag=TAG):
-    """MobileViT of `size` "xxs" or "xs" whose transformers have `block` "mlp" or "han".  x: (n, 3, h, w) -> (n, num_classes).
+class MobileViT(nn.Module, PretrainedMixin, tags=["mobilevit"], pipeline_tag="image-classification"):
+    """MobileViT with feed-forward blocks or with Han-blocks.  x: (n, 3, h, w), h and w multiples of 64 -> (n, num_classes).
 
-    h and w are multiples of 64; the paper resizes all images to 256x256. Weights start as PyTorch's own, Han-blocks as they say.
-    Raises ValueError for other sizes and blocks, fewer than one class, and images that do not fit; TypeError for images of integers.
+    The paper resizes all images to 256x256. Weights start as PyTorch's own, those of Han-blocks as HanBlock says.
+
+    Args:
+        num_classes: scores for each image.
+        size: "xxs" or "xs".
+        block: of the transformers: "mlp", two dense layers, or "han", a HanBlock.
+
+    Raises:
+        ValueError: for other sizes and blocks, and in `forward` for images of another shape.
+        TypeError: in `forward` for images of integers.
 
     >>> for block in ("mlp", "han"):
     ...     print(f"{sum(p.numel() for p in MobileViT(10, 'xxs', block).parameters()) / 1e6:.2f}M")
@@ -142,9 +149,8 @@ class MobileViT(nn.Module, Saved, tags=["mobilevit"], pipeline_tag=TAG):
         require_images(x, f"(n, 3, h, w) with h and w multiples of {_STEP}", fits)
         return self.head(self.layers(x).mean((2, 3)))
 
-    def facts(self) -> dict[str, str]:
-        """For the model card."""
+    def card_details(self) -> dict[str, str]:
         kind = {"mlp": "feed-forward blocks of two dense layers", "han": "Han-blocks in place of dense layers"}
         what = f"MobileViT-{self.size.upper()} whose transformers have {kind[self.block]} (block {self.block})."
         image = f"3, h, w), h and w multiples of {_STEP}"
-        return facts(what, self.head.out_features, image)
+        return describe_classifier(what, self.head.out_features, image)

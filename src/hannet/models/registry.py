@@ -11,7 +11,7 @@ from torch import nn
 from .baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
 from .han_mixer import HanMixer
 from .hannet import FCNet, HanNet
-from .hub import CONFIG, WEIGHTS, ModelFolderError, Saved, read_config, restore
+from .hub import CONFIG, WEIGHTS, ModelFolderError, PretrainedMixin, read_config, restore
 from .mobilevit import MobileViT
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
@@ -70,16 +70,26 @@ def build_model(kind: str | Callable[..., nn.Module], seed: int, **options: obje
 
 
 def load(folder: str | Path) -> nn.Module:
-    """The network in a folder, in eval mode: what `config.json` names, with the weights of `model.safetensors`,
-    in their dtype.
+    """The network in a folder that `save_pretrained` wrote, in eval mode and in the dtype of its weights.
 
-    Raises ModelFolderError if either is missing, damaged or does not fit the other.
+    Args:
+        folder: with `config.json`, which names the class and its arguments, and `model.safetensors`, the weights.
+
+    Raises:
+        ModelFolderError: if either is missing or damaged or does not fit the other.
+
+    >>> from tempfile import mkdtemp
+    >>> HanNet(5, 1, width=8, depth=3).save_pretrained(folder := mkdtemp())
+    >>> type(load(folder)).__name__
+    'HanNet'
     """
     config = read_config(folder)
-    classes = {name: kind for name, kind in MODELS.items() if isinstance(kind, type) and issubclass(kind, Saved)}
+    classes = {
+        name: kind for name, kind in MODELS.items() if isinstance(kind, type) and issubclass(kind, PretrainedMixin)
+    }
     try:
-        with torch.device("meta"):  # no memory, and no start that the weights replace at once
+        with torch.device("meta"):  # no memory, and no initialisation that the weights replace
             model: nn.Module = classes[config.pop("model")](**config)  # type: ignore[assignment]
     except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
-        raise ModelFolderError(f"{Path(folder, CONFIG)}: tells of none of the networks {', '.join(classes)}") from error
+        raise ModelFolderError(f"{Path(folder, CONFIG)}: names none of the networks {', '.join(classes)}") from error
     return restore(model, Path(folder, WEIGHTS))
