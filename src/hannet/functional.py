@@ -13,13 +13,20 @@ _DTYPES = (torch.float32, torch.float64, *dispatch.HALF)
 
 
 def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:
-    """|H(u) x + b| (Eq. 6).  x: (..., d); u, b: (d,) -> (..., d).
+    """|H(u) x + b| (Eq. 6).
 
-    The features may stand in any dimension `dim` of x; on the CPU no transposed copy is made where 16 numbers or more follow each.
-    With u of shape (k, d) the layer has k reflections, |H(u_k) ... H(u_1) x + b|. u = 0 is the identity reflection.
-    bfloat16 and float16 x: arithmetic in float32, result in the dtype of x.
+    Args:
+        x: (..., d), float64, float32, or bfloat16 and float16 with arithmetic in float32.
+        u: (d,), or (k, d) for k reflections, |H(u_k) ... H(u_1) x + b|; u = 0 is the identity reflection.
+        b: (d,), or None for no bias.
+        dim: the dimension of x that holds the features; on the CPU no transposed copy is made where 16 numbers or more follow each.
 
-    Raises ValueError (shapes, devices, dtypes that do not fit) and TypeError (x not floating point).
+    Returns:
+        Shape and dtype of x.
+
+    Raises:
+        ValueError: for shapes, devices or dtypes that do not fit together.
+        TypeError: for an x that is not floating point.
 
     >>> han_layer(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 0.0]), torch.zeros(2))
     tensor([3., 1.])
@@ -32,11 +39,24 @@ def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -
 
 
 def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int = 1, dim: int = -1) -> Tensor:
-    """One Han-layer per row of u, in one kernel.  x: (..., d); u, b: (depth, d) -> (..., d).
+    """One Han-layer per row of u, in one kernel.
 
-    Members, independent stacks side by side: x (members, ..., d); u, b (members, depth, d) -> (members, ..., d).
-    With k `reflections` a layer, u has depth * k rows. `dim` as in han_layer. Raises as han_layer does. The backward pass
-    rebuilds each layer's input as H(u)(s*y - b): where b is many times larger than x, that costs digits, and float64 gives them back.
+    The backward pass rebuilds each layer's input as H(u)(s*y - b): where b is many times larger than x, that costs digits, and
+    float64 restores them.
+
+    Args:
+        x: (..., d), as in han_layer; or (members, ..., d) for members, independent stacks side by side.
+        u: (depth * reflections, d), or (members, depth * reflections, d).
+        b: (depth, d), or (members, depth, d), or None for no bias.
+        reflections: in each layer.
+        dim: as in han_layer.
+
+    Returns:
+        Shape and dtype of x.
+
+    Raises:
+        ValueError: for shapes, devices or dtypes that do not fit together.
+        TypeError: for an x that is not floating point.
 
     >>> u, b = torch.randn(20, 8), torch.zeros(20, 8)
     >>> x = torch.randn(5, 8)
@@ -60,11 +80,20 @@ def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int
 
 
 def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -> Tensor:
-    """Stacks (u, b, dim) one after another, as han_stack of each; u, b: (depth, d) of that dimension.  x: (...) -> (...).
+    """Stacks one after another, as han_stack of each.
 
     On the CPU, training keeps only the last output: the backward pass rebuilds the others, as between the layers of a stack.
-    Dimensions are -1 and -2, and x has both. bfloat16 and float16 x: float32 from the first stack to the last.
-    Raises ValueError and TypeError as han_stack does.
+
+    Args:
+        x: at least two dimensions; bfloat16 and float16 are float32 from the first stack to the last.
+        stacks: (u, b, dim) of each, with dim -1 or -2; u and b: (depth, d), b None for no bias.
+
+    Returns:
+        Shape and dtype of x.
+
+    Raises:
+        ValueError: for shapes, devices or dtypes that do not fit together.
+        TypeError: for an x that is not floating point.
 
     >>> x, tokens, channels = torch.randn(4, 16, 32), torch.randn(2, 16), torch.randn(2, 32)
     >>> y = han_stacks(x, [(tokens, None, -2), (channels, None, -1)])
@@ -92,9 +121,20 @@ def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -
 
 
 def householder(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -> Tensor:
-    """H(u) x (+ b), the reflection alone (Eq. 5): its own inverse where b is left out.  x: (..., d); u, b: (d,) -> (..., d).
+    """H(u) x + b, the reflection without the absolute value (Eq. 5): without b its own inverse.
 
-    `dim` as in han_layer. Raises as han_layer does.
+    Args:
+        x: (..., d), as in han_layer.
+        u: (d,).
+        b: (d,), or None for no bias.
+        dim: as in han_layer.
+
+    Returns:
+        Shape and dtype of x.
+
+    Raises:
+        ValueError: for shapes, devices or dtypes that do not fit together.
+        TypeError: for an x that is not floating point.
 
     >>> x, u = torch.randn(4, 8), torch.randn(8)
     >>> torch.allclose(householder(householder(x, u), u), x, atol=1e-6)

@@ -21,6 +21,12 @@ class Abs(nn.Module):
 class GroupSort(nn.Module):
     """Sorts the features in groups of `group` (Anil et al. 2019).  x: (..., d), d a multiple of `group` -> (..., d).
 
+    Args:
+        group: neighbouring features that are sorted together.
+
+    Raises:
+        ValueError: for a group below 1, and in `forward` for another number of features.
+
     >>> GroupSort(3)(torch.tensor([3.0, 1.0, 2.0, 0.0, 5.0, 4.0]))
     tensor([1., 2., 3., 0., 4., 5.])
     """
@@ -41,6 +47,9 @@ class GroupSort(nn.Module):
 
 class MaxMin(nn.Module):
     """(max, min) of each pair of neighbouring features (Anil et al. 2019).  x: (..., d), d even -> (..., d).
+
+    Raises:
+        ValueError: in `forward` for an odd number of features.
 
     >>> MaxMin()(torch.tensor([1.0, 2.0, 4.0, 3.0]))
     tensor([2., 1., 4., 3.])

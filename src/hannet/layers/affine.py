@@ -12,7 +12,8 @@ from ..ops import reference
 class UnitLinear(nn.Linear):
     """V x + b, the rows of V those of `weight` divided by their norms.  x: (..., in_features) -> (..., out_features).
 
-    Every output alone is 1-Lipschitz; a row of zeros stays one. For the last layer of a network that is to be certified.
+    Every output is 1-Lipschitz on its own; a row of zeros stays one. For the last layer of a network to certify. Arguments are
+    those of nn.Linear.
 
     >>> layer = UnitLinear(3, 2)
     >>> bool((layer(torch.zeros(3)) == layer.bias).all())
@@ -26,7 +27,12 @@ class UnitLinear(nn.Linear):
 class Standardise(nn.Module):
     """(x - mean) / std by constants, for each channel or for all alike.  x: (n, channels, ...), or any shape for scalars.
 
-    Raises ValueError for values that are not finite, a std that is not above 0, and an x of another number of channels.
+    Args:
+        mean: a number, or one a channel.
+        std: a number above 0, or one a channel.
+
+    Raises:
+        ValueError: for values that are not finite, a std that is not above 0, and in `forward` for another number of channels.
 
     >>> Standardise([1.0, 2.0], [0.5, 0.5])(torch.tensor([[2.0, 2.0]]))
     tensor([[2., 0.]])
@@ -51,11 +57,11 @@ class Standardise(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        def fit(value: Tensor) -> Tensor:
+        def broadcast(value: Tensor) -> Tensor:
             if value.dim() == 0:
                 return value
             if x.dim() < 2 or x.shape[1] != len(value):  # broadcasting would make copies of a single channel
                 raise ValueError(f"x must be (n, {len(value)}, ...), got {tuple(x.shape)}")
             return value.view(-1, *[1] * (x.dim() - 2))
 
-        return (x - fit(self.mean)) / fit(self.std)
+        return (x - broadcast(self.mean)) / broadcast(self.std)

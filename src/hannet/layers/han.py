@@ -13,7 +13,7 @@ from .validation import require_positive
 
 
 class _Reflecting(nn.Module):
-    """Parameters u and b and their initialisation; `dim`, where the features of an input stand."""
+    """Parameters u and b and their initialisation; `dim`, the dimension of an input that holds the features."""
 
     u: nn.Parameter
     b: nn.Parameter | None
@@ -47,10 +47,18 @@ class _Reflecting(nn.Module):
 
 
 class HanLayer(_Reflecting):
-    """|H(u) x + b| (Eq. 6), 2d parameters.  x: (..., features) -> (..., features).
+    """|H(u) x + b| (Eq. 6), with 2d parameters.  x: (..., features) -> (..., features).
 
-    `reflections` k > 1 makes it |H(u_k) ... H(u_1) x + b| with u of shape (k, features). `dim`: where the features of x stand.
-    Raises ValueError for sizes below 1 and for inputs that do not fit.
+    Args:
+        features: d.
+        bias: whether there is a b.
+        device: of the parameters.
+        dtype: of the parameters.
+        reflections: k > 1 makes it |H(u_k) ... H(u_1) x + b| with u of shape (k, features).
+        dim: the dimension of x that holds the features.
+
+    Raises:
+        ValueError: for sizes below 1, and in `forward` for inputs that do not fit.
 
     >>> HanLayer(4)(torch.randn(2, 3, 4)).shape
     torch.Size([2, 3, 4])
@@ -79,8 +87,19 @@ class HanStack(_Reflecting):
     """`depth` Han-layers in one kernel; parameters u, b: (depth, features).  x: (..., features) -> (..., features).
 
     Computes what nn.Sequential of its layers computes. Indexing gives a HanLayer, slicing a HanStack: on the same memory, with
-    gradients of their own. `dim`: where the features of x stand.
-    Raises ValueError for sizes below 1 and for inputs that do not fit.
+    gradients of their own.
+
+    Args:
+        features: d.
+        depth: the number of layers.
+        bias: whether there is a b.
+        device: of the parameters.
+        dtype: of the parameters.
+        reflections: in each layer; u then has depth * reflections rows.
+        dim: the dimension of x that holds the features.
+
+    Raises:
+        ValueError: for sizes below 1, and in `forward` for inputs that do not fit.
 
     >>> stack = HanStack(features=8, depth=100)
     >>> x = torch.randn(5, 8)
@@ -154,9 +173,17 @@ class HanStack(_Reflecting):
 
 
 class Householder(_Reflecting):
-    """H(u) x (+ b), the reflection without the absolute value (Eq. 5).  x: (..., features) -> (..., features).
+    """H(u) x + b, the reflection without the absolute value (Eq. 5).  x: (..., features) -> (..., features).
 
-    `dim`: where the features of x stand.
+    Args:
+        features: d.
+        bias: whether there is a b.
+        device: of the parameters.
+        dtype: of the parameters.
+        dim: the dimension of x that holds the features.
+
+    Raises:
+        ValueError: for sizes below 1, and in `forward` for inputs that do not fit.
 
     >>> reflect = Householder(8)
     >>> x = torch.randn(8)

@@ -11,6 +11,12 @@ class HanBlock(nn.Module):
     So it is 1-Lipschitz. Form and start are those of the authors' published code; only without a LayerNorm do the counts of
     Table 14 come out.
 
+    Args:
+        dim: the number of features.
+
+    Raises:
+        ValueError: for a dim below 1, and in `forward` for inputs that do not fit.
+
     >>> sum(p.numel() for p in HanBlock(64).parameters())
     256
     """
