@@ -22,7 +22,7 @@ import hannet
 from hannet.data.regression import regression, standardise
 from hannet.experiments import store
 from hannet.experiments.paper import _mnist
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import train
 from stack import Apply, Eager, compare
 

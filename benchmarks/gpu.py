@@ -22,7 +22,7 @@ from torch import nn
 import hannet
 from hannet.data.synthetic import checkerboard
 from hannet.experiments import store
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import device, train
 from stack import Eager, dense, forward_backward
 

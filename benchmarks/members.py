@@ -16,7 +16,7 @@ import torch
 from hannet.data.synthetic import checkerboard
 from hannet.experiments import store
 from hannet.experiments.paper._board import build
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import predict, train
 from stack import compare
 

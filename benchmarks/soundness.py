@@ -33,7 +33,7 @@ from hannet.experiments import store
 from hannet.layers.activations import Abs
 from hannet.layers.han import HanStack
 from hannet.models import registry
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import train
 
 TRAINED, ARCHITECTURES = 50, 5

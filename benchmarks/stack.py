@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import orthogonal
 
 import hannet
 from hannet.experiments import store as runs
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import train
 
 SIZES = [(100, 100, 20), (100, 200, 20), (256, 784, 20), (4096, 512, 20), (1024, 512, 200)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hannet.models.baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import predict, train
 
 NETS = [frozen_hannet, OrthogonalNet, Siren, FourierNet]

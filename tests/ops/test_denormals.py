@@ -3,7 +3,7 @@ import torch
 
 from hannet import FCNet
 from hannet.ops.denormals import flush_denormals, zero_subnormals
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import train
 
 SUBNORMAL = 1e-40

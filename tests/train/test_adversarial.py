@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from hannet import FCNet, HanNet
 from hannet.train.adversarial import AdversarialTraining
 from hannet.train.ensemble import Ensemble
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import train
 
 BUILD = {

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from hannet import FCNet, HanNet
 from hannet.models.baselines import OrthogonalNet, frozen_hannet
 from hannet.train.cuda_graph import CUDAGraphRunner
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import _Batches, _Training, train
 
 training = sys.modules["hannet.train.trainer"]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from hannet import FCNet, HanNet
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import predict, train
 
 X = torch.linspace(-1, 1, 250)[:, None] * torch.tensor([1.0, -0.5])

@@ -22,7 +22,7 @@ from ..models.registry import build_model
 from ..storage.provenance import versions
 from ..train import losses
 from ..train.ensemble import Ensemble
-from ..train.recipes import Recipe
+from ..train.recipe import Recipe
 from ..train.trainer import Epoch, train
 from .features import Array, Features, Scaler, complement, distinct, mean_one, validation_rows
 from .serialization import ModelError, files, read_entries, read_weights, restoring, write_model

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
-from ..train.recipes import Recipe
+from ..train.recipe import Recipe
 from .store import Record
 
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ from torch import Tensor
 from .backprop import Named
 from .ensemble import Ensemble
 from .losses import Loss
-from .recipes import Recipe
+from .recipe import Recipe
 
 _START = 0.001  # standard deviation of the noise that TRADES starts from: at the input itself its gradient is 0
 

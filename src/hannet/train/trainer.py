@@ -14,7 +14,7 @@ from .backprop import is_supported
 from .cuda_graph import CUDAGraphRunner
 from .ensemble import Ensemble
 from .optimizers import SGD, Adam, Optimizer, OptimizerGroup
-from .recipes import Recipe
+from .recipe import Recipe
 
 _LOOK_EVERY = 100  # steps between two looks for members that diverged, and for subnormal numbers
 

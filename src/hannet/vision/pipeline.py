@@ -29,7 +29,7 @@ from ..train import checkpoint as checkpoints
 from ..train import trainer
 from ..train.checkpoint import TerminatedError
 from ..train.distributed import DistributedContext, joint_statistics
-from ..train.recipes import Recipe
+from ..train.recipe import Recipe
 from .loader import Batches, LoaderTimer, seed_of
 from .preprocessing import AT_ONCE, Preprocessing
 from .recipe import PRECISIONS, ImageRecipe

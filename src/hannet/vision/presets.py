@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data import Images
 from ..models.registry import build_model
-from ..train.recipes import Recipe
+from ..train.recipe import Recipe
 from . import SettingError
 from .augmentation import Augmentation
 from .preprocessing import Preprocessing

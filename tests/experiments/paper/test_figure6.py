@@ -5,7 +5,7 @@ from hannet.experiments.base import load
 from hannet.experiments.paper import _board
 from hannet.experiments.paper.figure6 import Experiment
 from hannet.experiments.store import Record, Store
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 
 
 def test_the_full_grid_is_the_papers():

@@ -8,7 +8,7 @@ from hannet.experiments.report import save
 from hannet.experiments.runner import perform
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.tables import markdown
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 
 
 def test_the_plan_is_the_papers():

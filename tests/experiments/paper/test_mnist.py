@@ -17,7 +17,7 @@ from hannet.experiments.paper._mnist import (
     iterations,
     logits,
 )
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 
 
 def silent(_) -> None:

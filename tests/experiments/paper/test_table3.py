@@ -7,7 +7,7 @@ from hannet.experiments.paper._board import RATES
 from hannet.experiments.paper.table3 import ROWS, Experiment
 from hannet.experiments.store import Record, Store
 from hannet.reporting.tables import markdown
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.train.trainer import predict
 
 

@@ -20,7 +20,7 @@ from ...models.hannet import ACTIVATIONS
 from ...models.registry import build_model, register
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...train import trainer as training
-from ...train.recipes import Recipe
+from ...train.recipe import Recipe
 from ..base import Result
 from ..store import Record, Run
 

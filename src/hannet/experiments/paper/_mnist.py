@@ -18,7 +18,7 @@ from ...layers.han import HanStack
 from ...models.registry import build_model, register
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...train import trainer as training
-from ...train.recipes import Recipe
+from ...train.recipe import Recipe
 
 PIXELS, CLASSES = 784, 10
 FEW: dict[str, Any] = {"set": "mnist", "train": 10_000, "validation": 10_000, "split_seed": 0}

@@ -22,7 +22,7 @@ from ...layers.activations import GroupSort
 from ...models.registry import seeded
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
-from ...train.recipes import Recipe
+from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _mnist

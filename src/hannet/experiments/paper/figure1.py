@@ -14,7 +14,7 @@ from ...data.synthetic import checkerboard
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
-from ...train.recipes import Recipe
+from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board

@@ -6,7 +6,7 @@ Nets of about 400 parameters, with dense ends and without, at the ten learning r
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ...train.recipes import Recipe
+from ...train.recipe import Recipe
 from . import figure1
 
 

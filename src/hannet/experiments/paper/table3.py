@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
-from ...train.recipes import Recipe
+from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _board

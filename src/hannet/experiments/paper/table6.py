@@ -21,7 +21,7 @@ from torch import nn
 from ...attacks import CW, PGD, Attack, attack
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
-from ...train.recipes import Recipe
+from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 from . import _mnist

@@ -25,7 +25,7 @@ from ...models.registry import build_model
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import trainer as training
-from ...train.recipes import Recipe
+from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
 

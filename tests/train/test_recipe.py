@@ -3,7 +3,7 @@ import math
 import pytest
 
 from hannet.train import losses
-from hannet.train.recipes import Recipe
+from hannet.train.recipe import Recipe
 from hannet.vision.recipe import ImageRecipe
 
 CROSS = {"loss": "cross_entropy"}
