@@ -61,7 +61,7 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
 
     from hannet.experiments.store import weights_as_bytes
     from hannet.train.distributed import DistributedContext
-    from hannet.vision.pipeline import fit
+    from hannet.vision.pipeline import train_classifier
 
     def living() -> None:
         threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
@@ -79,9 +79,8 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
                 signal.raise_signal(signal.SIGTERM) if module.training and next(steps) == int(stop) else None
             )
         )
-    history = fit(
-        network, toy_images(96, 1), recipe, 5, held=toy_images(30, 2), checkpoint=kept, minutes=float(minutes)
-    )
+    options = {"validation": toy_images(30, 2), "checkpoint": kept, "minutes": float(minutes)}
+    history = train_classifier(network, toy_images(96, 1), recipe, 5, **options)
     if DistributedContext().first:
         Path(out).write_bytes(weights_as_bytes(network))
         Path(out + ".json").write_text(

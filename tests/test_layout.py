@@ -13,9 +13,6 @@ RANKS = [  # a package imports only from those before it
     *("storage", "reporting", "data", "ops", "functional", "layers", "models", "train", "certify", "attacks"),
     *("surgery", "export", "vision", "estimators", "tabular", "experiments", "cli"),
 ]
-PENDING = {
-    "tabular.pipeline",
-}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
@@ -43,8 +40,6 @@ def imported(path: Path) -> set[str]:
 def test_a_package_imports_only_from_packages_below_it(path):
     here = name_of(path).split(".")[0]
     others = {name.split(".")[0] for name in imported(path)} - {here}
-    if name_of(path) in PENDING:
-        pytest.xfail("still to be parted")
     above = {name for name in others if RANKS.index(name) >= RANKS.index(here)}
     assert not above, f"{name_of(path)} imports from {above}, which the layout puts above {here}"
 
@@ -57,8 +52,6 @@ def test_no_file_imports_itself_by_way_of_others():
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_typer_and_rich_stay_in_the_command_line(path):
-    if name_of(path) in PENDING:
-        pytest.xfail("still to be parted")
     names = {
         name.split(".")[0]
         for node in ast.walk(ast.parse(path.read_text()))

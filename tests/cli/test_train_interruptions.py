@@ -64,12 +64,12 @@ def test_a_training_that_was_cut_off_goes_on(hannet, photos, number, expected):
         finally:
             process.kill()
     assert process.returncode == expected
-    assert "the same command goes on from there" in err.splitlines()[-1]
+    assert "the same command resumes from there" in err.splitlines()[-1]
     assert Path("hannet-models", ".photos-han-mixer.unfinished", "checkpoint.safetensors").is_file()
     code, out, err = hannet(*arguments)
     assert (code, out) == (1, "")
     assert err.splitlines()[-1].endswith(
-        "of a training with other settings, images or seed; remove it to start over (--fresh does)"
+        "of a training with other settings, data or seed; remove it to start over (--fresh does)"
     )
     assert hannet(*arguments, "--fresh")[0] == 0
     first, second = (

@@ -103,7 +103,7 @@ def test_a_mixer_learns_grey_images(hannet, patterns):
 def test_a_mixer_that_diverges_is_one_sentence(hannet, photos):
     code, out, err = hannet("train", "images", str(photos), *MIXER[:-1], "1e30", "--size", "16")
     assert (code, out) == (1, "")
-    assert "diverged in epoch 1: a smaller rate may help; nothing is saved" in err.splitlines()[-1]
+    assert "diverged in epoch 1: a smaller learning rate may help; nothing is saved" in err.splitlines()[-1]
 
 
 def test_a_folder_of_few_pictures_is_one_sentence(hannet, photos):

@@ -24,6 +24,9 @@ import hannet
 from hannet import HanClassifier, HanNet, HanRegressor
 from hannet.estimators import base
 
+sys.path.append(str(Path(__file__).parents[1]))
+from callbacks_toy import OnEpoch
+
 QUICK = {"width": 16, "depth": 3, "members": 2, "epochs": 40, "learning_rate": 0.02, "batch_size": 32}
 BOTH = pytest.mark.parametrize("kind", [HanRegressor, HanClassifier])
 X = np.random.default_rng(0).normal(size=(90, 3))
@@ -102,13 +105,9 @@ def test_the_default_device_does_not_matter(kind, tmp_path):
 @BOTH
 def test_each_member_ends_at_its_best_epoch(kind):
     """The networks are those of the epoch that validated best, and training ends `patience` epochs after the last gain."""
-    seen = []
-
-    class Watched(kind):
-        def _on_epoch(self, epoch):
-            seen.append(epoch.predict(self._features.transform(X)).double())
-
-    model = quick(Watched, patience=5, epochs=300, learning_rate=0.05).fit(X, target(kind))
+    seen, model = [], quick(kind, patience=5, epochs=300, learning_rate=0.05)
+    predictions = OnEpoch(lambda state: seen.append(state.predict(model._features.transform(X)).double()))
+    model.fit(X, target(kind), callbacks=[predictions])
     assert len(seen) == model.n_iter_ == len(model.history_["loss"]) == len(model.history_["validation"])
     assert max(model.best_epochs_) + 5 == model.n_iter_ < 300
     for index, (network, best) in enumerate(zip(model.networks_, model.best_epochs_, strict=True)):
@@ -326,16 +325,14 @@ def test_progress_lines(kind, capsys):
 
 
 @BOTH
-def test_the_hook_of_an_instance_breaks_nothing(kind):
-    model, told = quick(kind), []
-    model._on_epoch = lambda epoch: told.append((epoch.number, len(model.history_["loss"])))
-    model.fit(X, target(kind))
-    assert told == [(number, number) for number in range(1, model.n_iter_ + 1)]
+def test_callbacks_follow_a_fit_and_leave_no_trace(kind):
+    model, seen = quick(kind), []
+    follow = OnEpoch(lambda state: seen.append((state.epoch, len(model.history_["loss"]))))
+    model.fit(X, target(kind), callbacks=[follow])
+    assert seen == [(number, number) for number in range(1, model.n_iter_ + 1)]
     assert clone(model).get_params() == model.get_params()
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):  # noqa: S301
         assert np.array_equal(outputs(twin), outputs(model))
-        assert "_on_epoch" not in vars(twin)
-    assert "_on_epoch" in vars(model)
 
 
 # The package

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hannet.train import checkpoint
-from hannet.train.checkpoint import CheckpointError
+from hannet.train.errors import CheckpointError
 from hannet.vision.recipe import ImageRecipe
 
 TENSORS = {"model.weight": torch.arange(6.0).reshape(2, 3).T, "count": torch.tensor(3)}
@@ -16,8 +16,8 @@ def test_comes_back(tmp_path):
     assert checkpoint.read(tmp_path / "new") is None
     checkpoint.write(tmp_path / "new", TENSORS, {"epoch": 1, "history": {"loss": [0.1]}})
     checkpoint.write(tmp_path / "new", TENSORS, {"epoch": 2, "history": {"loss": [0.1, 0.05]}})
-    tensors, told = checkpoint.read(tmp_path / "new")
-    assert told == {"format": 2, "epoch": 2, "history": {"loss": [0.1, 0.05]}}
+    tensors, entries = checkpoint.read(tmp_path / "new")
+    assert entries == {"format": 3, "epoch": 2, "history": {"loss": [0.1, 0.05]}}
     assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint.safetensors"]
 
@@ -29,12 +29,12 @@ def test_damaged_files_are_one_sentence(tmp_path):
     header = json.dumps({"__metadata__": {"hannet": "[" * 50_000}}).encode()
     faults = [whole[:length] for length in range(0, len(whole), 17)]
     faults += [b"PK\x03\x04" + whole, struct.pack("<Q", 1 << 60) + whole[8:], struct.pack("<Q", len(header)) + header]
-    faults += [whole.replace(b"epoch", b"ep\xffch"), whole.replace(b'\\"format\\": 2', b'\\"format\\": x')]
+    faults += [whole.replace(b"epoch", b"ep\xffch"), whole.replace(b'\\"format\\": 3', b'\\"format\\": x')]
     for content in faults:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"damaged, or not a checkpoint; remove it to start over$"):
             checkpoint.read(tmp_path)
-    path.write_bytes(whole.replace(b'\\"format\\": 2', b'\\"format\\": 1'))
+    path.write_bytes(whole.replace(b'\\"format\\": 3', b'\\"format\\": 1'))
     with pytest.raises(CheckpointError, match="of format 1"):
         checkpoint.read(tmp_path)
 
@@ -75,11 +75,15 @@ def test_tensors_may_share_memory(tmp_path):
     assert torch.equal(tensors["c"], one[1:])
 
 
-def test_a_fingerprint_tells_apart():
+def fingerprint(model, x, y, recipe, seed):
+    return checkpoint.fingerprint([model], [recipe], [seed], [x, y])
+
+
+def test_a_fingerprint_differs_where_trainings_do():
     x, y = torch.randint(256, (20, 3, 4, 4), dtype=torch.uint8), torch.arange(20)
     model, recipe = nn.Linear(3, 2), ImageRecipe()
-    first = checkpoint.fingerprint(model, x, y, recipe, 0)
-    assert first == checkpoint.fingerprint(nn.Linear(3, 2), x.clone(), y.clone(), ImageRecipe(), 0)
+    first = fingerprint(model, x, y, recipe, 0)
+    assert first == fingerprint(nn.Linear(3, 2), x.clone(), y.clone(), ImageRecipe(), 0)
     other = x.clone()
     other[7, 1, 2, 3] += 1
     changed = [
@@ -89,7 +93,7 @@ def test_a_fingerprint_tells_apart():
         (model, x, y, ImageRecipe(lr=2e-3), 0),
         (model, x, y, recipe, 1),
     ]
-    assert len({first, *(checkpoint.fingerprint(*case) for case in changed)}) == 6
+    assert len({first, *(fingerprint(*case) for case in changed)}) == 6
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +13,16 @@ from torch.utils._pytree import tree_leaves
 
 from hannet import FCNet, HanNet
 from hannet.models.baselines import OrthogonalNet, frozen_hannet
+from hannet.train import ensemble_backend
+from hannet.train.batches import RowBatches
 from hannet.train.cuda_graph import CUDAGraphRunner
+from hannet.train.ensemble_backend import EnsembleBackend
 from hannet.train.recipe import Recipe
-from hannet.train.trainer import _Batches, _Training, train
+from hannet.train.trainer import train
 
-training = sys.modules["hannet.train.trainer"]
+sys.path.append(str(Path(__file__).parents[1]))
+from callbacks_toy import OnEpoch, OnProgress
+
 X = torch.linspace(0, 1, 250)[:, None] * torch.tensor([1.0, 0.5])
 Y = nn.functional.one_hot((X[:, 0] > 0.4).long(), 2).float()
 BUILD = {
@@ -41,16 +47,16 @@ PLANS = {
     "adam": recipes(0.001, 0.002, 0.004, optimizer="adam"),
     "adamw": recipes(0.001, 0.001, 0.001, optimizer="adamw", weight_decay=0.1),
     "mixed": recipes(0.001, optimizer="adam") + recipes(0.01, 0.02),
-    "retired": recipes(0.01, DIVERGES, 0.002),
-    "retired Adam": recipes(0.001, 1e30, 0.004, optimizer="adam"),
-    "retired mixed": recipes(0.001, optimizer="adam") + recipes(DIVERGES, 0.02),
-    "all retired": recipes(DIVERGES, DIVERGES, DIVERGES),
+    "dropped": recipes(0.01, DIVERGES, 0.002),
+    "dropped Adam": recipes(0.001, 1e30, 0.004, optimizer="adam"),
+    "dropped mixed": recipes(0.001, optimizer="adam") + recipes(DIVERGES, 0.02),
+    "all dropped": recipes(DIVERGES, DIVERGES, DIVERGES),
     "adversarial": recipes(0.01, 0.02, 0.002, loss="cross_entropy", defence="adversarial"),
     "orthogonal": recipes(0.01) + recipes(0.01, 0.002, orthogonal=0.1),
     "lasso": recipes(0.01, 0.02, 0.002, lasso=0.02),
 }
 COMMON = ("HanNet", "FCNet")  # other nets need not do everything
-CASES = [(kind, plan) for kind in BUILD for plan in PLANS if kind in COMMON or plan in ("sgd", "adam", "retired")]
+CASES = [(kind, plan) for kind in BUILD for plan in PLANS if kind in COMMON or plan in ("sgd", "adam", "dropped")]
 
 
 class Called:
@@ -66,8 +72,8 @@ class Called:
 @pytest.fixture
 def stepwise(monkeypatch):
     """The steps of a graph, on the CPU."""
-    monkeypatch.setattr(_Training, "_capturable", lambda _: True)
-    monkeypatch.setattr(training, "Graph", Called)
+    monkeypatch.setattr(EnsembleBackend, "_capturable", lambda _: True)
+    monkeypatch.setattr(ensemble_backend, "CUDAGraphRunner", Called)
 
 
 def three(kind):
@@ -76,22 +82,24 @@ def three(kind):
 
 
 def outcome(networks, plan, device="cpu", **options):
-    """Parameters, and what was told of each epoch; one of the members is kept as it was at the second."""
+    """Parameters, and what was reported of each epoch; one of the members ends as it was at the second."""
     networks = [copy.deepcopy(network).to(device) for network in networks]
-    epochs, told = [], []
+    epochs, reported = [], []
 
-    def note(epoch):
-        epochs.append(epoch.loss)
-        epoch.keep(torch.tensor([epoch.number == 2, False, False], device=device))
+    def note(state):
+        epochs.append(state.loss)
+        state.snapshot_best(torch.tensor([state.epoch == 2, False, False], device=device))
 
     dtype = next(networks[0].parameters()).dtype
     options = {name: value if name == "rows" else value.to(device) for name, value in options.items()}
     train(
         *(networks, plan, [4, 5, 4], X.to(device, dtype), Y.to(device, dtype)),
-        **(options | {"on_epoch": note, "on_progress": lambda now: told.append(now.loss.clone()), "every": 0}),
+        **options,
+        callbacks=[OnEpoch(note), OnProgress(lambda state: reported.append(state.loss.clone()))],
+        every=0,
     )
     parameters = [torch.cat([p.detach().flatten() for p in network.parameters()]) for network in networks]
-    return [each.cpu() for each in (torch.stack(parameters), torch.stack(epochs), torch.stack(told))]
+    return [each.cpu() for each in (torch.stack(parameters), torch.stack(epochs), torch.stack(reported))]
 
 
 def more():
@@ -114,9 +122,9 @@ def test_steps_by_a_counter_give_the_same_bits(kind, plan, request):
 
 def test_steps_by_a_counter_take_rows_and_weights(request):
     networks = three("HanNet")
-    expected = outcome(networks, PLANS["retired"], **more())
+    expected = outcome(networks, PLANS["dropped"], **more())
     request.getfixturevalue("stepwise")
-    assert same_bits(outcome(networks, PLANS["retired"], **more()), expected)
+    assert same_bits(outcome(networks, PLANS["dropped"], **more()), expected)
 
 
 @pytest.mark.parametrize("options", [{"warmup": 0.1}, {"optimizer": "adam"}])
@@ -158,16 +166,18 @@ class Watched(Called):
 def far(kind, plan):
     """A training on "meta", where tensors have no values to ask for."""
     networks = [network.to("meta") for network in three(kind)]
-    return _Training(networks, plan, plan[0], _Batches([X.to("meta"), Y.to("meta")], None, [4, 5, 4], 50))
+    steps = EnsembleBackend(networks, plan, plan[0], RowBatches([X.to("meta"), Y.to("meta")], None, [4, 5, 4], 50))
+    steps.track_epochs = True
+    return steps
 
 
-@pytest.mark.parametrize(("kind", "plan"), [case for case in CASES if case[1] != "all retired"])
+@pytest.mark.parametrize(("kind", "plan"), [case for case in CASES if case[1] != "all dropped"])
 def test_a_step_stays_on_its_device_and_asks_it_nothing(kind, plan):
     steps = far(kind, PLANS[plan])
     batch = next(iter(steps.batches))
     with OneDevice() as watched:
         for _ in range(2):
-            outputs, _ = steps._move(batch, 0.5, True)
+            outputs, _ = steps._move(batch, 0.5)
     assert outputs.shape == (3, 50, 2)
     assert watched.calls > 50
 
@@ -177,49 +187,58 @@ SGD = [case for case in CASES if all(recipe.optimizer == "sgd" for recipe in PLA
 
 @pytest.mark.parametrize(("kind", "plan"), SGD)  # PyTorch has its fused Adam of a tensor for CPUs and GPUs only
 def test_a_step_by_a_counter_stays_on_its_device_and_asks_it_nothing(kind, plan, monkeypatch):
-    monkeypatch.setattr(training, "Graph", Watched)
+    monkeypatch.setattr(ensemble_backend, "CUDAGraphRunner", Watched)
     monkeypatch.setattr(Watched, "calls", 0)
-    for (outputs, _), _ in zip(far(kind, PLANS[plan])._replays(True), range(7), strict=False):
+    for (outputs, _), _ in zip(far(kind, PLANS[plan])._replays(), range(7), strict=False):
         assert outputs.shape == (3, 50, 2)
     assert Watched.calls > 7 * 25
 
 
-@pytest.mark.parametrize(("kind", "plan"), [case for case in CASES if case[1] != "all retired"])
+@pytest.mark.parametrize(("kind", "plan"), [case for case in CASES if case[1] != "all dropped"])
 def test_what_a_graph_works_on_stays_where_it_is(kind, plan):
-    """Until a member is retired."""
+    """Until a member is dropped."""
     networks, recipes = three(kind), PLANS[plan]
-    steps = _Training(networks, recipes, recipes[0], _Batches([X, Y], None, [4, 5, 4], 50))
+    steps = EnsembleBackend(networks, recipes, recipes[0], RowBatches([X, Y], None, [4, 5, 4], 50))
 
     def places():
-        kept = (*steps.members.parameters.values(), *steps.optimizer.kept(), steps.sum, steps.members.alive)
+        kept = (
+            *steps.members.parameters.values(),
+            *steps.optimizer.state_dict().values(),
+            steps.sum,
+            steps.members.alive,
+        )
         return [tensor.data_ptr() for tensor in kept]
 
     before = places()
-    for number, moved in zip(range(1, 12), steps._moves(True), strict=False):
-        steps._look(100 * number, *moved)  # at every hundredth subnormal numbers go
+    steps.track_epochs = True
+    for number in range(1, 12):
+        steps.step(100 * number)  # at every hundredth subnormal numbers go
         if number % 5 == 0:
-            steps._epoch(number // 5, lambda epoch: epoch.keep(torch.tensor([True, False, False])))
+            steps.end_epoch()
+            steps.snapshot_best(torch.tensor([True, False, False]))
     assert places() == before
 
 
-@pytest.mark.parametrize(("plan", "graphs"), [("sgd", 1), ("retired", 2), ("all retired", 1)])
-def test_a_retirement_asks_for_another_graph(plan, graphs, monkeypatch):
+@pytest.mark.parametrize(("plan", "graphs"), [("sgd", 1), ("dropped", 2), ("all dropped", 1)])
+def test_a_dropped_member_asks_for_another_graph(plan, graphs, monkeypatch):
     made = []
 
     def make(work, device):
         made.append(device)
         return work
 
-    monkeypatch.setattr(_Training, "_capturable", lambda _: True)
-    monkeypatch.setattr(training, "Graph", make)
+    monkeypatch.setattr(EnsembleBackend, "_capturable", lambda _: True)
+    monkeypatch.setattr(ensemble_backend, "CUDAGraphRunner", make)
     train(three("HanNet"), PLANS[plan], [4, 5, 4], X, Y)
     assert made == [torch.device("cpu")] * graphs
 
 
 def test_trades_draws_its_noise_on_the_cpu_and_sends_it():
     plan = recipes(0.01, loss="cross_entropy", defence="trades")
-    steps = _Training([HanNet(2, 2).to("meta")], plan, plan[0], _Batches([X.to("meta"), Y.to("meta")], None, [4], 50))
-    outputs, _ = steps._move(next(iter(steps.batches)), 0.5, True)
+    steps = EnsembleBackend(
+        [HanNet(2, 2).to("meta")], plan, plan[0], RowBatches([X.to("meta"), Y.to("meta")], None, [4], 50)
+    )
+    outputs, _ = steps._move(next(iter(steps.batches)), 0.5)
     assert outputs.device.type == "meta"
 
 
@@ -237,7 +256,7 @@ def test_devices_that_differ_are_named():
 
 def test_a_graph_holds_what_it_can():
     def capturable(network, plan, where):
-        steps = _Training([network], [plan], plan, _Batches([X, Y], None, [0], 50))
+        steps = EnsembleBackend([network], [plan], plan, RowBatches([X, Y], None, [0], 50))
         steps.device = torch.device(where)
         return steps._capturable()
 
@@ -254,7 +273,7 @@ def test_a_graph_holds_what_it_can():
 
 def eagerly(networks, plan, **options):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "Graph", Called)
+        patch.setattr(ensemble_backend, "CUDAGraphRunner", Called)
         return outcome(networks, plan, "cuda", **options)
 
 
@@ -268,8 +287,8 @@ def test_a_graph_equals_its_work_called_each_time(kind, plan):
 @pytest.mark.gpu
 def test_a_graph_takes_rows_and_weights():
     networks = three("HanNet")
-    found = outcome(networks, PLANS["retired"], "cuda", **more())
-    assert_close(found, eagerly(networks, PLANS["retired"], **more()), equal_nan=True)
+    found = outcome(networks, PLANS["dropped"], "cuda", **more())
+    assert_close(found, eagerly(networks, PLANS["dropped"], **more()), equal_nan=True)
 
 
 @pytest.mark.gpu
@@ -284,7 +303,7 @@ def test_a_few_steps_on_a_gpu_are_those_of_the_cpu(kind, plan):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("plan", ["sgd", "adam", "retired"])
+@pytest.mark.parametrize("plan", ["sgd", "adam", "dropped"])
 def test_members_under_a_graph_equal_the_runs_alone(plan):
     networks, x, y = three("HanNet"), X.cuda(), Y.cuda()
     together, alone = ([copy.deepcopy(network).cuda() for network in networks] for _ in range(2))

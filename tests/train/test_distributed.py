@@ -1,4 +1,4 @@
-"""Of one process; two of them are in test_image_loop.py."""
+"""Of one process; two of them are in vision/test_pipeline.py."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def test_an_accelerator_that_is_no_cuda_device_is_left_alone():
     code = (
         "import torch; torch.accelerator.is_available = torch.backends.mps.is_available = lambda: True; "
         "torch.backends.mps.is_built = torch.backends.mps.is_available; torch.cuda.is_available = lambda: False; "
-        "from hannet.joint import Processes; print(Processes().device)"
+        "from hannet.train.distributed import DistributedContext; print(DistributedContext().device)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "cpu\n"
@@ -39,11 +39,11 @@ def test_one_process_keeps_its_batch_norms():
 
 def test_a_lock_keeps_others_out_until_the_block_ends(tmp_path):
     lock, processes = tmp_path / "new" / "lock", DistributedContext()
-    with processes.alone(lock, "busy"):
-        with pytest.raises(StoreError, match=r"^busy$"), processes.alone(lock, "busy"):
+    with processes.exclusive_lock(lock, "busy"):
+        with pytest.raises(StoreError, match=r"^busy$"), processes.exclusive_lock(lock, "busy"):
             pytest.fail("two hold one lock")
         assert lock.exists()
-    with processes.alone(lock, "busy"):
+    with processes.exclusive_lock(lock, "busy"):
         pass
     assert not list(lock.parent.iterdir())
 
@@ -52,13 +52,13 @@ def test_a_lock_that_cannot_be_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(StoreError, match=r"file: (File exists|Not a directory)"),
-        DistributedContext().alone(tmp_path / "file" / "lock", "busy"),
+        DistributedContext().exclusive_lock(tmp_path / "file" / "lock", "busy"),
     ):
         pytest.fail("a lock nowhere")
 
 
 def test_a_fault_under_a_lock_stays_what_it_is(tmp_path):
-    with pytest.raises(FileNotFoundError), DistributedContext().alone(tmp_path / "lock", "busy"):
+    with pytest.raises(FileNotFoundError), DistributedContext().exclusive_lock(tmp_path / "lock", "busy"):
         raise FileNotFoundError("of the work")
 
 

@@ -165,7 +165,7 @@ def test_a_retired_member_keeps_its_parameters_and_predicts_nan():
     networks = [HanNet(3, 2, width=8, depth=4) for _ in range(3)]
     before = copy.deepcopy(networks)
     members = Ensemble(networks)
-    members.retire(torch.tensor([0, 2]))
+    members.drop_diverged(torch.tensor([0, 2]))
     for parameter in members.parameters.values():
         parameter.add_(1)
     members.write_back()
@@ -175,7 +175,7 @@ def test_a_retired_member_keeps_its_parameters_and_predicts_nan():
     prediction = members.predict(x)
     assert prediction[1].isnan().all()
     assert_close(prediction[[0, 2]], torch.stack([networks[0](x), networks[2](x)]))
-    members.retire(torch.tensor([1]))
+    members.drop_diverged(torch.tensor([1]))
     assert members.alive.tolist() == [2]
     assert members.predict(x)[:2].isnan().all()
 
@@ -185,7 +185,7 @@ def test_each_member_predicts_rows_of_its_own():
     members, x = Ensemble(networks), torch.randn(3, 5, 3)
     expected = torch.stack([network(rows) for network, rows in zip(networks, x, strict=True)])
     assert_close(members.predict(x), expected)
-    members.retire(torch.tensor([0, 2]))
+    members.drop_diverged(torch.tensor([0, 2]))
     assert_close(members.predict(x)[[0, 2]], expected[[0, 2]])
     assert members.predict(x)[1].isnan().all()
 
@@ -221,7 +221,7 @@ def test_outputs_are_those_of_the_living(networks):
     expected = torch.stack([network(rows) for network, rows in zip(networks, x, strict=True)])
     assert_close(members.outputs(x), expected)
     assert not members.outputs(x).requires_grad
-    members.retire(torch.tensor([0, 2]))
+    members.drop_diverged(torch.tensor([0, 2]))
     assert_close(members.outputs(x[[0, 2]]), expected[[0, 2]])
     gradient = members.input_gradient(x[[0, 2]], torch.ones_like)
     leaf = x[2].clone().requires_grad_()

@@ -81,7 +81,7 @@ def test_after_a_retirement_the_others_go_on(name, kept):
     for index, (rate, step) in enumerate(zip(RATES, gradients, strict=True)):
         if index == 3:
             parameters = {key: p[kept] for key, p in parameters.items()}
-            optimizer.retire(parameters, torch.tensor(kept))
+            optimizer.select(parameters, torch.tensor(kept))
         optimizer.step({key: g[kept] if index >= 3 else g for key, g in step.items()}, rate)
     for place, member in enumerate(kept):
         for key, p in expected[member].items():
@@ -118,7 +118,7 @@ def test_members_with_optimizers_of_their_own_do_not_mix(retired):
         if number == 2 and retired is not None:
             kept = kept[kept != retired]
             parameters = {name: p[kept] for name, p in parameters.items()}
-            optimizer.retire(parameters, kept)
+            optimizer.select(parameters, kept)
         optimizer.step({name: g[kept] for name, g in step.items()}, rate)
     for place, member in enumerate(kept.tolist()):
         for name, parameter in expected[member].items():

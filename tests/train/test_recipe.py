@@ -9,6 +9,30 @@ from hannet.vision.recipe import ImageRecipe
 CROSS = {"loss": "cross_entropy"}
 
 
+def test_a_recipe_is_what_differs_from_the_default():
+    assert Recipe().differences() == {}
+    assert Recipe(lr=0.1, lasso=1e-3).differences() == {"lr": 0.1, "lasso": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"schedule": "linear"}, "schedule must be one of steps, cosine, constant, got 'linear'"),
+        ({"batch": 0}, "must be integers, at least 1, got 0, 40000"),
+        ({"iterations": 0}, "at least 1, got 100, 0 and 0"),
+        ({"optimizer": "rmsprop"}, "optimizer must be one of sgd, adam, adamw, got 'rmsprop'"),
+        ({"loss": "hinge"}, "loss must be one of mse, cross_entropy, multi_margin, hkr, got 'hinge'"),
+        ({"momentum": 1.0}, "lr must be above 0, momentum"),
+        ({"lr": math.nan}, "lr must be above 0"),
+        ({"orthogonal": -1.0}, "must be at least 0"),
+        ({"weight_decay": math.nan}, "must be at least 0"),
+    ],
+)
+def test_a_bad_recipe_is_named(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Recipe(**arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

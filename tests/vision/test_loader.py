@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from hannet.data import Images
+from hannet.train.batches import LoaderTimer, seed_of
 from hannet.vision.augmentation import Augmentation
-from hannet.vision.loader import AT_ONCE, Batches, LoaderTimer, Prefetcher, seed_of
+from hannet.vision.loader import AT_ONCE, Batches, Prefetcher
 from hannet.vision.recipe import ImageRecipe
 
 CPU = torch.device("cpu")

@@ -17,8 +17,8 @@ from torch import nn
 
 from hannet.storage.files import StoreError
 from hannet.train import checkpoint
-from hannet.train.checkpoint import CheckpointError, TerminatedError
-from hannet.vision.pipeline import TrainingError, fit
+from hannet.train.errors import CheckpointError, TerminatedError, TrainingError
+from hannet.vision.pipeline import train_classifier
 from images_toy import RECIPE, launched, toy_images, toy_network
 
 TOY = str(Path(__file__).parents[1] / "images_toy.py")
@@ -27,8 +27,8 @@ pytest.importorskip("accelerate")
 
 def trained(recipe=RECIPE, seed=5, network=None, **options):
     network = network or toy_network()
-    options = {"held": toy_images(30, 2), **options}
-    return network, fit(network, toy_images(96, 1), recipe, seed, **options)
+    options = {"validation": toy_images(30, 2), **options}
+    return network, train_classifier(network, toy_images(96, 1), recipe, seed, **options)
 
 
 def state(network):
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_a_sentence():
     held = toy_images(30, 2)
     held.y[4] = 3
     with pytest.raises(ValueError, match="labels must be from 0 to 2, the classes of the images, got 0 to 3"):
-        trained(held=held)
+        trained(validation=held)
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (30, 20), (20, 30)])
@@ -157,20 +157,20 @@ def test_images_without_classes_are_a_sentence(x, y):
     images = toy_images(30, 2)
     held = replace(images, x=images.x[:x], y=images.y[:y])
     with pytest.raises(ValueError, match=f"there must be images and as many classes, got {x} and {y}"):
-        trained(held=held)
+        trained(validation=held)
 
 
 def test_a_diverging_training_says_so():
-    with pytest.raises(TrainingError, match="diverged in epoch 1: a smaller rate may help"):
+    with pytest.raises(TrainingError, match="diverged in epoch 1: a smaller learning rate may help"):
         trained(replace(RECIPE, lr=1e30))
 
 
 def test_progress_is_told():
     told = []
     trained(on_progress=told.append)
-    assert (told[-1].step, told[-1].steps, told[-1].unit) == (288, 288, "images")
-    assert "epoch 3/3, loss" in told[-1].metrics
-    assert "held-out error" in told[-1].metrics
+    assert (told[-1].step, told[-1].total, told[-1].unit) == (288, 288, "images")
+    assert told[-1].metrics["epoch"] == "3/3"
+    assert {"loss", "validation error"} <= told[-1].metrics.keys()
 
 
 def test_goes_on_from_a_checkpoint_after_any_step(tmp_path):
@@ -185,7 +185,7 @@ def test_goes_on_from_a_checkpoint_after_any_step(tmp_path):
 
         network = toy_network()
         network.register_forward_pre_hook(told)
-        with pytest.raises(TerminatedError, match="the same command goes on from there"):
+        with pytest.raises(TerminatedError, match="the same command resumes from there"):
             trained(network=network, checkpoint=folder)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         resumed, again = trained(checkpoint=folder)
@@ -201,7 +201,7 @@ def test_ctrl_c_keeps_the_state(tmp_path):
     network = toy_network()
     network.register_forward_pre_hook(lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        with pytest.raises(KeyboardInterrupt, match="the same command goes on from there"):
+        with pytest.raises(KeyboardInterrupt, match="the same command resumes from there"):
             trained(network=network, checkpoint=tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -286,9 +286,9 @@ def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path, stop):
     launched(TOY, "", tmp_path / "one", 1, 10)
     stopped = launched(TOY, kept, two, 1, 10, stop, processes=2, check=False)
     assert stopped.returncode
-    assert "the same command goes on from there" in stopped.stderr
+    assert "the same command resumes from there" in stopped.stderr
     _, told = checkpoint.read(kept)
-    assert (told["epoch"], told["at"]) == divmod(stop, 6)
+    assert told["step"] == stop
     launched(TOY, kept, two, 1, 10, processes=2)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert two[1] == pytest.approx(one[1], rel=1e-5)
@@ -315,7 +315,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, change):
     trained(checkpoint=tmp_path)
-    with pytest.raises(CheckpointError, match="of a training with other settings, images or seed"):
+    with pytest.raises(CheckpointError, match="of a training with other settings, data or seed"):
         trained(**CHANGES[change]({"checkpoint": tmp_path}))
 
 
@@ -323,8 +323,8 @@ def test_other_images_are_noticed(tmp_path):
     trained(checkpoint=tmp_path)
     training = toy_images(96, 1)
     training.x[50, 0, 0, 0] ^= 1
-    with pytest.raises(CheckpointError, match="other settings, images or seed"):
-        fit(toy_network(), training, RECIPE, 5, checkpoint=tmp_path)
+    with pytest.raises(CheckpointError, match="other settings, data or seed"):
+        train_classifier(toy_network(), training, RECIPE, 5, checkpoint=tmp_path)
 
 
 def test_a_full_disk_does_not_end_the_training(tmp_path):
@@ -337,7 +337,7 @@ def test_a_full_disk_does_not_end_the_training(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert same(state(network), state(whole))
-    assert "no checkpoint could be written (File too large)" in told[-1].metrics
+    assert "no checkpoint could be written (File too large)" in told[-1].metrics.values()
     assert not list(tmp_path.iterdir())
 
 

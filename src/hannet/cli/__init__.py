@@ -45,7 +45,7 @@ def main() -> None:
     from ..experiments.work_queue import SweepError
     from ..models import ModelFolderError
     from ..storage.files import StoreError
-    from ..train.checkpoint import TerminatedError
+    from ..train.errors import TerminatedError
 
     try:
         sys.exit(app(prog_name="hannet", standalone_mode=False))

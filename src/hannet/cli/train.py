@@ -105,7 +105,7 @@ def images(
     folder = out or Path("hannet-models", f"{dataset_name(data)}-{model}")
     folder = folder.resolve() if folder.name in ("", "..") else folder  # then its neighbours are not named after it
     processes = DistributedContext()
-    reserved = model_dir.reserve(folder, MODEL_FILES, OTHER_FILES, force=force, hold=processes.alone)
+    reserved = model_dir.reserve(folder, MODEL_FILES, OTHER_FILES, force=force, hold=processes.exclusive_lock)
     context.with_resource(reserved)
     if preset.trainer.flat and processes.count > 1:
         raise SettingError(f"{model} trains in one process, not in {processes.count}", "model")
@@ -135,9 +135,9 @@ def _train(
     *,
     fresh: bool,
 ) -> "TrainedClassifier":
-    from ..train.checkpoint import CheckpointError, path_in
+    from ..train.checkpoint import path_in
+    from ..train.errors import CheckpointError, TrainingError
     from ..vision import classifier
-    from ..vision.pipeline import TrainingError
 
     try:
         with progress_bar() as show:
@@ -149,7 +149,7 @@ def _train(
         outcome = f"the last checkpoint in {checkpoint} is kept" if kept else "nothing is saved"
         exit_with_error(f"interrupted; {interrupt.args[0] if interrupt.args else outcome}", 130)
     except CheckpointError as error:
-        exit_with_error(f"{error}{' (--fresh does)' * str(error).endswith('to start over')}", 1)
+        exit_with_error(f"{error}{' (--fresh does)' * error.can_start_over}", 1)
     except TrainingError as error:
         exit_with_error(f"{error}; nothing is saved", 1)
 

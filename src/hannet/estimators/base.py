@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from ..models.registry import build_model
 from ..storage.provenance import versions
 from ..train import losses
+from ..train.callbacks import Callback, TrainingState
 from ..train.ensemble import Ensemble
 from ..train.recipe import Recipe
-from ..train.trainer import Epoch, train
+from ..train.trainer import train
+from .early_stopping import EarlyStopping, VerboseLines
 from .features import Array, Features, Scaler, complement, distinct, mean_one, validation_rows
 from .serialization import ModelError, files, read_entries, read_weights, restoring, write_model
 
@@ -31,7 +33,6 @@ _PLAN: Mapping[str, Any] = {"optimizer": "adamw", "schedule": "cosine", "warmup"
 _ROWS_SEEN, _EPOCHS = 2_000_000, (60, 300)  # by default: so many rows in all, in no fewer and no more epochs
 _SMALL_BATCH = 16  # an eighth of the rows, but no fewer, is a batch where batch_size would leave few steps an epoch
 _CHUNK = 8192  # rows predicted at once, so that memory stays bounded
-_LINE_EVERY = 2  # seconds between the lines of verbose=1
 
 _COUNT = (Integral, lambda value: value >= 1, "an integer of at least 1")
 _REQUIRED: Mapping[str, tuple[Any, Callable[[Any], bool], str]] = {
@@ -46,36 +47,6 @@ _REQUIRED: Mapping[str, tuple[Any, Callable[[Any], bool], str]] = {
     "patience": (Integral | None, lambda value: value is None or value >= 1, "None or an integer of at least 1"),
     "verbose": (Integral, lambda value: value >= 0, "an integer of at least 0"),
 }
-
-
-def _finite_mean(values: Tensor) -> float:
-    return float(values[values.isfinite()].mean())
-
-
-class _Watch:
-    """Follows a training: keeps each member at its best validation loss, and ends it when none improves any more.
-
-    best_epochs: (members,), 0 for a diverged member; the last epoch where nothing is held out.
-    """
-
-    def __init__(self, members: int, patience: int | None, validate: Callable[[Epoch], Tensor] | None):
-        self.patience, self.validate = patience, validate
-        self.best = torch.full((members,), torch.inf, dtype=torch.float32, device="cpu")
-        self.best_epochs = torch.zeros(members, dtype=torch.int64, device="cpu")
-        self.history: dict[str, list[float]] = {"loss": [], "validation": []}
-
-    def look(self, epoch: Epoch) -> None:
-        self.history["loss"].append(_finite_mean(epoch.loss))
-        if self.validate is None:
-            self.best_epochs = epoch.loss.isfinite() * epoch.number
-            return
-        loss = self.validate(epoch)
-        self.history["validation"].append(_finite_mean(loss))
-        better = loss < self.best
-        epoch.keep(better)
-        self.best[better], self.best_epochs[better] = loss[better], epoch.number
-        if self.patience is not None and epoch.number - int(self.best_epochs.max()) >= self.patience:
-            epoch.stop()
 
 
 class _HanEstimator(BaseEstimator):
@@ -111,11 +82,22 @@ class _HanEstimator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Trains the members on X (n, features) with targets y, weighted by sample_weight (n,).
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, callbacks: Sequence[Callback] = ()) -> Self:
+        """Trains the members. The order of the rows does not matter, nor whether a row comes twice or with twice the weight.
 
-        The order of the rows does not matter, nor whether a row comes twice or with twice the weight. Raises ValueError
-        for input that does not fit, RuntimeError if every member diverges.
+        Args:
+            X: (n, features).
+            y: Targets, (n,) or for a regressor (n, outputs).
+            sample_weight: (n,), of the rows in the loss.
+            callbacks: Follow the training: `hannet.train.Callback`, such as ProgressReporter.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: Parameters or data are not valid.
+            RuntimeError: Every member diverged.
+
         """
         self._require()
         self.__dict__.pop("networks_", None)  # a fit that fails must not leave old networks beside a new scaling
@@ -127,12 +109,11 @@ class _HanEstimator(BaseEstimator):
         x, y, weights = distinct(X[counts], self._encode(y[counts]), weights[counts])
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        held = validation_rows(self._strata(y), self.validation_fraction, int(self.members), rng)
+        validation = validation_rows(self._strata(y), self.validation_fraction, int(self.members), rng)
         self._features = Features().fit(x, weights)
         self._fit_targets(y, weights)
-        self._train(
-            range(seed, seed + self.members), held, self._features.transform(x), self._targets(y), mean_one(weights)
-        )
+        columns = self._features.transform(x), self._targets(y), mean_one(weights)
+        self._train(range(seed, seed + self.members), validation, *columns, callbacks)
         return self
 
     def _encode(self, y: NDArray[Any]) -> Array:
@@ -160,41 +141,50 @@ class _HanEstimator(BaseEstimator):
             if not isinstance(value, kind) or not fits(value):
                 raise ValueError(f"{name} must be {expected}, got {value!r}")
 
-    def _train(self, seeds: Sequence[int], held: NDArray[np.int64], x: Tensor, y: Tensor, weights: Tensor) -> None:
+    def _train(
+        self,
+        seeds: Sequence[int],
+        validation: NDArray[np.int64],
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+        callbacks: Sequence[Callback],
+    ) -> None:
         sizes = {"in_features": x.shape[1], "out_features": y.shape[1], "width": self.width, "depth": self.depth}
         shape = {name: int(size) for name, size in sizes.items()}  # a search may give a parameter as a NumPy integer
         networks = [build_model("HanNet", seed, **shape).float() for seed in seeds]
         x *= self._features.shrink
-        rows, apart = torch.from_numpy(complement(held, len(x))), torch.from_numpy(held)
-        taught = rows.shape[1]
-        batch = min(int(self.batch_size), max(_SMALL_BATCH, taught // 8), taught)
+        rows, held_out = torch.from_numpy(complement(validation, len(x))), torch.from_numpy(validation)
+        n = rows.shape[1]
+        batch = min(int(self.batch_size), max(_SMALL_BATCH, n // 8), n)
         recipe = Recipe(
             lr=float(self.learning_rate), weight_decay=float(self.weight_decay), loss=self._loss, batch=batch,
-            iterations=self._epochs(taught) * (taught // batch), **_PLAN,
+            epochs=self._epochs(n), **_PLAN,
         )  # fmt: skip
 
-        def validate(epoch: Epoch) -> Tensor:
-            outputs = torch.cat([epoch.predict(x[part]) for part in apart.split(_CHUNK // len(seeds) + 1, 1)], 1)
-            return losses.loss(self._loss).value(outputs, y[apart], weights[apart])
+        def validate(state: TrainingState) -> Tensor:
+            outputs = torch.cat([state.predict(x[part]) for part in held_out.split(_CHUNK // len(seeds) + 1, 1)], 1)
+            return losses.loss(self._loss).value(outputs, y[held_out], weights[held_out])
 
-        def on_epoch(epoch: Epoch) -> None:
-            watch.look(epoch)
-            self._on_epoch(epoch)
-
-        watch = _Watch(len(seeds), self.patience, validate if held.size else None)
-        self.history_ = watch.history
-        train(networks, [recipe] * len(seeds), seeds, x, y, rows=rows, weights=weights, on_epoch=on_epoch)
+        stopping = EarlyStopping(len(seeds), self.patience, validate if validation.size else None)
+        self.history_ = stopping.history
+        followers: list[Callback] = [stopping]
+        if self.verbose:
+            schedule = recipe.learning_rates(recipe.epochs)
+            followers.append(VerboseLines(self.history_, schedule, recipe.lr, every_epoch=self.verbose > 1))
+        followers += callbacks
+        train(networks, [recipe] * len(seeds), seeds, x, y, rows=rows, weights=weights, callbacks=followers)
         for network in networks:
             network.get_parameter("layers.0.weight").data.mul_(self._features.shrink)
-        self._finish(networks, watch)
+        self._finish(networks, stopping)
 
     def _epochs(self, rows: int) -> int:
-        least, most = _EPOCHS
-        return int(self.epochs) if self.epochs is not None else min(max(_ROWS_SEEN // rows, least), most)
+        low, high = _EPOCHS
+        return int(self.epochs) if self.epochs is not None else min(max(_ROWS_SEEN // rows, low), high)
 
-    def _finish(self, networks: Sequence[nn.Module], watch: _Watch) -> None:
+    def _finish(self, networks: Sequence[nn.Module], stopping: EarlyStopping) -> None:
         finite = [all(bool(p.isfinite().all()) for p in network.parameters()) for network in networks]
-        lived = (watch.best_epochs > 0) & torch.tensor(finite, device="cpu")
+        lived = (stopping.best_epochs > 0) & torch.tensor(finite, device="cpu")
         lost, advice = int((~lived).sum()), f"lower learning_rate, which is {self.learning_rate}"
         if lost == len(networks):
             raise RuntimeError(f"every member diverged: {advice}")
@@ -202,18 +192,8 @@ class _HanEstimator(BaseEstimator):
             message = f"{lost} of {len(networks)} members diverged and are left out: {advice}"
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
         self.networks_ = [networks[index] for index in lived.nonzero().flatten().tolist()]
-        self.best_epochs_ = watch.best_epochs[lived].tolist()
-        self.n_iter_ = len(watch.history["loss"])
-
-    def _on_epoch(self, epoch: Epoch) -> None:
-        """Called after each epoch, when history_ holds its losses. Replace it, in an instance too, to show progress."""
-        before = epoch.seconds * (1 - 1 / epoch.number)
-        last = epoch.stopped or epoch.number == epoch.epochs
-        if self.verbose > 1 or (self.verbose and (last or before // _LINE_EVERY != epoch.seconds // _LINE_EVERY)):
-            losses = [f"{name} {values[-1]:.4g}" for name, values in self.history_.items() if values]
-            rate = self.learning_rate * Recipe(iterations=epoch.epochs, **_PLAN).rate(epoch.number - 1)
-            left = 0 if last else epoch.seconds / epoch.number * (epoch.epochs - epoch.number)
-            print(f"epoch {epoch.number}/{epoch.epochs}: {', '.join(losses)}, rate {rate:.2g}, {left:.0f} s left")
+        self.best_epochs_ = stopping.best_epochs[lived].tolist()
+        self.n_iter_ = len(stopping.history["loss"])
 
     @property
     def n_parameters_(self) -> int:
@@ -282,9 +262,6 @@ class _HanEstimator(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "networks_")
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_on_epoch"}
-
 
 class HanRegressor(RegressorMixin, _HanEstimator):
     """Mean of HanNets, trained by AdamW on the squared error.  X: (n, features); y: (n,) or (n, outputs).
@@ -292,7 +269,7 @@ class HanRegressor(RegressorMixin, _HanEstimator):
     Each of the `members` networks has `depth` hidden layers of `width` units, and is kept at its best epoch on the share
     `validation_fraction` of the rows that it does not train on; members hold out different rows, none of fewer than 20.
     epochs: None for 60 to 300, fewer of more rows; patience: epochs without a gain of any member that end the training.
-    Inputs and targets are scaled; see `rows.Features`. Raises ValueError, in `fit`, for parameters out of range.
+    Inputs and targets are scaled; see `features.Features`. Raises ValueError, in `fit`, for parameters out of range.
 
     >>> import numpy as np
     >>> x = np.linspace(-1, 1, 100)[:, None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..data import DataError
 from ..reporting.progress import OnProgress, ProgressEvent
 from ..storage.files import StoreError
-from ..train.checkpoint import TerminatedError
+from ..train.errors import TerminatedError
 from .base import Experiment, seeds_named
 from .store import Record, Run, Store, weights_as_bytes
 

@@ -20,6 +20,7 @@ from ..reporting import figures, tables
 from ..reporting.progress import OnProgress, ProgressEvent
 from ..reporting.tables import Table as Results
 from ..storage.provenance import versions
+from ..train.callbacks import Callback, TrainingState
 from . import metrics
 from .encoders import Date, Encoder, finite, mixed
 from .model import Model, Target, labels
@@ -40,8 +41,6 @@ from .readers import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ..train.trainer import Epoch
 
 FEWEST = 20  # rows: with fewer, four or less would be held out, and tell nothing
 INDEX = re.compile(r"__index_level_\d+__")  # a column of Parquet
@@ -242,18 +241,25 @@ def _numbers_rows(cells: pd.Series, decimal: str) -> bool:
     return bool(values[0] in (0, 1) and (np.diff(values) == 1).all())
 
 
+class _EpochReporter(Callback):
+    """Reports every epoch of the HanNets, the first of some models.  share: of the whole work."""
+
+    def __init__(self, report: OnProgress, models: int, share: float):
+        self.report, self.models, self.share = report, models, share
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        epochs = state.epoch if state.stopped else state.epochs
+        fit = ProgressEvent("models", self.share * state.epoch / epochs, 1, "", {"model": f"1/{self.models}"})
+        loss = {"loss": float(state.loss.nanmean())}
+        self.report(ProgressEvent("HanNet", state.epoch, epochs, "epochs", loss, fit))
+
+
 def _train(
     split: metrics.Split, plan: Plan, on_progress: OnProgress, notes: list[str]
 ) -> tuple[HanRegressor | HanClassifier, list[dict[str, Any]]]:
     """The estimator, and the rows of the table that compares it with others."""
     baselines = metrics.baselines(split, plan.seed) if plan.baselines else {}
     models, ours = 1 + len(baselines), 0.9 if baselines else 1.0  # the share of the work that is ours, about
-
-    def on_epoch(epoch: "Epoch") -> None:
-        epochs = epoch.number if epoch.stopped else epoch.epochs
-        fit = ProgressEvent("models", ours * epoch.number / epochs, 1, "", {"model": f"1/{models}"})
-        loss = {"loss": float(epoch.loss.nanmean())}
-        on_progress(ProgressEvent("HanNet", epoch.number, epochs, "epochs", loss, fit))
 
     def on_other(number: int, name: str, done: int) -> None:
         share = ours + (1 - ours) * (number - 1 + done) / len(baselines)
@@ -262,12 +268,11 @@ def _train(
 
     kind = HanClassifier if split.classes else HanRegressor
     estimator = kind(random_state=plan.seed, **(plan.options or {}))
-    estimator._on_epoch = on_epoch  # type: ignore[method-assign]
     began = time.perf_counter()
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            estimator.fit(split.x, split.y)
+            estimator.fit(split.x, split.y, callbacks=[_EpochReporter(on_progress, models, ours)])
     except RuntimeError as error:
         raise TableError(f"the training failed: {error}") from error
     notes += [str(warning.message) for warning in caught if issubclass(warning.category, ConvergenceWarning)]

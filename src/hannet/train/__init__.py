@@ -1,6 +1,7 @@
 """Training: one network, or many of one shape side by side."""
 
+from .callbacks import Callback, ProgressReporter, TrainingState
 from .recipe import Recipe
-from .trainer import Epoch, Progress, predict, train
+from .trainer import predict, train
 
-__all__ = ["Epoch", "Progress", "Recipe", "predict", "train"]
+__all__ = ["Callback", "ProgressReporter", "Recipe", "TrainingState", "predict", "train"]

@@ -21,7 +21,7 @@ class AdversarialTraining:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def gradients(self, members: Ensemble, loss: Loss, x: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Named]:
-        """Outputs and gradients of all members, as Members.gradients gives them.  x: (members, batch, in)."""
+        """Outputs and gradients of all members, as Ensemble.gradients gives them.  x: (members, batch, in)."""
         if self.trades:
             return self._trades(members, loss, x, targets)
         attacked = self._fgsm(x, members.input_gradient(x, lambda outputs: loss.slope(outputs, *targets)), x)

@@ -19,23 +19,13 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-class DistributedContext:
-    """The processes that `torchrun` or `accelerate launch` started, or this one alone; and this one's place and device."""
+class SingleProcess:
+    """The one process of a training that knows of no others."""
 
-    def __init__(self) -> None:
-        from accelerate import PartialState
-        from torch.distributed.nn import functional  # noqa: F401  # imported later, its defaults would hold the group
+    count, place, first = 1, 0, True
 
-        theirs = dist.is_initialized()
-        # unless told, it makes no group on CPUs; other accelerators than CUDA's lack float64, or kernels of ours
-        state = PartialState(cpu=not torch.cuda.is_available())
-        if dist.is_initialized() and not theirs:
-            atexit.register(_leave)
-        self.count, self.place = state.num_processes, state.process_index
-        self.first = state.is_main_process
-        self.device = (
-            state.device if state.device.type != "cpu" else torch.device("cpu")
-        )  # which may come with a number
+    def __init__(self, device: torch.device):
+        self.device = device
 
     def sum(self, value: Tensor) -> Tensor:
         """Over all processes."""
@@ -44,32 +34,51 @@ class DistributedContext:
             dist.all_reduce(value)
         return value
 
-    def largest(self, *numbers: int) -> list[int]:
+    def all_reduce_max(self, *numbers: int) -> list[int]:
         """Of each number the largest over all processes."""
+        if self.count == 1:
+            return list(numbers)
         values = torch.tensor(numbers, device=self.device)
-        if self.count > 1:
-            dist.all_reduce(values, dist.ReduceOp.MAX)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
         return values.tolist()
 
     @contextmanager
-    def alone(self, lock: Path, busy: str) -> Iterator[None]:
+    def exclusive_lock(self, lock: Path, busy: str) -> Iterator[None]:
         """Keep other trainings off what a lock file stands for; the first process holds it, for all of them.
 
         busy: what to say if another training holds it. Raises StoreError, in every process, if the first does not get it.
         """
-        with ExitStack() as held:
+        with ExitStack() as stack:
             fault = ""
             if self.first:
                 try:
                     lock.parent.mkdir(parents=True, exist_ok=True)
-                    fault = "" if held.enter_context(try_lock(lock)) else busy
+                    fault = "" if stack.enter_context(try_lock(lock)) else busy
                 except OSError as error:
                     fault = f"{lock.parent}: {error.strerror or error}"
                 except StoreError as error:
                     fault = str(error)
-            if any(self.largest(int(bool(fault)))):
+            if any(self.all_reduce_max(int(bool(fault)))):
                 raise StoreError(fault or "the first process could not begin, and says why")
             yield
+
+
+class DistributedContext(SingleProcess):
+    """The processes that `torchrun` or `accelerate launch` started, or this one alone; and this one's place and device."""
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+        from torch.distributed.nn import functional  # noqa: F401  # imported later, its defaults would hold the group
+
+        had_group = dist.is_initialized()
+        # unless told, it makes no group on CPUs; other accelerators than CUDA's lack float64, or kernels of ours
+        state = PartialState(cpu=not torch.cuda.is_available())
+        if dist.is_initialized() and not had_group:
+            atexit.register(_leave)
+        self.count, self.place = state.num_processes, state.process_index
+        self.first = state.is_main_process
+        on_cpu = state.device.type == "cpu"  # which may come with a number
+        super().__init__(torch.device("cpu") if on_cpu else state.device)
 
 
 class _Sum(torch.autograd.Function):
@@ -111,7 +120,7 @@ class JointBatchNorm(nn.BatchNorm2d):
 
 
 @contextmanager
-def joint_statistics(model: nn.Module, processes: DistributedContext) -> Iterator[None]:
+def joint_statistics(model: nn.Module, processes: SingleProcess) -> Iterator[None]:
     """Within it the model's BatchNorms see the joint batch; names and values of its state stay what they are."""
     norms = [module for module in model.modules() if type(module) is nn.BatchNorm2d] if processes.count > 1 else []
     joint: Any = nn.SyncBatchNorm if processes.device.type == "cuda" else JointBatchNorm

@@ -1,9 +1,9 @@
 """Networks of one shape side by side: every parameter gets a leading dimension of members.
 
-Networks of the modules in steps.py are run and differentiated without autograd; any other goes through vmap and autograd.
+Networks of the modules in backprop.py are run and differentiated without autograd; any other goes through vmap and autograd.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 
 import torch
@@ -19,12 +19,12 @@ class Ensemble:
     def __init__(self, networks: Sequence[nn.Module], dtype: torch.dtype | None = None):
         """dtype: what to compute in, if not in that of the networks' parameters."""
         self.networks = list(networks)
-        self._kept: Named = {}
-        self._has_kept = torch.zeros(len(networks), dtype=torch.bool, device="cpu")
+        self._best: Named = {}
+        self._has_best = torch.zeros(len(networks), dtype=torch.bool, device="cpu")
         state, self._buffers = stack_module_state(self.networks)
         self.living = list(range(len(networks)))  # as `alive`, which is where the parameters are
-        held = [*state.values(), *self._buffers.values()]
-        self.alive = torch.arange(len(networks), device=held[0].device if held else None)
+        tensors = [*state.values(), *self._buffers.values()]
+        self.alive = torch.arange(len(networks), device=tensors[0].device if tensors else None)
         self._skeleton = deepcopy(networks[0]).to("meta")
         self._set({name: p.detach().to(dtype or p.dtype) for name, p in state.items()})
 
@@ -37,12 +37,12 @@ class Ensemble:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """What every network makes of x, NaN for the retired.  x: (n, in) or (networks, n, in) -> (networks, n, out)."""
+        """What every network makes of x, NaN for those dropped.  x: (n, in) or (networks, n, in) -> (networks, n, out)."""
         if x.dim() == 2:
             x = x.expand(len(self.living), *x.shape)
         elif not self.complete:
             x = x[self.alive]
-        return self.spread(self.outputs(x))
+        return self.scatter_to_members(self.outputs(x))
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
@@ -50,13 +50,13 @@ class Ensemble:
         steps = build_backprop(self._skeleton, "", self.parameters)
         return self._mapped(self.parameters, x) if steps is None else _forward(steps, x)
 
-    def spread(self, values: Tensor) -> Tensor:
-        """One value a network, from one a living member: NaN for the retired."""
+    def scatter_to_members(self, values: Tensor) -> Tensor:
+        """One value a network, from one a living member: NaN for those dropped."""
         return values.new_full((len(self.networks), *values.shape[1:]), torch.nan).index_copy_(0, self.alive, values)
 
     @torch.no_grad()
-    def retire(self, kept: Tensor) -> None:
-        """Goes on with these of the living members; the others' networks keep their parameters as they stand."""
+    def drop_diverged(self, kept: Tensor) -> None:
+        """Continues with these of the living members; the others' networks keep their parameters as they stand."""
         self.write_back()
         self.living = [self.living[index] for index in kept.tolist()]
         self.alive = self.alive[kept]
@@ -65,19 +65,24 @@ class Ensemble:
 
     @property
     def complete(self) -> bool:
-        """Whether no member is retired."""
+        """Whether no member was dropped."""
         return len(self.living) == len(self.networks)
 
     @torch.no_grad()
-    def keep(self, better: Tensor) -> None:
+    def snapshot_best(self, better: Tensor) -> None:
         """Remembers the parameters of these members (a mask over the networks) for `write_back`."""
         better = better.cpu()
-        mine = better[self.living].nonzero().flatten()
+        chosen = better[self.living].nonzero().flatten()
+        self._require_best()
         for name, p in self.parameters.items():
-            if name not in self._kept:
-                self._kept[name] = p.new_full((len(self.networks), *p.shape[1:]), torch.nan)
-            self._kept[name][self.alive[mine]] = p[mine]
-        self._has_kept = self._has_kept | better
+            self._best[name][self.alive[chosen]] = p[chosen]
+        self._has_best = self._has_best | better
+
+    def _require_best(self) -> None:
+        """Room for the remembered parameters of all networks."""
+        for name, p in self.parameters.items():
+            if name not in self._best:
+                self._best[name] = p.new_full((len(self.networks), *p.shape[1:]), torch.nan)
 
     def gradients(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> tuple[Tensor, Named]:
         """Outputs of all members for x (members, batch, in), and the gradients of a loss whose slope there is `slope`."""
@@ -117,11 +122,33 @@ class Ensemble:
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Gives every living member's network its parameters: those kept last, else the present ones."""
+        """Gives every living member's network its parameters: those remembered last, else the present ones."""
         for index, network in enumerate(self.living):
-            source, place = (self._kept, network) if self._has_kept[network] else (self.parameters, index)
+            source, place = (self._best, network) if self._has_best[network] else (self.parameters, index)
             for name, parameter in self.networks[network].named_parameters():
                 parameter.copy_(source[name][place])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters of all networks, those remembered, and which members live."""
+        own = [dict(network.named_parameters()) for network in self.networks]
+        found = {"living": self.alive.cpu(), "has_best": self._has_best}
+        for name, p in self.parameters.items():
+            present = torch.stack([parameters[name].detach() for parameters in own])
+            found[f"parameters.{name}"] = present.index_copy_(0, self.alive, p)
+        return found | {f"best.{name}": p for name, p in self._best.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """What `state_dict` gave, into members that all live still."""
+        for name, p in self.parameters.items():
+            p.copy_(state[f"parameters.{name}"])
+        if len(state["living"]) < len(self.living):
+            self.drop_diverged(state["living"].to(self.alive.device))
+        self._has_best = state["has_best"]
+        if self._has_best.any():
+            self._require_best()
+        for name, p in self._best.items():
+            p.copy_(state[f"best.{name}"])
 
 
 def _forward(steps: Sequence[LayerGradient], x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -89,3 +90,17 @@ def loss(name: str, temperature: float = 1.0, margin: float = 1.0, alpha: float 
         case "hkr":
             return _hkr(margin, alpha)
     raise ValueError(f"loss must be one of {', '.join(NAMES)}, got {name!r}")
+
+
+def single_network_loss(name: str, temperature: float, margin: float, alpha: float) -> Callable[..., Tensor]:
+    """The same losses for one network: outputs (batch, out), targets as above or classes (batch,), weights (batch,) -> ()."""
+    value = loss(name, temperature, margin, alpha).value
+
+    def of_batch(outputs: Tensor, y: Tensor, *weights: Tensor) -> Tensor:
+        if y.dim() == 1 and name == "cross_entropy" and temperature == 1 and not weights:
+            return F.cross_entropy(outputs, y)  # the same in fewer passes
+        if y.dim() == 1:
+            y = F.one_hot(y, outputs.shape[1]).to(outputs.dtype)
+        return value(outputs[None], y[None], *(column[None] for column in weights))[0]
+
+    return of_batch

@@ -3,12 +3,14 @@
 Rates and decays are on the CPU, wherever the parameters are.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, pairwise
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate, groupby, pairwise
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .recipe import Recipe
 
 Named = Mapping[str, Tensor]
 
@@ -22,11 +24,11 @@ class Optimizer(Protocol):
         rate: a number, or a float32 tensor () beside the parameters, of which no value is asked: so a graph can hold the step.
         """
 
-    def retire(self, parameters: Named, kept: Tensor) -> None:
-        """Go on with these members, whose parameters now are `parameters`."""
+    def select(self, parameters: Named, members: Tensor) -> None:
+        """Continue with these members, whose parameters now are `parameters`."""
 
-    def kept(self) -> Iterator[Tensor]:
-        """What it remembers from step to step."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it keeps from step to step, not copied: whoever fills it restores it."""
 
 
 class SGD:
@@ -35,13 +37,13 @@ class SGD:
     def __init__(self, parameters: Named, lr: Tensor, decay: Tensor, momentum: float):
         self.momentum, self.lr, self.decay = momentum, lr, decay
         self.velocities = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        self.retire(parameters, torch.arange(len(lr), device="cpu"))
+        self.select(parameters, torch.arange(len(lr), device="cpu"))
 
-    def retire(self, parameters: Named, kept: Tensor) -> None:
-        """Go on with these members, whose parameters now are `parameters`."""
+    def select(self, parameters: Named, members: Tensor) -> None:
+        """Continue with these members, whose parameters now are `parameters`."""
         self.parameters = list(parameters.values())
-        self.velocities = {name: v[kept] for name, v in self.velocities.items()}
-        self.lr, self.decay = self.lr[kept], self.decay[kept]
+        self.velocities = {name: v[members] for name, v in self.velocities.items()}
+        self.lr, self.decay = self.lr[members], self.decay[members]
         device = self.parameters[0].device
         self.lr_there = self.lr.to(device)
         self.decays = _each(self.decay.to(device), self.parameters) if self.decay.any() else None
@@ -60,9 +62,9 @@ class SGD:
         torch._foreach_add_(velocities, slopes)
         torch._foreach_addcmul_(self.parameters, velocities, self.steps)
 
-    def kept(self) -> Iterator[Tensor]:
-        """What it remembers from step to step."""
-        yield from self.velocities.values()
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it keeps from step to step, not copied: whoever fills it restores it."""
+        return self.velocities
 
 
 def _each(values: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -77,15 +79,15 @@ class Adam:
         self.lr, self.decay = lr, decay
         self.means, self.squares = ({name: torch.zeros_like(p) for name, p in parameters.items()} for _ in range(2))
         self.count = torch.zeros((), device=next(iter(parameters.values())).device)
-        self.retire(parameters, torch.arange(len(lr), device="cpu"))
+        self.select(parameters, torch.arange(len(lr), device="cpu"))
 
-    def retire(self, parameters: Named, kept: Tensor) -> None:
-        """Go on with these members, whose parameters now are `parameters`."""
+    def select(self, parameters: Named, members: Tensor) -> None:
+        """Continue with these members, whose parameters now are `parameters`."""
         self.parameters = parameters
         self.means, self.squares = (
-            {name: state[kept] for name, state in states.items()} for states in (self.means, self.squares)
+            {name: state[members] for name, state in states.items()} for states in (self.means, self.squares)
         )
-        self.lr, self.decay = self.lr[kept], self.decay[kept]
+        self.lr, self.decay = self.lr[members], self.decay[members]
         alike = len(torch.stack([self.lr, self.decay]).unique(dim=1).T) == 1
         self.parts = [slice(None)] if alike else [slice(member, member + 1) for member in range(len(self.lr))]
         self.numbers = list(zip(self.lr.tolist(), self.decay.tolist(), strict=True))
@@ -110,9 +112,12 @@ class Adam:
                 maximize=False,
             )
 
-    def kept(self) -> Iterator[Tensor]:
-        """What it remembers from step to step."""
-        yield from (*self.means.values(), *self.squares.values())
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it keeps from step to step, not copied: whoever fills it restores it."""
+        parts = {"mean": self.means, "square": self.squares}
+        return {"count": self.count} | {
+            f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()
+        }
 
 
 class OptimizerGroup:
@@ -125,13 +130,13 @@ class OptimizerGroup:
         self.parts = _runs(sizes)
         self.optimizers = [make(number, _of(parameters, part)) for number, part in enumerate(self.parts)]
 
-    def retire(self, parameters: Named, kept: Tensor) -> None:
-        """Go on with these members, whose parameters now are `parameters`."""
-        mine = [kept[(kept >= part.start) & (kept < part.stop)] - part.start for part in self.parts]
-        self.parts = _runs([len(members) for members in mine])
-        for optimizer, part, members in zip(self.optimizers, self.parts, mine, strict=True):
-            if len(members):
-                optimizer.retire(_of(parameters, part), members)
+    def select(self, parameters: Named, members: Tensor) -> None:
+        """Continue with these members, whose parameters now are `parameters`."""
+        selected = [members[(members >= part.start) & (members < part.stop)] - part.start for part in self.parts]
+        self.parts = _runs([len(each) for each in selected])
+        for optimizer, part, each in zip(self.optimizers, self.parts, selected, strict=True):
+            if len(each):
+                optimizer.select(_of(parameters, part), each)
 
     def step(self, gradients: Named, rate: float | Tensor) -> None:
         """Move the parameters once, in place."""
@@ -139,9 +144,11 @@ class OptimizerGroup:
             if part.stop > part.start:
                 optimizer.step(_of(gradients, part), rate)
 
-    def kept(self) -> Iterator[Tensor]:
-        """What it remembers from step to step."""
-        return chain.from_iterable(optimizer.kept() for optimizer in self.optimizers)
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it keeps from step to step, not copied: whoever fills it restores it."""
+        pairs = zip(self.optimizers, self.parts, strict=True)
+        states = {number: one.state_dict() for number, (one, part) in enumerate(pairs) if part.stop > part.start}
+        return {f"{number}.{name}": tensor for number, state in states.items() for name, tensor in state.items()}
 
 
 def _runs(sizes: Sequence[int]) -> list[slice]:
@@ -151,3 +158,30 @@ def _runs(sizes: Sequence[int]) -> list[slice]:
 
 def _of(tensors: Named, part: slice) -> Named:
     return {name: tensor[part] for name, tensor in tensors.items()}
+
+
+def build_optimizer(parameters: Named, recipes: Sequence[Recipe]) -> Optimizer:
+    """The optimizer of members, each with a recipe of its own."""
+    runs = [list(run) for _, run in groupby(recipes, key=lambda recipe: (recipe.optimizer, recipe.momentum))]
+    if len(runs) > 1:
+        sizes = [len(run) for run in runs]
+        return OptimizerGroup(parameters, sizes, lambda number, part: build_optimizer(part, runs[number]))
+    lr, decay = (
+        torch.tensor([getattr(recipe, name) for recipe in recipes], device="cpu") for name in ("lr", "weight_decay")
+    )
+    if recipes[0].optimizer == "sgd":
+        return SGD(parameters, lr, decay, recipes[0].momentum)
+    return Adam(parameters, lr, decay, decoupled=recipes[0].optimizer == "adamw")
+
+
+def build_torch_optimizer(
+    parameters: Iterable[nn.Parameter], recipe: Recipe, *, fused: bool | None
+) -> torch.optim.Optimizer:
+    """PyTorch's own optimizer, for a single network."""
+    options: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": fused}
+    match recipe.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, momentum=recipe.momentum, **options)
+        case "adam":
+            return torch.optim.Adam(parameters, **options)
+    return torch.optim.AdamW(parameters, **options)

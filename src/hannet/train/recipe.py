@@ -1,26 +1,52 @@
 """How networks are trained, as plain values."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from . import losses
+from .schedules import SCHEDULES, Schedule
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained.
 
-    schedule: "steps" (the rate x factor at each milestone), "cosine" (to 0) or "constant".
-    optimizer: "sgd" (with momentum), "adam", or "adamw" (weight decay decoupled from the gradient).
-    loss: "mse"; of targets that are probabilities of classes "cross_entropy" of the outputs / temperature; of targets that are
-    classes "multi_margin" and "hkr", with a margin, and in hkr alpha times its hinge.
-    defence: train on FGSM samples at linf distance eps, of inputs in [0, 1]: "adversarial" on those alone, "trades" on the inputs
-    with beta times the divergence of the outputs on the samples (defences.py).
-    warmup: the share of all iterations over which the rate rises linearly from 0.
-    lasso: strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few units
-    that look at the input.
-    orthogonal: strength of orthogonal * sum_i ||W_i^T W_i - I||_F^2 over the weights of all nn.Linear.
+    Args:
+        lr: Learning rate, which the schedule multiplies.
+        momentum: Of "sgd".
+        weight_decay: Strength of the decay of all parameters.
+        schedule: "steps" (the rate x factor at each milestone), "cosine" (to 0) or "constant".
+        milestones: Shares of all steps.
+        factor: What the rate is multiplied by at each milestone.
+        warmup: Share of all steps over which the rate rises linearly from 0.
+        lasso: Strength of a group lasso on the rows of the first layer's weight, lasso * sum_i ||w_i||, which leaves few
+            units that look at the input.
+        orthogonal: Strength of orthogonal * sum_i ||W_i^T W_i - I||_F^2 over the weights of all nn.Linear.
+        batch: Rows a step, of all processes together.
+        iterations: Steps in all, unless epochs are given.
+        epochs: Passes over the rows; 0 to count iterations instead.
+        optimizer: "sgd", "adam", or "adamw" (weight decay decoupled from the gradient).
+        loss: "mse"; "cross_entropy" of the outputs / temperature, for targets that are probabilities; "multi_margin" and
+            "hkr", with a margin, for targets that are classes.
+        temperature: Of "cross_entropy".
+        margin: Of "multi_margin" and "hkr".
+        alpha: Weight of the hinge in "hkr".
+        defence: Trains on FGSM samples at linf distance eps, of inputs in [0, 1]: "adversarial" on those alone, "trades" on the
+            inputs with beta times the divergence of the outputs on the samples (adversarial.py).
+        eps: Distance of the samples of a defence.
+        beta: Weight of the divergence in "trades".
+        ema: Decay of the average of the weights that is measured and kept instead of the last ones; 0 for none.
+        precision: "fp32", or "bf16" or "fp16" for what autocast computes in them.
+
+    Raises:
+        ValueError: A value is out of range.
+
     """
 
     lr: float = 0.05
@@ -34,6 +60,7 @@ class Recipe:
     orthogonal: float = 0.0
     batch: int = 100
     iterations: int = 40_000
+    epochs: int = 0
     optimizer: str = "sgd"
     loss: str = "mse"
     temperature: float = 1.0
@@ -42,20 +69,31 @@ class Recipe:
     defence: str = ""
     eps: float = 0.1
     beta: float = 6.0
+    ema: float = 0.0
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("sgd", "adam", "adamw"):
-            raise ValueError(f"optimizer must be sgd, adam or adamw, got {self.optimizer!r}")
-        if self.loss not in losses.NAMES:
-            raise ValueError(f"loss must be one of {', '.join(losses.NAMES)}, got {self.loss!r}")
-        if self.schedule not in ("steps", "cosine", "constant"):
-            raise ValueError(f"schedule must be steps, cosine or constant, got {self.schedule!r}")
-        if not (self.lr > 0 and 0 <= self.momentum < 1 and 0 <= self.warmup < 1):
-            raise ValueError(f"lr must be above 0, momentum and warmup at least 0 and below 1, got {self}")
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("loss", losses.NAMES),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if not (self.lr > 0 and 0 <= self.momentum < 1 and 0 <= self.warmup < 1 and 0 <= self.ema < 1):
+            raise ValueError(f"lr must be above 0, momentum, warmup and ema at least 0 and below 1, got {self}")
         if not (self.weight_decay >= 0 and self.lasso >= 0 and self.orthogonal >= 0):
             raise ValueError(f"weight_decay, lasso and orthogonal must be at least 0, got {self}")
-        if self.batch < 1 or self.iterations < 1:
-            raise ValueError(f"batch and iterations must be at least 1, got {self.batch} and {self.iterations}")
+        if not 0 < self.factor < math.inf or not all(0 <= milestone <= 1 for milestone in self.milestones):
+            raise ValueError(
+                f"factor must be above 0 and milestones from 0 to 1, got {self.factor} and {self.milestones}"
+            )
+        if any(type(n) is not int for n in (self.batch, self.iterations, self.epochs)) or (
+            min(self.batch, self.iterations) < 1 or self.epochs < 0
+        ):
+            sizes = f"{self.batch}, {self.iterations} and {self.epochs}"
+            raise ValueError(f"batch, iterations and epochs must be integers, at least 1, got {sizes}")
         if self.defence not in ("", "adversarial", "trades") or (self.defence and self.loss != "cross_entropy"):
             raise ValueError(
                 f"defence must be adversarial or trades, with the loss cross_entropy, got {self.defence!r}"
@@ -68,16 +106,14 @@ class Recipe:
         return losses.loss(self.loss, self.temperature, self.margin, self.alpha)
 
     def differences(self) -> dict[str, Any]:
-        """What differs from the default recipe, so that a record keeps its name when a recipe learns something new."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        """What differs from the default recipe, so that a record keeps its key when a recipe gains a setting."""
+        defaults = asdict(type(self)())
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
-    def rate(self, step: int) -> float:
-        """The learning rate at `step`, as a multiple of lr."""
-        done = step / self.iterations
-        if done < self.warmup:
-            return (step + 1) / (self.warmup * self.iterations)
-        if self.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
-        if self.schedule == "constant":
-            return 1.0
-        return self.factor ** sum(done >= milestone for milestone in self.milestones)
+    def steps(self, per_epoch: int) -> int:
+        """Steps of the whole training, with so many an epoch."""
+        return self.epochs * per_epoch or self.iterations
+
+    def learning_rates(self, steps: int) -> Schedule:
+        """The multiplier of lr over a training of so many steps."""
+        return Schedule(self.schedule, steps, self.milestones, self.factor, self.warmup)

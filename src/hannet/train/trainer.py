@@ -1,98 +1,171 @@
-"""One training loop, for one network or for many of one shape side by side (members)."""
+"""One training loop, for networks of one shape side by side and for any single module."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..ops.denormals import zero_subnormals
-from .adversarial import AdversarialTraining
-from .backprop import is_supported
-from .cuda_graph import CUDAGraphRunner
+from .arguments import check_arguments
+from .batches import RowBatches
+from .callbacks import Callback, TrainingState
+from .checkpoint import Checkpointer, SaveResult, fingerprint, lock_in
+from .distributed import SingleProcess
 from .ensemble import Ensemble
-from .optimizers import SGD, Adam, Optimizer, OptimizerGroup
+from .ensemble_backend import EnsembleBackend
+from .interruption import deferred_signals, raise_interruption
+from .module_backend import ModuleBackend
 from .recipe import Recipe
 
-_LOOK_EVERY = 100  # steps between two looks for members that diverged, and for subnormal numbers
+_AGREE_AT_LEAST_EVERY = 50  # steps between two questions to the other processes
 
 
-@dataclass
-class Progress:
-    """Where a training stands. predict: x (n, in) or (members, n, in) -> (members, n, out), without gradients."""
+class Backend(Protocol):
+    """What does the steps of a training.  is_main: whether this process reports and writes."""
 
-    step: int
-    steps: int
-    seconds: float
-    loss: Tensor
-    predict: Callable[[Tensor], Tensor]
+    is_main: bool
+    track_epochs: bool
+    per_epoch: int
+    total: int
 
+    def step(self, number: int) -> bool:
+        """The step of that number, from 1 on. Returns whether a network is left to train."""
 
-@dataclass
-class Epoch:
-    """The end of one pass over the training rows.
+    def predict(self, x: Tensor, /) -> Tensor:
+        """What the networks make of x, without gradients.  (n, ...) -> (members, n, out)."""
 
-    loss: (members,), the mean over the pass, measured before each step. predict: x (n, in) or (members, n, in) ->
-    (members, n, out), without gradients. Both are NaN for the retired. `keep(better)` remembers the present parameters of
-    those members, for the networks to end with instead of the last; `stop()` ends the training here.
-    """
+    def loss(self) -> Tensor:
+        """What to report of the last steps.  (members,)."""
 
-    number: int
-    epochs: int
-    seconds: float
-    loss: Tensor
-    predict: Callable[[Tensor], Tensor]
-    keep: Callable[[Tensor], None]
-    stopped: bool = field(default=False, init=False)
+    def end_epoch(self) -> tuple[Tensor, float | None]:
+        """The mean loss over the epoch, (members,), and the share of rows misclassified, if targets are classes."""
 
-    def stop(self) -> None:
-        """End the training here."""
-        self.stopped = True
+    def snapshot_best(self, better: Tensor, /) -> None:
+        """Remembers the parameters of these members, for the networks to end with."""
 
+    def finish(self) -> None:
+        """Leaves the networks as they are to be used."""
 
-_GATHER = 1 << 23  # numbers gathered at once, as many batches as that makes: fewer calls, bounded memory
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All of the state, for a checkpoint: tensors, and values for JSON."""
+
+    def load_state_dict(self, tensors: dict[str, Tensor], entries: dict[str, Any], step: int, /) -> None:
+        """What `state_dict` gave after so many steps."""
 
 
-class _Batches:
-    """Shuffled batches without end.  Members of one seed see the same; a last batch that is not full is left out."""
+class Trainer:
+    """Runs the steps of a backend: epochs, callbacks, checkpoints, and what signals ask for."""
 
-    def __init__(self, columns: Sequence[Tensor], rows: Tensor | None, seeds: Sequence[int], batch: int):
-        self.columns, self.seeds = columns, list(seeds)
-        self.rows = None if rows is None else rows.cpu()
-        self.n = len(columns[0]) if rows is None else rows.shape[1]
-        self.batch = min(batch, self.n)
-        self.per_epoch = self.n // self.batch
-        self.generators = {seed: torch.Generator().manual_seed(seed) for seed in seeds}
-        size = len(self.seeds) * self.batch * sum(column[0].numel() for column in columns)
-        self.at_once = min(max(_GATHER // size, 1), 64)
+    def __init__(
+        self,
+        backend: Backend,
+        callbacks: Sequence[Callback] = (),
+        *,
+        every: float = 0.5,
+        checkpointer: Checkpointer | None = None,
+    ):
+        """every: seconds between two reports of progress."""
+        self.backend, self.callbacks, self.every, self.checkpointer = backend, callbacks, every, checkpointer
+        self.reporting = backend.is_main and any(_overrides(callback, "on_progress") for callback in callbacks)
+        backend.track_epochs |= any(_overrides(callback, "on_epoch_end") for callback in callbacks)
+        self.step, self.over = 0, False
+        self.start = self.asked = time.perf_counter()
+        self.unasked, self.ask_after = 0, 1
 
-    def passes(self) -> Iterator[Tensor]:
-        """Of one pass after the other the rows of its batches, (batches, members, batch), where the columns are.
+    def run(self) -> None:
+        """Trains to the end, from the checkpoint if there is one."""
+        backend, total, per_epoch = self.backend, self.backend.total, self.backend.per_epoch
+        if self.checkpointer:
+            self.checkpointer.load(self._restore)
+        signals: AbstractContextManager[list[int]] = deferred_signals() if self.checkpointer else nullcontext([])
+        with signals as caught:
+            reported = self.start
+            while not self.over:
+                self.step += 1
+                over = not backend.step(self.step)
+                if backend.track_epochs and self.step % per_epoch == 0:
+                    over = self._end_epoch() or over
+                self.over = over or self.step == total
+                now = time.perf_counter()
+                if self.reporting and (self.over or now - reported > self.every):
+                    self._report()
+                    reported = now
+                if self.checkpointer:
+                    self._checkpoint(self.checkpointer, caught[0] if caught else 0)
+        backend.finish()
 
-        They are drawn on the CPU, so that the seed means the same everywhere.
-        """
-        while True:
-            drawn = {seed: torch.randperm(self.n, generator=g, device="cpu") for seed, g in self.generators.items()}
-            order = torch.stack([drawn[seed] for seed in self.seeds])
-            if self.rows is not None:
-                order = self.rows.gather(1, order)
-            order = order[:, : self.per_epoch * self.batch].view(len(self.seeds), self.per_epoch, self.batch)
-            yield _sent(order.transpose(0, 1), self.columns[0].device)
+    def _state(self, loss: Tensor, **more: Any) -> TrainingState:
+        backend, per_epoch = self.backend, self.backend.per_epoch
+        epochs, seconds = backend.total // per_epoch, time.perf_counter() - self.start
+        step = backend.total if self.over else self.step
+        predict, snapshot = backend.predict, backend.snapshot_best
+        return TrainingState(
+            step, backend.total, self.step // per_epoch, epochs, seconds, loss, predict, snapshot, **more
+        )
 
-    def __iter__(self) -> Iterator[list[Tensor]]:
-        """Of every column (n, ...) a part (members, batch, ...)."""
-        for order in self.passes():
-            for some in order.split(self.at_once):
-                yield from map(list, zip(*(column[some] for column in self.columns), strict=True))
+    def _end_epoch(self) -> bool:
+        loss, error = self.backend.end_epoch()
+        state = self._state(loss, error=error)
+        for callback in self.callbacks:
+            callback.on_epoch_end(state)
+        return state.stopped
+
+    def _report(self, **more: Any) -> None:
+        state = self._state(self.backend.loss(), **more)
+        for callback in self.callbacks:
+            callback.on_progress(state)
+        self.over = self.over or state.stopped
+
+    def _checkpoint(self, checkpointer: Checkpointer, caught: int) -> None:
+        """Saves the state where it is time to, and ends where a signal asks for it."""
+        number, due = self._agreed(checkpointer.processes, caught, due=checkpointer.due())
+        saved = False
+        if due or self.over:
+            result = self._save(checkpointer)
+            saved = not result.error
+            if result.error and self.reporting:
+                self._report(checkpoint_error=result.error)
+        if number and (saved or not self.over):  # what is over and not saved would be lost
+            raise_interruption(number, str(self._save(checkpointer)))
+
+    def _save(self, checkpointer: Checkpointer) -> SaveResult:
+        tensors, entries = self.backend.state_dict()
+        entries |= {"step": self.step, "over": self.over, "callbacks": [each.state_dict() for each in self.callbacks]}
+        return checkpointer.save(tensors, entries)
+
+    def _restore(self, tensors: dict[str, Tensor], entries: dict[str, Any]) -> int:
+        self.step, self.over = entries["step"], entries["over"]
+        self.backend.load_state_dict(tensors, entries, self.step)
+        for callback, state in zip(self.callbacks, entries["callbacks"], strict=True):
+            callback.load_state_dict(state)
+        return self.step
+
+    def _agreed(self, processes: SingleProcess, number: int, *, due: bool) -> tuple[int, bool]:
+        """The signal that any process caught, 0 if none did, and whether to save the state: the same in all, about once a second."""
+        if processes.count == 1:
+            return number, due
+        self.unasked += 1
+        if self.unasked < self.ask_after and not self.over:
+            return 0, False
+        now = time.perf_counter()
+        milliseconds = int(1000 * (now - self.asked) / self.unasked) + 1
+        number, any_due, slowest = processes.all_reduce_max(number, int(due), milliseconds)
+        self.asked, self.unasked, self.ask_after = now, 0, min(max(1000 // slowest, 1), _AGREE_AT_LEAST_EVERY)
+        return number, bool(any_due)
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """To a GPU without waiting for it."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
+def _overrides(callback: Callback, name: str) -> bool:
+    return getattr(type(callback), name) is not getattr(Callback, name)
+
+
+def checkpoint_lock(folder: Path | None, processes: SingleProcess) -> AbstractContextManager[None]:
+    """Keeps other trainings from a folder for checkpoints. Raises StoreError where another one is in it."""
+    if not folder:
+        return nullcontext()
+    return processes.exclusive_lock(lock_in(folder), f"{folder}: another training keeps its state there")
 
 
 def device() -> torch.device:
@@ -109,227 +182,63 @@ def train(
     *,
     rows: Tensor | None = None,
     weights: Tensor | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    callbacks: Sequence[Callback] = (),
     every: float = 0.5,
+    checkpoint: Path | None = None,
+    minutes: float = 10.0,
 ) -> None:
     """Trains networks of one shape together, in place.
 
-    x: (n, in); y: (n, out); weights: (n,), of the rows in the loss: all on the device of the networks, where they train; on a
-    GPU the steps are replayed as a CUDA graph, if it can hold them. Recipes may differ in lr, weight_decay, orthogonal,
-    optimizer and momentum; a seed fixes the order of the batches, so that a network's result does not depend on its company.
-    Parameters that do not require gradients stay as they are. rows: (members, m), the rows of x
-    and y that each member trains on (default: all). A member whose loss is no longer finite is retired as it stands.
-    `on_progress` is called about every `every` seconds and at the end, `on_epoch` after each pass over the rows.
-    Raises ValueError where the arguments do not fit together.
+    On a GPU the steps are replayed as a CUDA graph, if one can hold them. A network whose loss is no longer finite is left as it
+    stands, and the others continue. Parameters that do not require gradients stay as they are.
+
+    Args:
+        networks: On the device of x and y, where they train. With `ema` or another precision than fp32, one alone.
+        recipes: One for each; they may differ in lr, weight_decay, orthogonal, optimizer and momentum.
+        seeds: One for each, for the order of the batches: a network's result does not depend on the others.
+        x: (n, in).
+        y: (n, out).
+        rows: (members, m), the rows of x and y that each network trains on (default: all).
+        weights: (n,), of the rows in the loss.
+        callbacks: Follow the training, in their order.
+        every: Seconds between two calls of `on_progress`.
+        checkpoint: Folder for the state of the training: after SIGTERM, Ctrl-C or a crash the same call resumes from there.
+        minutes: Between two checkpoints.
+
+    Raises:
+        ValueError: The arguments do not go together.
+        TrainingError: A single module (with `ema` or another precision) diverged.
+        TerminatedError: SIGTERM ended a training with a checkpoint.
+        CheckpointError: The checkpoint is damaged or belongs to another training.
+        StoreError: Another training uses the checkpoint folder.
+
+    >>> import torch
+    >>> from hannet import HanNet
+    >>> x = torch.linspace(-1, 1, 200)[:, None]
+    >>> net = HanNet(1, 1, width=16, depth=4)
+    >>> train([net], [Recipe(lr=0.02, iterations=500)], [0], x, x.abs())
+    >>> bool((net(x) - x.abs()).square().mean() < 0.01)
+    True
+
     """
-    recipe = _common(networks, recipes, seeds, x, y)
-    _check(len(networks), x, rows, weights)
+    recipe = check_arguments(networks, recipes, seeds, x, y, rows, weights)
     columns = [x, y] if weights is None else [x, y, weights]
-    _check_devices(networks, columns)
-    _Training(networks, recipes, recipe, _Batches(columns, rows, seeds, recipe.batch)).run(on_epoch, on_progress, every)
-
-
-_Moved = tuple[Tensor, list[Tensor]]  # outputs and targets of a step
-
-
-class _Training:
-    def __init__(self, networks: Sequence[nn.Module], recipes: Sequence[Recipe], recipe: Recipe, batches: _Batches):
-        self.recipe, self.batches = recipe, batches
-        self.members = Ensemble(networks)
-        self.trained = [name for name, parameter in networks[0].named_parameters() if parameter.requires_grad]
-        self.optimizer = _optimizer(self._trained(), recipes)
-        self.decays = any(recipe.weight_decay for recipe in recipes)
-        self.device = batches.columns[0].device
-        self.orthogonal: Tensor | None = None
-        if any(recipe.orthogonal for recipe in recipes):
-            self.orthogonal = torch.tensor([recipe.orthogonal for recipe in recipes], device=self.device)
-        linear = (f"{name}.weight".lstrip(".") for name, m in networks[0].named_modules() if isinstance(m, nn.Linear))
-        self.dense = [name for name in linear if name in self.trained]
-        self.loss = recipe.loss_function()
-        self.defence = AdversarialTraining(recipe, batches.seeds) if recipe.defence else None
-        self.sum = torch.zeros(len(networks), dtype=torch.float64, device=self.device)
-        self.graph: CUDAGraphRunner[_Moved] | None = None
-        self.start = time.perf_counter()
-        x, y = batches.columns[:2]
-        if (out := self.members.predict(x[:1]).shape[-1]) != y.shape[1]:
-            raise ValueError(f"y must have a column for each of the {out} outputs, got {tuple(y.shape)}")
-
-    def run(
-        self,
-        on_epoch: Callable[[Epoch], None] | None,
-        on_progress: Callable[[Progress], None] | None,
-        every: float,
-    ) -> None:
-        iterations, per_epoch, last = self.recipe.iterations, self.batches.per_epoch, self.start
-        for step, moved in zip(range(1, iterations + 1), self._moves(on_epoch is not None), strict=False):
-            losses, over = self._look(step, *moved)
-            if on_epoch and step % per_epoch == 0:
-                over = self._epoch(step // per_epoch, on_epoch) or over
-            over = over or step == iterations
-            now = time.perf_counter()
-            if on_progress and (over or now - last > every):
-                reached = iterations if over else step
-                loss = self.members.spread(losses())
-                on_progress(Progress(reached, iterations, now - self.start, loss, self.members.predict))
-                last = now
-            if over:
-                break
-        self.graph = None  # else it and this training keep each other, and x, on the device
-        self._zero_subnormals()
-        self.members.write_back()
-
-    def _capturable(self) -> bool:
-        """Whether a graph can hold a step. The noise of TRADES comes from the CPU; foreign modules may wait for the device."""
-        return self.device.type == "cuda" and self.recipe.defence != "trades" and is_supported(self.members.networks[0])
-
-    def _moves(self, summed: bool) -> Iterator[_Moved]:
-        """Steps without end. summed: add the losses to the epoch's."""
-        if self._capturable():
-            return self._replays(summed)
-        return (self._move(batch, self.recipe.rate(step), summed) for step, batch in enumerate(self.batches))
-
-    def _replays(self, summed: bool) -> Iterator[_Moved]:
-        """The same steps, each the same work on the same tensors: batch and rate are found by a counter beside them."""
-        batches, shape = self.batches, (self.batches.per_epoch, len(self.members.networks), self.batches.batch)
-        rates = [self.recipe.rate(step) for step in range(self.recipe.iterations)]
-        rate = torch.tensor(rates, dtype=torch.float32, device=self.device)
-        order = torch.empty(shape, dtype=torch.int64, device=self.device)
-        done = torch.zeros(1, dtype=torch.int64, device=self.device)
-
-        def work() -> _Moved:
-            some = order.index_select(0, done % batches.per_epoch)[0]
-            moved = self._move([column[some] for column in batches.columns], rate.index_select(0, done)[0], summed)
-            done.add_(1)
-            return moved
-
-        for drawn in batches.passes():
-            order.copy_(drawn)
-            for _ in range(batches.per_epoch):
-                self.graph = self.graph or CUDAGraphRunner(work, self.device)
-                yield self.graph()
-
-    def _zero_subnormals(self) -> None:
-        """Weight decay leads to them, and by values, not by threads, so that these change no bit."""
-        if self.decays:
-            zero_subnormals([*self._trained().values(), *self.optimizer.kept()])
-
-    def _trained(self) -> dict[str, Tensor]:
-        return {name: self.members.parameters[name] for name in self.trained}
-
-    def _move(self, batch: list[Tensor], rate: float | Tensor, summed: bool) -> _Moved:
-        """One step, without a question to the device: what the living members gave before it, and should have given."""
-        members, recipe = self.members, self.recipe
-        x, *targets = batch if members.complete else [part[members.alive] for part in batch]
-        if self.defence is None:
-            outputs, gradients = members.gradients(x, lambda outputs: self.loss.slope(outputs, *targets))
+    batches, processes = RowBatches(columns, rows, seeds, recipe.batch), SingleProcess(x.device)
+    checkpointer = None
+    if checkpoint:
+        data = columns if rows is None else [*columns, rows]
+        checkpointer = Checkpointer(checkpoint, minutes, fingerprint(networks, recipes, seeds, data), processes)
+    alone = bool(recipe.ema) or recipe.precision != "fp32"
+    forked: AbstractContextManager[None] = nullcontext()
+    if alone:
+        forked = torch.random.fork_rng([x.device] if x.device.type == "cuda" else [])
+    with checkpoint_lock(checkpoint, processes), forked:
+        backend: Backend
+        if alone:
+            backend = ModuleBackend(networks[0], recipes[0], seeds[0], batches, processes)
         else:
-            outputs, gradients = self.defence.gradients(members, self.loss, x, targets)
-        if recipe.lasso:
-            first = next(iter(members.parameters))
-            _add_lasso(gradients[first], members.parameters[first], recipe.lasso)
-        if self.orthogonal is not None:
-            for name in self.dense:
-                gradients[name] = gradients[name] + _orthogonal_slope(
-                    members.parameters[name], self.orthogonal[members.alive]
-                )
-        self.optimizer.step(gradients, rate)
-        if summed:
-            self.sum += members.spread(self.loss.value(outputs, *targets))
-        return outputs, targets
-
-    def _look(self, step: int, outputs: Tensor, targets: list[Tensor]) -> tuple[Callable[[], Tensor], bool]:
-        """What is not done at each step. Returns how to get the living members' losses, and whether no member lives."""
-        if step % _LOOK_EVERY == 0:
-            self._zero_subnormals()
-        if step % _LOOK_EVERY == 1 and not (finite := outputs.isfinite().all(2).all(1)).all():
-            kept = finite.cpu().nonzero().flatten()
-            if not len(kept):
-                return lambda: self.loss.value(outputs, *targets), True
-            self.members.retire(kept)
-            self.optimizer.retire(self._trained(), kept)
-            self.graph = None  # it worked on the parameters of before
-            return lambda: self.loss.value(outputs, *targets)[kept], False
-        return lambda: self.loss.value(outputs, *targets), False
-
-    def _epoch(self, number: int, on_epoch: Callable[[Epoch], None]) -> bool:
-        mean = self.sum / self.batches.per_epoch
-        self.sum.zero_()
-        seconds, epochs = time.perf_counter() - self.start, self.recipe.iterations // self.batches.per_epoch
-        epoch = Epoch(number, epochs, seconds, mean.float(), self.members.predict, self.members.keep)
-        on_epoch(epoch)
-        return epoch.stopped
-
-
-def _optimizer(parameters: dict[str, Tensor], recipes: Sequence[Recipe]) -> Optimizer:
-    runs = [list(run) for _, run in groupby(recipes, key=lambda recipe: (recipe.optimizer, recipe.momentum))]
-    if len(runs) > 1:
-        return OptimizerGroup(
-            parameters, [len(run) for run in runs], lambda number, mine: _optimizer(dict(mine), runs[number])
-        )
-    lr, decay = (
-        torch.tensor([getattr(recipe, name) for recipe in recipes], device="cpu") for name in ("lr", "weight_decay")
-    )
-    if recipes[0].optimizer == "sgd":
-        return SGD(parameters, lr, decay, recipes[0].momentum)
-    return Adam(parameters, lr, decay, decoupled=recipes[0].optimizer == "adamw")
-
-
-def _orthogonal_slope(weight: Tensor, strengths: Tensor) -> Tensor:
-    """4 strength (W W^T - I) W, by the smaller of the two Gram matrices: the other gives the same."""
-    tall = weight.shape[1] > weight.shape[2]
-    gram = weight.mT @ weight if tall else weight @ weight.mT
-    gram.diagonal(dim1=1, dim2=2).sub_(1)
-    gram *= 4 * strengths[:, None, None]
-    return weight @ gram if tall else gram @ weight
-
-
-@torch.no_grad()
-def _add_lasso(gradient: Tensor, weight: Tensor, strength: float) -> None:
-    norms = weight.norm(dim=-1, keepdim=True).clamp_min(1e-3)  # a row near 0 rests there instead of jumping over it
-    gradient.add_(weight / norms, alpha=strength)
-
-
-def _common(
-    networks: Sequence[nn.Module], recipes: Sequence[Recipe], seeds: Sequence[int], x: Tensor, y: Tensor
-) -> Recipe:
-    if not len(networks) == len(recipes) == len(seeds) > 0:
-        raise ValueError(
-            f"give as many recipes and seeds as networks: {len(networks)}, {len(recipes)} and {len(seeds)} came"
-        )
-    if x.dim() != 2 or y.dim() != 2:
-        raise ValueError(f"x and y must be (n, in) and (n, out), got {tuple(x.shape)} and {tuple(y.shape)}")
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"x and y must have the same rows, at least one: {len(x)} and {len(y)} came")
-    named = dict(networks[0].named_parameters())
-    trained = [[name for name, p in network.named_parameters() if p.requires_grad] for network in networks]
-    if not trained[0] or any(names != trained[0] for names in trained):
-        raise ValueError("networks trained together must have parameters that require gradients, the same in each")
-    if recipes[0].lasso and not next(iter(named), "").endswith("weight"):
-        raise ValueError("lasso needs a network whose first parameter is the weight of a Linear")
-    own = {name: getattr(Recipe, name) for name in ("lr", "weight_decay", "orthogonal", "optimizer", "momentum")}
-    common = {replace(recipe, **own) for recipe in recipes}
-    if len(common) > 1:
-        raise ValueError(f"recipes trained together may differ in {', '.join(own)} only")
-    return common.pop()
-
-
-def _check(members: int, x: Tensor, rows: Tensor | None, weights: Tensor | None) -> None:
-    if rows is not None and (rows.dim() != 2 or len(rows) != members or not rows.numel()):
-        raise ValueError(f"rows must be (members, at least one row), got {tuple(rows.shape)} for {members} members")
-    if rows is not None and not (rows.dtype == torch.int64 and rows.min() >= 0 and rows.max() < len(x)):
-        raise ValueError(
-            f"rows must be int64 from 0 to {len(x) - 1}, got {rows.dtype} from {rows.min()} to {rows.max()}"
-        )
-    if weights is not None and weights.shape != x.shape[:1]:
-        raise ValueError(f"weights must be ({len(x)},), one a row of x, got {tuple(weights.shape)}")
-
-
-def _check_devices(networks: Sequence[nn.Module], columns: Sequence[Tensor]) -> None:
-    tensors = [t for network in networks for t in (*network.parameters(), *network.buffers())]
-    devices = {t.device: None for t in (*tensors, *columns)}
-    if len(devices) > 1:
-        raise ValueError(f"networks, x, y and weights must be on one device, got {', '.join(map(str, devices))}")
+            backend = EnsembleBackend(networks, recipes, recipe, batches)
+        Trainer(backend, callbacks, every=every, checkpointer=checkpointer).run()
 
 
 def predict(networks: Sequence[nn.Module], x: Tensor) -> Tensor:

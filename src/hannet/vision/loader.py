@@ -1,16 +1,14 @@
-"""Batches of images, taken and changed on the device where the network is; and how long a step waits for them."""
+"""Batches of images, taken and changed on the device where the network is."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..data import Images
-from ..train.distributed import DistributedContext
+from ..train.batches import seed_of
+from ..train.distributed import SingleProcess
 from .augmentation import apply, draw
 from .recipe import ImageRecipe
 
@@ -20,16 +18,10 @@ Thing = TypeVar("Thing")
 AT_ONCE = 500  # images to measure on at once: it bounds memory
 
 
-def seed_of(*parts: int) -> int:
-    """A seed for a part of a training, unlike those of other parts."""
-    # the length, as numpy takes (1,) and (1, 0) for the same
-    return int(np.random.SeedSequence([len(parts), *parts]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
 class Batches:
     """What this process sees of all batches. What is in one depends on seed, epoch and step alone."""
 
-    def __init__(self, images: Images, recipe: ImageRecipe, seed: int, processes: DistributedContext):
+    def __init__(self, images: Images, recipe: ImageRecipe, seed: int, processes: SingleProcess):
         self.recipe, self.seed, self.processes, self.device = recipe, seed, processes, processes.device
         self.x, self.y = _near(images.x, self.device), images.y.to(self.device)
         self.near = self.x.device.type == self.device.type  # one of the two may come with a number
@@ -39,7 +31,7 @@ class Batches:
         self.epoch = -1
         self.order = torch.empty(0, dtype=torch.int64, device="cpu")
 
-    def at(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    def at(self, epoch: int, step: int, /) -> tuple[Tensor, Tensor]:
         """What a step of an epoch trains on: images as the network takes them, and their classes."""
         rows = self._rows(epoch, step)
         generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, step))
@@ -50,6 +42,13 @@ class Batches:
         following = (epoch, step + 1) if step + 1 < self.per_epoch else (epoch + 1, 0)
         x = self._images(rows) if self.near else self.ahead.get((epoch, step), following)
         return self._prepared(apply(x, draws.part(start, start + len(rows)))), y
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: a batch depends on its step alone."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Nothing to do."""
 
     def _rows(self, epoch: int, step: int) -> Tensor:
         """The places of this process's images of a step."""
@@ -121,43 +120,3 @@ class Prefetcher(Generic[Key, Thing]):
         thing = wait()
         self.begun = {following: self.begin(following)}
         return thing
-
-
-class LoaderTimer:
-    """How much of a step's time makes its batch, on the clock of the device."""
-
-    every = 8  # one step in so many is timed
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.steps: list[list[Any]] = []
-
-    def _now(self) -> Any:
-        if self.device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    @contextmanager
-    def step(self, number: int) -> Iterator[Callable[[], None]]:
-        """Around a step; it gives what to call when the batch is made."""
-        if number % self.every:
-            yield lambda: None
-            return
-        times = [self._now()]
-        yield lambda: times.append(self._now())
-        self.steps.append([*times, self._now()])
-
-    def share(self) -> float:
-        """Of all steps since the last call; waits for the device."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        made = sum(_between(start, made) for start, made, _ in self.steps)
-        whole = sum(_between(start, end) for start, _, end in self.steps)
-        self.steps = []
-        return made / whole if whole else 0.0
-
-
-def _between(start: Any, end: Any) -> float:
-    return float(start.elapsed_time(end) if isinstance(start, torch.cuda.Event) else end - start)

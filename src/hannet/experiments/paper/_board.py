@@ -18,8 +18,9 @@ from ...data.synthetic import SIDE, Square, checkerboard, sines
 from ...layers.han import Householder
 from ...models.hannet import ACTIVATIONS
 from ...models.registry import build_model, register
-from ...reporting.progress import OnProgress, ProgressEvent
+from ...reporting.progress import OnProgress
 from ...train import trainer as training
+from ...train.callbacks import ProgressReporter, TrainingState
 from ...train.recipe import Recipe
 from ..base import Result
 from ..store import Record, Run
@@ -96,9 +97,8 @@ def fit(group: Sequence[Run], label: str, on_progress: OnProgress) -> list[Resul
     networks = [build(run.config, seed).to(device) for run, seed in starts]
     recipes = [Recipe(**run.config["recipe"]) for run, _ in starts]
     seeds = [seed for _, seed in starts]
-    training.train(
-        networks, recipes, seeds, board.x_train, board.y_train, on_progress=_Watch(label, board, on_progress)
-    )
+    follow = ProgressReporter(on_progress, label, _BestMember(board))
+    training.train(networks, recipes, seeds, board.x_train, board.y_train, callbacks=[follow])
     metrics = measure(board, partial(training.predict, networks))
     outcomes = zip(zip(*(column.tolist() for column in metrics.values()), strict=True), networks, strict=True)
     results: list[Result] = []
@@ -122,17 +122,16 @@ def measure(board: Square, predict: Callable[[Tensor], Tensor]) -> dict[str, Ten
     return metrics | dict(zip(("train_accuracy", "test_accuracy"), accuracies, strict=True))
 
 
-class _Watch:
-    """Turns the trainer's progress into events, with accuracies as fresh as EVALUATE_EVERY."""
+class _BestMember:
+    """Metrics of the best member, as fresh as EVALUATE_EVERY."""
 
-    def __init__(self, label: str, board: Square, on_progress: OnProgress) -> None:
-        self.label, self.board, self.on_progress = label, board, on_progress
-        self.evaluated = time.perf_counter()
+    def __init__(self, board: Square) -> None:
+        self.board, self.evaluated = board, time.perf_counter()
         self.metrics: dict[str, float] = {}
 
-    def __call__(self, progress: training.Progress) -> None:
-        if time.perf_counter() - self.evaluated > EVALUATE_EVERY or progress.step == progress.steps:
-            metrics = measure(self.board, progress.predict)
+    def __call__(self, state: TrainingState) -> dict[str, float]:
+        if time.perf_counter() - self.evaluated > EVALUATE_EVERY or state.step == state.total:
+            metrics = measure(self.board, state.predict)
             if "test_mse" in metrics:
                 best = metrics["test_mse"].nan_to_num(math.inf).argmin()
                 names = {"train_loss": "best training MSE", "test_mse": "test MSE"}
@@ -141,7 +140,7 @@ class _Watch:
                 names = {"train_accuracy": "best training accuracy", "test_accuracy": "test accuracy"}
             self.metrics = {shown: float(metrics[name][best]) for name, shown in names.items()}
             self.evaluated = time.perf_counter()
-        self.on_progress(ProgressEvent(self.label, progress.step, progress.steps, metrics=self.metrics))
+        return self.metrics
 
 
 def select(selection: str, tried: Sequence[Record]) -> Record:

@@ -18,6 +18,7 @@ from ...layers.han import HanStack
 from ...models.registry import build_model, register
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...train import trainer as training
+from ...train.callbacks import ProgressReporter
 from ...train.recipe import Recipe
 
 PIXELS, CLASSES = 784, 10
@@ -92,11 +93,9 @@ def fit(
     """Trains the networks side by side, in place."""
     train = digits(data, "train")
 
-    def watch(progress: training.Progress) -> None:
-        loss = float(progress.loss.nanmean())
-        on_progress(ProgressEvent(label, progress.step, progress.steps, metrics={"training loss": loss}))
-
-    training.train(networks, recipes, seeds, train.x, F.one_hot(train.y, CLASSES).float(), on_progress=watch)
+    targets = F.one_hot(train.y, CLASSES).float()
+    follow = ProgressReporter(on_progress, label, lambda state: {"training loss": float(state.loss.nanmean())})
+    training.train(networks, recipes, seeds, train.x, targets, callbacks=[follow])
 
 
 def logits(networks: Sequence[nn.Module], x: Tensor, rows: int = 2000) -> Tensor:

@@ -104,8 +104,8 @@ class Experiment(BaseExperiment):
 
         with scratch(run) as folder:
             checkpoint.clear_unreadable(folder)
-            options: dict[str, Any] = {"held": test, "checkpoint": folder, "on_progress": watch}
-            history = pipeline.fit(network, training, self.recipe(), run.seed, **options)
+            options: dict[str, Any] = {"validation": test, "checkpoint": folder, "on_progress": watch}
+            history = pipeline.train_classifier(network, training, self.recipe(), run.seed, **options)
         metrics: dict[str, float] = {TESTED.get(name, name): value for name, value in history.last().items()}
         curves = {TESTED.get(name, name): values for name, values in asdict(history).items()}
         metrics["parameters"] = sum(p.numel() for p in network.parameters())

@@ -150,7 +150,8 @@ def _dense(run: Run, recipe: Recipe, label: str, on_progress: OnProgress) -> nn.
             layers += [torchlip.SpectralLinear(before, width), torchlip.GroupSort2()]
         network = torchlip.Sequential(*layers, torchlip.FrobeniusLinear(width, _mnist.CLASSES, disjoint_neurons=True))
     optimizer = torch.optim.Adam(network.parameters(), recipe.lr)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
+    rates = recipe.learning_rates(recipe.iterations)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: rates.rate(done / recipe.iterations))
     watch = _mnist.Steps(label, "it", on_progress)
     generator, step = torch.Generator().manual_seed(run.seed), 0
     while step < recipe.iterations:

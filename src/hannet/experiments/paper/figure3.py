@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from ...models.registry import MODELS, build_model
-from ...reporting.progress import OnProgress, ProgressEvent
+from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
+from ...train.callbacks import ProgressReporter, TrainingState
 from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, seeds_named
 from ..store import Record, Run, Store
@@ -112,11 +113,11 @@ class Experiment(BaseExperiment):
         size = f"width {config['network']['width']}, {config['inputs']} inputs"
         label = f"{_label(config['target'])} by {_label(config['network'])}, {size}, seed {seed}"
 
-        def report(progress: training.Progress) -> None:
-            best = float(progress.loss.nan_to_num(torch.inf).min().sqrt())
-            on_progress(ProgressEvent(label, progress.step, progress.steps, metrics={"lowest RMSE of a batch": best}))
+        def lowest(state: TrainingState) -> dict[str, float]:
+            return {"lowest RMSE of a batch": float(state.loss.nan_to_num(torch.inf).min().sqrt())}
 
-        training.train(networks, recipes, [seed] * len(group), problem.x_train, problem.y_train, on_progress=report)
+        seeds, follow = [seed] * len(group), ProgressReporter(on_progress, label, lowest)
+        training.train(networks, recipes, seeds, problem.x_train, problem.y_train, callbacks=[follow])
         fitted, unseen = (training.predict(networks, x) for x in (problem.x_train, problem.x_test))
         losses = (fitted - problem.y_train).square().mean((1, 2)).tolist()
         errors = (unseen - problem.y_test).square().mean((1, 2)).sqrt().tolist()

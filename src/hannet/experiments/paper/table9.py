@@ -25,6 +25,7 @@ from ...models.registry import build_model
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import trainer as training
+from ...train.callbacks import Callback, TrainingState
 from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, mean_and_std, seeds_named
 from ..store import Record, Run, Store
@@ -135,10 +136,10 @@ class Experiment(Cells):
         iterations = config["epochs"] * max(1, rows.shape[1] // RECIPE.batch)
         recipe = Recipe(**config["recipe"] | {"iterations": iterations})
         title = f"{label}, {config['data']['set']} {config['data']['fraction']:.0%}"
-        watch = _Watch(title, x, y, splits, on_progress)
-        training.train(networks, [recipe] * len(group), seeds, x, y, rows=rows, on_epoch=watch)
+        errors = _ErrorRecorder(title, x, y, splits, on_progress)
+        training.train(networks, [recipe] * len(group), seeds, x, y, rows=rows, callbacks=[errors])
         return [
-            Result(watch.metrics(member, network), network, watch.curves(member))
+            Result(errors.metrics(member, network), network, errors.curves(member))
             for member, network in enumerate(networks)
         ]
 
@@ -240,30 +241,31 @@ def splits_of(table: Regression, fraction: float, seeds: Sequence[int]) -> list[
     return [split_by_group(torch.from_numpy(table.groups), fraction, seed) for seed in seeds]
 
 
-class _Watch:
+class _ErrorRecorder(Callback):
     """Keeps each member's RMSE after every epoch: of training as the epoch went, of validation and test at its end."""
 
     def __init__(self, label: str, x: Tensor, y: Tensor, splits: Sequence[Split], on_progress: OnProgress) -> None:
-        self.label, self.on_progress = label, on_progress
+        self.label, self.report = label, on_progress
         judged = [torch.stack([getattr(part, name) for part in splits]) for name in ("validation", "test")]
         self.x, self.y = ([column[rows] for rows in judged] for column in (x, y))
         self.rmse: list[Tensor] = []
         self.reported = 0.0
 
-    def __call__(self, epoch: training.Epoch) -> None:
-        losses = [epoch.loss, *(self._mean_square(epoch, x, y) for x, y in zip(self.x, self.y, strict=True))]
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """Measures the members."""
+        losses = [state.loss, *(self._mean_square(state, x, y) for x, y in zip(self.x, self.y, strict=True))]
         self.rmse.append(torch.stack(losses, 1).sqrt())
         now = time.perf_counter()
-        if now - self.reported > 1 or epoch.number == epoch.epochs:
+        if now - self.reported > 1 or state.epoch == state.epochs:
             train, validation, _ = self.rmse[-1].nanmean(0).tolist()
             metrics = {"training RMSE": train, "validation RMSE": validation}
-            self.on_progress(ProgressEvent(self.label, epoch.number, epoch.epochs, "epochs", metrics))
+            self.report(ProgressEvent(self.label, state.epoch, state.epochs, "epochs", metrics))
             self.reported = now
 
     @staticmethod
-    def _mean_square(epoch: training.Epoch, x: Tensor, y: Tensor) -> Tensor:
+    def _mean_square(state: TrainingState, x: Tensor, y: Tensor) -> Tensor:
         chunks = zip(x.split(2048, 1), y.split(2048, 1), strict=True)  # a chunk's activations stay in cache
-        return torch.cat([epoch.predict(inputs) - targets for inputs, targets in chunks], 1).square().mean((1, 2))
+        return torch.cat([state.predict(inputs) - targets for inputs, targets in chunks], 1).square().mean((1, 2))
 
     def curves(self, member: int) -> dict[str, list[float]]:
         columns = torch.stack(self.rmse)[:, member].T.tolist()
