@@ -15,10 +15,10 @@ def stack(
 
     On a GPU, features last but one are transposed here, around the kernel; the operators refuse them.
     """
-    if dim == -2 and x.is_cuda:
+    if dim == -2 and dispatch.on_gpu(x):
         return stack(x.mT, u, b, reflections, apply_abs).mT
     code = dispatch.choose(x, u, b)
-    if x.dtype in dispatch.HALF and (not x.is_cuda or code == dispatch.REFERENCE):
+    if x.dtype in dispatch.HALF and (not dispatch.on_gpu(x) or code == dispatch.REFERENCE):
         return stack(x.float(), u.float(), b if b is None else b.float(), reflections, apply_abs, dim).to(x.dtype)
     if code == dispatch.REFERENCE:
         return reference.stack(x, u, b, reflections, apply_abs, dim)
@@ -35,7 +35,7 @@ def stacks(x: Tensor, parameters: Sequence[tuple[Tensor, Tensor | None]], dims: 
     Where the CPU's kernel runs at once, all work in one tensor: only the last output is kept, and the backward pass rebuilds
     the others.
     """
-    if not x.is_cpu or not all(dispatch.choose(x, u, b) == dispatch.KERNEL for u, b in parameters):
+    if dispatch.on_gpu(x) or not all(dispatch.choose(x, u, b) == dispatch.KERNEL for u, b in parameters):
         for (u, b), dim in zip(parameters, dims, strict=True):
             x = stack(x, u, b, dim=dim)
         return x

@@ -129,6 +129,11 @@ def kernels(device: str) -> ModuleType:
     return cpu
 
 
+def on_gpu(x: Tensor) -> bool:
+    """True where the GPU's kernels serve. They have the features last only: `stack` transposes around them."""
+    return x.is_cuda
+
+
 def dense(tensor: Tensor) -> Tensor:
     """The tensor in memory as kernels read it."""
     if internals.is_zero_tensor(tensor):
@@ -141,7 +146,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """The kernel itself: output and sign bits (none unless `keep_signs`). On a GPU the features are last: dim is -1."""
     inputs = dense(x), dense(u), b if b is None else dense(b), reflections, apply_abs, keep_signs
-    return kernels("cuda").forward(*inputs) if x.is_cuda else kernels("cpu").forward(*inputs, dim)
+    return kernels("cuda").forward(*inputs) if on_gpu(x) else kernels("cpu").forward(*inputs, dim)
 
 
 def backward(
@@ -157,4 +162,4 @@ def backward(
     """The kernel itself: gradients of x, u and b from that of the output y."""
     b = b if b is None else dense(b)
     inputs = dense(grad_y), dense(y), signs.contiguous(), dense(u), b, reflections, apply_abs
-    return kernels("cuda").backward(*inputs) if y.is_cuda else kernels("cpu").backward(*inputs, dim)
+    return kernels("cuda").backward(*inputs) if on_gpu(y) else kernels("cpu").backward(*inputs, dim)

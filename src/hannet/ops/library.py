@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import reference
+from . import dispatch, reference
 from .dispatch import HALF, REFERENCE, backward, choose, forward, kernels
 
 
@@ -14,11 +14,11 @@ def _check(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, dim: int) -
     """The operators can be called by anyone, and the kernels write where they are told."""
     members = u.shape[:-2]
     layers = 1 if u.dim() == 1 else u.shape[-2]
-    fits = dim in ((-1,) if x.is_cuda else (-1, -2)) and u.dim() in (1, 2, 3) and x.dim() >= len(members) - dim
+    fits = dim in ((-1,) if dispatch.on_gpu(x) else (-1, -2)) and u.dim() in (1, 2, 3) and x.dim() >= len(members) - dim
     fits = fits and x.shape[dim] == u.shape[-1] and x.shape[: len(members)] == members
     fits = fits and reflections > 0 and layers % reflections == 0
     fits = fits and (b is None or (b.shape[:-2] == members and b.numel() * reflections == u.numel()))
-    served = (torch.float32, torch.float64, *(HALF if x.is_cuda else ()))
+    served = (torch.float32, torch.float64, *(HALF if dispatch.on_gpu(x) else ()))
     beside = (*HALF, torch.float32) if x.dtype in HALF else (x.dtype,)
     if not fits or x.dtype not in served or any(t.dtype not in beside for t in (u, b) if t is not None):
         given = [None if t is None else (tuple(t.shape), t.dtype) for t in (x, u, b)]
@@ -29,7 +29,7 @@ def _check(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, dim: int) -
 
 def _signs_shape(x: Tensor, u: Tensor, reflections: int, apply_abs: bool, dim: int) -> tuple[int, int]:
     """(members, bytes) of the sign bits beside the output; what `_check` refuses has none."""
-    if x.is_cuda:
+    if dispatch.on_gpu(x):
         return kernels("cuda").signs_shape(x.shape, u.shape, x.dtype, reflections, apply_abs)
     return kernels("cpu").signs_shape(x.shape, u.shape, x.dtype, dim)
 

@@ -39,7 +39,7 @@ def test_everything_here_through_the_interpreter():
 def device(request, monkeypatch):
     """Where the kernels run: tensors of the CPU go to the interpreter."""
     if INTERPRETED:
-        monkeypatch.setattr(dispatch, "_on_gpu", lambda _: True)
+        monkeypatch.setattr(dispatch, "on_gpu", lambda _: True)
     return request.param
 
 
