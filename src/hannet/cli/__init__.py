@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 try:
     import typer
@@ -61,47 +61,25 @@ def main() -> None:
         exit_with_error(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
 
 
-CommandTable = list[tuple[str, Callable[..., None], str | None, str]]
-COMMANDS: CommandTable = [  # name, function, its line in the list of commands (None: its docstring's first), example
-    (
-        "reproduce",
-        reproduce,
-        "Reproduce a figure or table of the paper.",
-        "reproduce figure1 --seeds 5",
-    ),
-    (
-        "runs",
-        runs,
-        "List, filter and export the results of experiments.",
-        "runs results/figure1 --where seed=0 --sort -test_accuracy",
-    ),
-    (
-        "attack",
-        attack,
-        "How far do small changes fool a classifier?",
-        "attack hannet-models/mnist-hannet --norm l2 --eps 1",
-    ),
-    (
-        "certify",
-        certify,
-        "How far can no change fool it? Proved.",
-        "certify hannet-models/mnist-hannet --radii 0.5,1.58",
-    ),
-    ("fit", fit, "Train a model that predicts a column of a table.", "fit houses.csv --target price"),
-    ("predict", predict, "Predict rows of a table, or classify pictures.", "predict hannet-models/houses new.csv"),
-    ("info", info, "Versions, devices, and which code runs.", "info --json"),
+CommandTable = list[tuple[Callable[..., None], str, str | None, str]]
+COMMANDS: CommandTable = [  # function, name, its line in the list of commands (None: its docstring's first), example
+    (reproduce, "reproduce", "Reproduce a figure or table of the paper.", "figure1 --seeds 5"),
+    (runs, "runs", "List, filter and export results.", "results/figure1 --where seed=0 --sort -test_accuracy"),
+    (attack, "attack", "How far do small changes fool a classifier?", "hannet-models/mnist-hannet --norm l2 --eps 1"),
+    (certify, "certify", "How far can no change fool it? Proved.", "hannet-models/mnist-hannet --radii 0.5,1.58"),
+    (fit, "fit", "Train a model that predicts a column of a table.", "houses.csv --target price"),
+    (predict, "predict", "Predict rows of a table, or classify pictures.", "hannet-models/houses new.csv"),
+    (info, "info", "Versions, devices, and which code runs.", "--json"),
 ]
-TRAIN: CommandTable = [("images", images, None, "train images photos/ --model han-mixer --size 64 --epochs 30")]
-DATA: CommandTable = [
-    ("list", list_data, None, "data list --json"),
-    ("get", get_data, None, "data get bikesharing mnist"),
-]
+TRAIN: CommandTable = [(images, "images", None, "photos/ --model han-mixer --size 64 --epochs 30")]
+DATA: CommandTable = [(list_data, "list", None, "--json"), (get_data, "get", None, "bikesharing mnist")]
 
 
-def _group(commands: CommandTable, **options: object) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **options)  # type: ignore[arg-type]
-    for name, command, short_help, example in commands:
-        group.command(name, cls=Command, short_help=short_help, epilog=f"Example: hannet {example}")(command)
+def _group(commands: CommandTable, parent: str = "", **options: Any) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **options)
+    for command, name, short_help, arguments in commands:
+        example = f"Example: hannet {parent}{name} {arguments}"
+        group.command(name, cls=Command, short_help=short_help, epilog=example)(command)
     return group
 
 
@@ -113,13 +91,13 @@ app = _group(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(
-    _group(TRAIN, help="Train a network and save it as a folder."),
+    _group(TRAIN, "train ", help="Train a network and save it as a folder."),
     name="train",
     short_help="Train a classifier of images.",
     epilog="Example: hannet train images mnist --model hannet --lipschitz",
 )
 app.add_typer(
-    _group(DATA, help="Data sets of the paper's experiments: what they are, and how to get them."),
+    _group(DATA, "data ", help="Data sets of the paper's experiments: what they are, and how to get them."),
     name="data",
     short_help="Show and fetch data sets.",
     epilog="Example: hannet data list",

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -62,8 +63,10 @@ def attack(
     began = time.perf_counter()
     found = _run(net, inputs, y, method, seed, batch=100 if name == "cw" else 500)
     seconds = time.perf_counter() - began
-    facts = {"model": str(model), "data": data, "points": len(y), "attack": name, **_facts(found, method)}
-    facts |= {"seed": seed, "seconds": seconds}
+    settings = {key: value for key, value in asdict(method).items() if value is not None}
+    facts = {"model": str(model), "data": data, "points": len(y), "attack": name, "norm": method.norm}
+    facts |= {"settings": settings, "clean_accuracy": found.clean_accuracy, "accuracy": found.accuracy}
+    facts |= {"median_norm": found.median_norm, "seed": seed, "seconds": seconds}
     print(json.dumps(facts, allow_nan=False) if as_json else _summary(facts), flush=True)  # in case the disk is full
     if out:
         from ..vision.figures import plot_adversaries
@@ -105,14 +108,6 @@ def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int
             return attack(net, x, y, method, batch=batch, seed=seed, on_progress=show)
     except KeyboardInterrupt:
         exit_with_error("interrupted; nothing is saved", 130)
-
-
-def _facts(found: "Adversaries", method: "Attack") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    settings = {key: value for key, value in asdict(method).items() if value is not None}
-    accuracies = {"clean_accuracy": found.clean_accuracy, "accuracy": found.accuracy}
-    return {"norm": method.norm, "settings": settings} | accuracies | {"median_norm": found.median_norm}
 
 
 def _summary(facts: Mapping[str, Any]) -> str:

@@ -67,14 +67,14 @@ def save_files(out: Path, content: bytes, figure: "Figure | None", *, quiet: boo
     from ..reporting import figures
     from ..storage.files import write_atomic
 
-    write_atomic(out, content)
-    saved = [out]
-    for form in ("png", "svg"):
-        path = out.with_suffix(f".{form}")
-        if figure:
-            write_atomic(path, figures.figure_as_bytes(figure, form))
-            saved.append(path)
+    pictures = {
+        out.with_suffix(f".{form}"): figure and figures.figure_as_bytes(figure, form) for form in ("png", "svg")
+    }
+    for path, data in {out: content, **pictures}.items():
+        if data:
+            write_atomic(path, data)
         else:
             path.unlink(missing_ok=True)  # it shows what the file held before
+    saved = [out, *pictures] if figure else [out]
     if not quiet:
         print(f"Saved: {', '.join(map(str, saved))}")

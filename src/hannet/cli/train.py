@@ -3,7 +3,8 @@
 import json
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +15,6 @@ from .console import exit_with_error, progress_bar
 
 if TYPE_CHECKING:
     from ..vision.classifier import TrainedClassifier
-    from ..vision.presets import ModelPreset
     from ..vision.splits import DataSplits
 
 Option = typer.Option
@@ -92,8 +92,7 @@ def images(
     """
     from ..storage import model_dir
     from ..train.distributed import DistributedContext
-    from ..vision import presets
-    from ..vision.classifier import MODEL_FILES, OTHER_FILES
+    from ..vision import classifier, presets
     from ..vision.splits import dataset_name
 
     given: dict[str, Any] = {"width": width, "depth": depth, "mlp_blocks": mlp_blocks, "lipschitz": lipschitz}
@@ -105,18 +104,17 @@ def images(
     folder = out or Path("hannet-models", f"{dataset_name(data)}-{model}")
     folder = folder.resolve() if folder.name in ("", "..") else folder  # then its neighbours are not named after it
     processes = DistributedContext()
-    reserved = model_dir.reserve(folder, MODEL_FILES, OTHER_FILES, force=force, hold=processes.exclusive_lock)
-    context.with_resource(reserved)
-    if preset.trainer.flat and processes.count > 1:
+    files = classifier.MODEL_FILES, classifier.OTHER_FILES
+    context.with_resource(model_dir.reserve(folder, *files, force=force, hold=processes.exclusive_lock))
+    if preset.flat and processes.count > 1:
         raise SettingError(f"{model} trains in one process, not in {processes.count}", "model")
     splits = _load_splits(data, seed, size, preset.size)
     settings["batch"] = presets.batch_size(batch, len(splits.training.y), processes.count)
-    checkpoint = None if preset.trainer.flat else folder.with_name(f".{folder.name}.unfinished")
-    trained = _train(preset, settings, splits, seed, checkpoint, fresh=fresh and processes.first)
+    checkpoint = None if preset.flat else folder.with_name(f".{folder.name}.unfinished")
+    train = partial(classifier.train, preset, settings, splits, seed, fresh=fresh and processes.first)
+    trained = _train(train, checkpoint)
     if processes.first:  # of several processes the first reports and saves
-        _report_and_save(trained, folder, as_json=as_json)
-        if checkpoint:
-            shutil.rmtree(checkpoint, ignore_errors=True)
+        _report_and_save(trained, folder, checkpoint, as_json=as_json)
 
 
 def _load_splits(data: str, seed: int, size: int | None, default_size: int) -> "DataSplits":
@@ -126,24 +124,13 @@ def _load_splits(data: str, seed: int, size: int | None, default_size: int) -> "
         return load_splits(data, seed, size=size, default_size=default_size, on_progress=on_progress)
 
 
-def _train(
-    preset: "ModelPreset",
-    settings: Mapping[str, Any],
-    splits: "DataSplits",
-    seed: int,
-    checkpoint: Path | None,
-    *,
-    fresh: bool,
-) -> "TrainedClassifier":
+def _train(train: "Callable[..., TrainedClassifier]", checkpoint: Path | None) -> "TrainedClassifier":
     from ..train.checkpoint import path_in
     from ..train.errors import CheckpointError, TrainingError
-    from ..vision import classifier
 
     try:
         with progress_bar() as show:
-            return classifier.train(
-                preset, settings, splits, seed, checkpoint=checkpoint, fresh=fresh, on_progress=show
-            )
+            return train(checkpoint=checkpoint, on_progress=show)
     except KeyboardInterrupt as interrupt:
         kept = checkpoint is not None and path_in(checkpoint).exists()
         outcome = f"the last checkpoint in {checkpoint} is kept" if kept else "nothing is saved"
@@ -154,12 +141,12 @@ def _train(
         exit_with_error(f"{error}; nothing is saved", 1)
 
 
-def _report_and_save(trained: "TrainedClassifier", folder: Path, *, as_json: bool) -> None:
-    facts = {**trained.report, "folder": str(folder)}
-    print(
-        json.dumps(facts, allow_nan=False) if as_json else _summary(trained.report), flush=True
-    )  # the disk may be full
+def _report_and_save(trained: "TrainedClassifier", folder: Path, checkpoint: Path | None, *, as_json: bool) -> None:
+    report = {**trained.report, "folder": str(folder)}
+    print(json.dumps(report, allow_nan=False) if as_json else _summary(report), flush=True)  # in case the disk is full
     trained.save(folder)
+    if checkpoint:
+        shutil.rmtree(checkpoint, ignore_errors=True)
     if not as_json:
         print(f"Saved in {folder}: the network, {', '.join(trained.files)}")
         name, certifiable = shlex.quote(str(folder)), "certified_accuracy" in trained.report

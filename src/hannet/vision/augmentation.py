@@ -18,10 +18,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LARGEST = 4096  # of all lengths in pixels: positions are fixed-point numbers of 32 bits
 ONE = 1 << 16  # a pixel of them
-BLACK, GREY = (
-    0,
-    128,
-)  # around a crop, as in torchvision; around what the policy moves, as in its first public PyTorch version
+BLACK = 0  # around a crop, as in torchvision
+GREY = 128  # around what the policy moves, as in its first public PyTorch version
 
 # (operation, probability, level of 0 to 9) twice a line: Cubuk et al. 2019, Table 7. Some operations have no level.
 CIFAR10 = (
@@ -104,29 +102,29 @@ def draw(
     if n < 0:
         raise ValueError(f"the number of images must be 0 or more, got {n}")
 
-    def whole(low: int, high: int, *shape: int) -> Tensor:
+    def integers(low: int, high: int, *shape: int) -> Tensor:
         return torch.randint(low, high, (n, *shape), generator=generator, device="cpu")
 
-    shift = whole(-kind.padding, kind.padding + 1, 2)
-    place = _crops(shift, mirrored=whole(0, 1 + kind.flip), width=size[1])
+    shift = integers(-kind.padding, kind.padding + 1, 2)
+    place = _crops(shift, mirrored=integers(0, 1 + kind.flip), width=size[1])
     ends = []
     for length in size:
-        start = whole(0, length) - kind.cutout // 2
+        start = integers(0, length) - kind.cutout // 2
         ends += [start.clamp_min(0), (start + kind.cutout).clamp(0, length)]
     hole = torch.stack(ends, dim=1).to(torch.int32)
     policy = _policy(kind.policy, *size)
-    row, stage, sign = whole(0, len(policy.odds), 1), torch.arange(2, device="cpu"), whole(0, 2, 2)
+    row, stage, sign = integers(0, len(policy.odds), 1), torch.arange(2, device="cpu"), integers(0, 2, 2)
     happens = torch.rand(n, 2, generator=generator, device="cpu") < policy.odds[row, stage]
     levels, moves = (field[row, stage, sign] for field in (policy.levels, policy.moves))
-    sent = torch.cat([place, hole, moves.flatten(1), levels.view(torch.int32)], dim=1)
-    sent = sent.to(device, non_blocking=True)  # else it would wait for all that a GPU has to do
-    place, hole, moves, levels = sent.split([6, 4, 12, 2], dim=1)
+    packed = torch.cat([place, hole, moves.flatten(1), levels.view(torch.int32)], dim=1)
+    packed = packed.to(device, non_blocking=True)  # else it would wait for all that a GPU has to do
+    place, hole, moves, levels = packed.split([6, 4, 12, 2], dim=1)
     kinds = torch.where(happens, policy.kinds[row, stage], 0)
     return Draws(place, hole, kinds, levels.view(torch.float32), moves.unflatten(1, (2, 6)))
 
 
 def apply(x: Tensor, draws: Draws) -> Tensor:
-    """The images after all but `normalise`.  x: (n, 1 or 3, height, width), uint8, of the size drawn for -> the same.
+    """The images, changed as drawn.  x: (n, 1 or 3, height, width), uint8, of the size drawn for -> the same.
 
     Each image's result depends on its own row of draws alone. Cutout fills with the mean of ImageNet to the nearest level: what its
     authors' code does, zeros after normalisation (DeVries and Taylor 2017), within 0.01 standard deviations.
@@ -186,8 +184,8 @@ def _policy(name: str, height: int, width: int) -> _Policy:
     moves = [
         [[_matrix(kind, sign * level / 9, height, width) for sign in (-1, 1)] for kind, _, level in row] for row in rows
     ]
-    held = partial(torch.tensor, device="cpu")
-    return _Policy(held(kinds), held(odds), held(levels), held(moves, dtype=torch.int32))
+    tensor = partial(torch.tensor, device="cpu")
+    return _Policy(tensor(kinds), tensor(odds), tensor(levels), tensor(moves, dtype=torch.int32))
 
 
 def _strength(kind: str, level: int, sign: int) -> float:
@@ -240,8 +238,8 @@ def _moved(x: Tensor, place: Tensor, fill: int) -> Tensor:
     row = (d * j + (e * i + f)).bitwise_right_shift_(16).clamp_(-1, h)
     column = (a * j + (b * i + c)).bitwise_right_shift_(16).clamp_(-1, w)
     source = row.add_(1).mul_(w + 2).add_(column).add_(1).flatten(1).long()
-    framed = torch.nn.functional.pad(x, (1, 1, 1, 1), value=fill).flatten(2)
-    return framed.gather(2, source[:, None].expand(n, channels, h * w)).view(x.shape)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), value=fill).flatten(2)
+    return padded.gather(2, source[:, None].expand(n, channels, h * w)).view(x.shape)
 
 
 def _operate(x: Tensor, groups: dict[str, Tensor], levels: Tensor, moves: Tensor) -> None:
@@ -331,8 +329,8 @@ def _equalize(x: Tensor, _: Tensor) -> Tensor:
     lightest = counts.gather(2, x.amax(2, keepdim=True).long())
     step = (x.shape[2] - lightest) // 255
     darker = counts.cumsum(2) - counts
-    spread = ((darker + step // 2) // step.clamp_min(1)).clamp_max_(255)
-    return torch.where(step > 0, spread, _levels(x)).to(torch.uint8)
+    equalized = ((darker + step // 2) // step.clamp_min(1)).clamp_max_(255)
+    return torch.where(step > 0, equalized, _levels(x)).to(torch.uint8)
 
 
 # An operation that maps level to level is a table: (pixels (m, channels, h w), strength (m, 1, 1)) -> broadcasts to (m, channels, 256).

@@ -57,38 +57,19 @@ def train(
     fresh: bool = False,
     on_progress: OnProgress | None = None,
 ) -> TrainedClassifier:
-    """Build the network of a preset, train it and measure it.
+    """Build the network of a preset, train it, and measure it.
 
-    Args:
-        preset: What to train.
-        settings: What `preset.resolve` gave, with the size of the batches.
-        splits: The images.
-        seed: Of the initial weights, of the batches, and of what is random in them.
-        checkpoint: Folder for the state of the training, from which it resumes; None to keep none.
-        fresh: Whether to remove the checkpoint first.
-        on_progress: Called about twice a second.
-
-    Raises:
-        SettingError: The network cannot be built.
-        TrainingError, TerminatedError, CheckpointError, StoreError: As `vision.pipeline.train_classifier` raises them.
-
+    settings: what `preset.resolve` gave, with the size of the batches. checkpoint: folder for the state of the training, from which it
+    resumes, unless `fresh`. Raises SettingError if the network cannot be built, and what `train_classifier` raises.
     """
     network, arguments = preset.build_network(settings, splits.training, seed)
-    recipe = preset.trainer.recipe(settings, splits)
+    recipe = preset.trainer(settings, splits)
     if fresh and checkpoint:
         shutil.rmtree(checkpoint, ignore_errors=True)
     began = time.perf_counter()
-    history = train_classifier(
-        network,
-        splits.training,
-        recipe,
-        seed,
-        flat=preset.trainer.flat,
-        validation=splits.validation,
-        checkpoint=checkpoint,
-        minutes=settings.get("minutes", math.inf),
-        on_progress=on_progress,
-    )
+    options: dict[str, Any] = {"flat": preset.flat, "validation": splits.validation, "on_progress": on_progress}
+    options |= {"checkpoint": checkpoint, "minutes": settings.get("minutes", math.inf)}
+    history = train_classifier(network, splits.training, recipe, seed, **options)
     report = {
         **_describe(splits, network, seed),
         "network": {"model": type(network).__name__, **arguments},

@@ -35,27 +35,20 @@ def trained_on(folder: Path) -> str:
 
 
 def load_points(folder: Path, data: str, count: int | None, *, exactly: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Points to evaluate a network on.
+    """x, from 0 to 1; y; and which of all points they are.
 
-    Args:
-        folder: The network's, whose preprocessing gives size and classes of pictures.
-        data: A set's name, a folder of pictures, or an .npz file.
-        count: How many points to choose at random; None for all.
-        exactly: Whether fewer than `count` are an error.
-
-    Returns:
-        x, from 0 to 1; y; and which of all points they are.
-
-    Raises:
-        SettingError: There are no such data or too few, or their classes are not the network's.
-        DataError: The data are damaged.
-
+    data: a set's name, a folder of pictures, which become what the network in `folder` was trained on, or an .npz file. count: how
+    many to choose at random; None for all; `exactly` that many. Raises SettingError, or DataError for damaged data.
     """
     if data.endswith(".npz"):
         x, y = images.stored(Path(data))
     else:
-        test = _load_pictures(folder, data) if data not in images.SETS and Path(data).is_dir() else _load_set(data)
-        _require_classes(folder, data, test)
+        preprocessing = Preprocessing.load(folder) if (folder / FILE).exists() else None
+        named = data in images.SETS or not Path(data).is_dir()
+        test = _load_set(data) if named else _load_pictures(folder, data, preprocessing)
+        if preprocessing and preprocessing.classes != test.classes:
+            known, found = _abbreviate(preprocessing.classes), _abbreviate(test.classes)
+            raise SettingError(f"{data} has the classes {found}, but {folder} was trained on {known}", "data")
         x, y = test.x.float() / 255, test.y
     if exactly and count and count > len(y):
         raise SettingError(f"there are only {len(y):,}", "points")
@@ -72,20 +65,13 @@ def _load_set(data: str) -> Images:
     return images.load(data, "test")
 
 
-def _load_pictures(folder: Path, data: str) -> Images:
+def _load_pictures(folder: Path, data: str, preprocessing: Preprocessing | None) -> Images:
     """The test pictures of a folder, in the size and number of channels that the network was trained on."""
-    if not (folder / FILE).exists():
+    if not preprocessing:
         fault = f"pictures need the {FILE} that `hannet train images` writes, and {folder} has none: give an .npz file"
         raise SettingError(fault, "data")
-    preprocessing = Preprocessing.load(folder)
     test = images.folder(data, preprocessing.size, "test")
     return test if preprocessing.channels == 3 else replace(test, x=grey(test.x))
-
-
-def _require_classes(folder: Path, data: str, test: Images) -> None:
-    if (folder / FILE).exists() and (known := Preprocessing.load(folder).classes) != test.classes:
-        fault = f"{data} has the classes {_abbreviate(test.classes)}, but {folder} was trained on {_abbreviate(known)}"
-        raise SettingError(fault, "data")
 
 
 def _abbreviate(names: Sequence[str], limit: int = 5) -> str:

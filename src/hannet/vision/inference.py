@@ -33,19 +33,9 @@ def is_classifier(model: Path) -> bool:
 
 
 def classify(model: Path, inputs: Sequence[Path]) -> tuple[list[Classified], list[str]]:
-    """Classify pictures with a saved network.
+    """The most probable classes of pictures, and of folders of pictures, by a saved network; and a sentence for each that cannot be read.
 
-    Args:
-        model: Folder of the network.
-        inputs: Pictures, and folders of pictures.
-
-    Returns:
-        The pictures that can be read with their most probable classes, and a sentence for each that cannot.
-
-    Raises:
-        SettingError: A folder in `inputs` holds no pictures.
-        ModelFolderError: The network is missing or damaged, or its preprocessing does not fit it.
-
+    Raises SettingError if a folder in `inputs` holds no pictures, ModelFolderError if the network is missing or damaged.
     """
     network, preprocessing = _load(model)
     classified: list[Classified] = []

@@ -60,7 +60,7 @@ class Preprocessing:
         return nn.Sequential(*before, network).eval()
 
     def content(self) -> bytes:
-        """Of the file."""
+        """What the file holds."""
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
@@ -68,28 +68,28 @@ class Preprocessing:
         """From the file in a model's folder. Raises ModelFolderError if it is missing, damaged or of another version."""
         path = folder / FILE
         try:
-            kept = json.loads(path.read_bytes())
+            values = json.loads(path.read_bytes())
             for name in ("classes", "mean", "std"):
-                kept[name] = tuple(kept[name])
-            return _checked(cls(**kept))
+                values[name] = tuple(values[name])
+            return _require_types(cls(**values))
         except OSError as error:
             raise ModelFolderError(f"{path}: cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelFolderError(f"{path}: damaged, or not written by hannet") from error
 
 
-def _checked(told: Preprocessing) -> Preprocessing:
-    whole = (told.channels, told.size, *([] if told.resize is None else [told.resize]))
-    if not all(isinstance(number, int) for number in whole) or not isinstance(told.flat, bool):
+def _require_types(found: Preprocessing) -> Preprocessing:
+    integers = (found.channels, found.size, *([] if found.resize is None else [found.resize]))
+    if not all(isinstance(number, int) for number in integers) or not isinstance(found.flat, bool):
         raise TypeError("numbers of pixels are integers")
-    if not all(isinstance(name, str) for name in told.classes):
+    if not all(isinstance(name, str) for name in found.classes):
         raise TypeError("classes are names")
-    return told
+    return found
 
 
 @torch.no_grad()
 def probabilities(network: nn.Module, preprocessing: Preprocessing, x: Tensor) -> Tensor:
-    """Of each class, as the network sees them.  x: (n, channels, size, size), uint8 -> (n, classes), float32."""
+    """The probability of each class.  x: (n, channels, size, size), uint8 -> (n, classes), float32."""
     network.eval()
     parts: Sequence[Tensor] = [network(preprocessing(part)).softmax(1) for part in x.split(AT_ONCE)]
     return torch.cat(list(parts)) if parts else x.new_empty(0, len(preprocessing.classes), dtype=torch.float32)

@@ -38,30 +38,21 @@ _REPORTED = ("optimizer", "lr", "schedule", "weight_decay", "batch", "iterations
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """How networks that take one kind of input are trained.
-
-    recipe: from settings and data to a recipe. flat: whether the networks take rows of pixels; those train in one process.
-    """
-
-    recipe: Callable[[Settings, DataSplits], Recipe | ImageRecipe]
-    flat: bool
-
-
-@dataclass(frozen=True)
 class ModelPreset:
     """A network to choose by name.
 
-    kind: its name in the registry of models. build: from settings and images to the arguments of the network. trainer: how it is
-    trained. defaults: the settings that it has; None where the default depends on the data. size: of a folder's pictures.
+    kind: its name in the registry of models. build: from settings and images to the arguments of the network. trainer: from settings
+    and data to the recipe. defaults: the settings that it has; None where the default depends on the data. size: of a folder's
+    pictures. flat: whether it takes rows of pixels; then it trains in one process.
     """
 
     name: str
     kind: str
     build: Callable[[Settings, Images], dict[str, Any]]
-    trainer: Trainer
+    trainer: Callable[[Settings, DataSplits], Recipe | ImageRecipe]
     defaults: Settings
     size: int = 64
+    flat: bool = False
 
     @property
     def options(self) -> frozenset[str]:
@@ -69,12 +60,7 @@ class ModelPreset:
         return frozenset(self.defaults)
 
     def resolve(self, given: Settings) -> dict[str, Any]:
-        """All settings: those given, where they are neither None nor False, and defaults.
-
-        Raises:
-            SettingError: A setting is not one of this network, or out of range.
-
-        """
+        """All settings: those given, where they are neither None nor False, and defaults. Raises SettingError."""
         chosen = {name: value for name, value in given.items() if value is not None and value is not False}
         if foreign := [name for name in chosen if name not in self.options]:
             raise SettingError(f"{self.name} has no such setting: leave it out", foreign[0])
@@ -112,12 +98,8 @@ def batch_size(requested: int | None, images: int, processes: int) -> int:
 def _build_flat(settings: Settings, images: Images) -> dict[str, Any]:
     pixels = math.prod(images.x.shape[1:])
     sizes = {name: settings[name] for name in ("width", "depth", "reflections", "lipschitz") if name in settings}
-    return {
-        "in_features": pixels,
-        "out_features": len(images.classes),
-        **sizes,
-        "width": settings["width"] or max(1024, pixels),
-    }
+    sizes["width"] = sizes["width"] or max(1024, pixels)
+    return {"in_features": pixels, "out_features": len(images.classes), **sizes}
 
 
 def _build_mixer(settings: Settings, images: Images) -> dict[str, Any]:
@@ -209,24 +191,13 @@ _FLAT = {**_COMMON, "weight_decay": 0.0, "loss": "cross-entropy", "temperature":
 _IMAGES = {**_COMMON, "weight_decay": 0.1, "augment": None, "precision": None, "ema": 0.0, "minutes": 10.0}
 _HANNET = {**_FLAT, "width": 784, "depth": 20, "reflections": 1, "lipschitz": False}
 _MIXER = {**_IMAGES, "width": 512, "depth": 16, "mlp_blocks": 0}
-_ON_ROWS, _ON_IMAGES = Trainer(_flat_recipe, flat=True), Trainer(_image_recipe, flat=False)
-_ENLARGED = Trainer(partial(_image_recipe, resize=MOBILEVIT_SIZE), flat=False)
-PRESETS: Mapping[str, ModelPreset] = {
-    preset.name: preset
-    for preset in (
-        ModelPreset("hannet", "HanNet", _build_flat, _ON_ROWS, _HANNET),
-        ModelPreset("fcnet", "FCNet", _build_flat, _ON_ROWS, {**_FLAT, "width": 784, "depth": 1}),
-        ModelPreset("han-mixer", "HanMixer", _build_mixer, _ON_IMAGES, _MIXER),
-        *(
-            ModelPreset(
-                f"mobilevit-{variant}",
-                "MobileViT",
-                partial(_build_mobilevit, variant=variant),
-                _ENLARGED,
-                _IMAGES,
-                MOBILEVIT_SIZE,
-            )
-            for variant in ("xxs", "xs")
-        ),
-    )
-}
+_MOBILEVIT: dict[str, Any] = {"trainer": partial(_image_recipe, resize=MOBILEVIT_SIZE), "size": MOBILEVIT_SIZE}
+_MOBILEVIT |= {"kind": "MobileViT", "defaults": _IMAGES}
+_ALL = (
+    ModelPreset("hannet", "HanNet", _build_flat, _flat_recipe, _HANNET, flat=True),
+    ModelPreset("fcnet", "FCNet", _build_flat, _flat_recipe, {**_FLAT, "width": 784, "depth": 1}, flat=True),
+    ModelPreset("han-mixer", "HanMixer", _build_mixer, _image_recipe, _MIXER),
+    ModelPreset("mobilevit-xxs", build=partial(_build_mobilevit, variant="xxs"), **_MOBILEVIT),
+    ModelPreset("mobilevit-xs", build=partial(_build_mobilevit, variant="xs"), **_MOBILEVIT),
+)
+PRESETS: Mapping[str, ModelPreset] = {preset.name: preset for preset in _ALL}

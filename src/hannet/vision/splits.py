@@ -30,19 +30,9 @@ def dataset_name(data: str) -> str:
 def load_splits(
     data: str, seed: int, *, size: int | None, default_size: int, on_progress: OnProgress | None = None
 ) -> DataSplits:
-    """Read images and choose at random those that validate.
+    """Read the images of a set or of a folder of pictures, and choose by the seed which training images validate.
 
-    Args:
-        data: A set's name, or a folder with a folder of pictures for each class.
-        seed: Decides which training images validate.
-        size: Pixels that pictures of a folder become; None for `default_size`.
-        default_size: The same, where no size was asked for.
-        on_progress: Called while pictures are read.
-
-    Raises:
-        SettingError: There are no such data, or too few, or their size is fixed.
-        DataError: The data cannot be read.
-
+    size: pixels that the pictures of a folder become; None for default_size. Raises SettingError, or DataError for damaged data.
     """
     training, test = _read(data, size, default_size, on_progress)
     order = torch.randperm(len(training.y), generator=torch.Generator().manual_seed(seed))
