@@ -55,8 +55,7 @@ def han_stack(x: Tensor, u: Tensor, b: Tensor | None = None, *, reflections: int
         Shape and dtype of x.
 
     Raises:
-        ValueError: for shapes, devices or dtypes that do not fit together.
-        TypeError: for an x that is not floating point.
+        ValueError, TypeError: as han_layer does.
 
     >>> u, b = torch.randn(20, 8), torch.zeros(20, 8)
     >>> x = torch.randn(5, 8)
@@ -92,8 +91,7 @@ def han_stacks(x: Tensor, stacks: Sequence[tuple[Tensor, Tensor | None, int]]) -
         Shape and dtype of x.
 
     Raises:
-        ValueError: for shapes, devices or dtypes that do not fit together.
-        TypeError: for an x that is not floating point.
+        ValueError, TypeError: as han_layer does.
 
     >>> x, tokens, channels = torch.randn(4, 16, 32), torch.randn(2, 16), torch.randn(2, 32)
     >>> y = han_stacks(x, [(tokens, None, -2), (channels, None, -1)])
@@ -133,8 +131,7 @@ def householder(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1)
         Shape and dtype of x.
 
     Raises:
-        ValueError: for shapes, devices or dtypes that do not fit together.
-        TypeError: for an x that is not floating point.
+        ValueError, TypeError: as han_layer does.
 
     >>> x, u = torch.randn(4, 8), torch.randn(8)
     >>> torch.allclose(householder(householder(x, u), u), x, atol=1e-6)

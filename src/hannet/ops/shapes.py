@@ -1,4 +1,4 @@
-"""Fused kernels: the same two functions, a stack's forward and backward pass, for each kind of device."""
+"""The sizes of a call, as the kernels of both kinds of device need them."""
 
 import math
 from collections.abc import Sequence

@@ -146,7 +146,7 @@ def forward(
     dim: int = -1,
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A stack's output and its sign bits (none unless `keep`); shapes as in ops.py, contiguous, one dtype.
+    """A stack's output and its sign bits (none unless `keep`); shapes as in ops/dispatch.py, contiguous, one dtype.
 
     The output goes into `out` if it is given, which may be x itself.
     """

@@ -126,7 +126,7 @@ def _parameters(plan: _Plan, u: Tensor, b: Tensor | None, biases: int, dtype: to
 def forward(
     x: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """A stack's output and its sign bits (none unless `keep`); shapes as in ops.py, contiguous.
+    """A stack's output and its sign bits (none unless `keep`); shapes as in ops/dispatch.py, contiguous.
 
     One floating dtype for all, or float32 u and b beside bfloat16 or float16 x; arithmetic in float32, in float64 for float64.
     """
