@@ -77,6 +77,13 @@ def test_the_report_as_json_holds_all_settings(hannet, patterns):
     assert json.loads(Path("net", "report.json").read_text()) == {k: v for k, v in facts.items() if k != "folder"}
 
 
+def test_a_flat_network_has_an_average_of_weights_and_autocast(hannet, patterns):
+    arguments = ("train", "images", "mnist", *TINY, "--ema", "0.5", "--precision", "bf16", "--json")
+    facts = json.loads(hannet(*arguments)[1])
+    assert (facts["recipe"]["ema"], facts["recipe"]["precision"]) == (0.5, "bf16")
+    assert facts["test_accuracy"] > 0.9
+
+
 def test_the_defaults_are_those_of_the_help(hannet, patterns):
     told = json.loads(hannet("train", "images", "mnist", "--epochs", "1", "--batch", "220", "--lipschitz", "--json")[1])
     sizes = {"model": "HanNet", "in_features": 784, "out_features": 10}
@@ -127,9 +134,10 @@ USAGE = {
         ["mnist", "--model", "fcnet", "--mlp-blocks", "1"],
         "--mlp-blocks: fcnet has no such setting",
     ),
-    "a mixer with a loss": (
-        ["mnist", "--model", "han-mixer", "--loss", "hkr"],
-        "--loss: han-mixer has no such setting",
+    "a hannet with augmentation": (["mnist", "--augment", "flip"], "--augment: hannet has no such setting"),
+    "a mixer with reflections": (
+        ["mnist", "--model", "han-mixer", "--reflections", "2"],
+        "--reflections: han-mixer has no such setting",
     ),
     "a mixer with an odd width": (
         ["mnist", "--model", "han-mixer", "--width", "12"],

@@ -100,6 +100,14 @@ def test_a_mixer_learns_grey_images(hannet, patterns):
     assert json.loads(hannet("train", "images", "mnist", *MIXER, *more)[1])["test_accuracy"] > 0.5
 
 
+@pytest.mark.parametrize("loss", ["multi-margin", "hkr"])
+def test_a_mixer_trains_with_every_loss(hannet, photos, loss):
+    arguments = ("train", "images", str(photos), *MIXER, "--size", "16", "--loss", loss, "--margin", "0.5", "--json")
+    facts = json.loads(hannet(*arguments)[1])
+    assert (facts["recipe"]["loss"], facts["recipe"]["margin"]) == (loss.replace("-", "_"), 0.5)
+    assert facts["test_accuracy"] > 0.6
+
+
 def test_a_mixer_that_diverges_is_one_sentence(hannet, photos):
     code, out, err = hannet("train", "images", str(photos), *MIXER[:-1], "1e30", "--size", "16")
     assert (code, out) == (1, "")

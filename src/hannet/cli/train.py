@@ -34,7 +34,7 @@ Lipschitz = Annotated[bool, Option("--lipschitz", help="A hannet to certify: 1-L
 Reflections = Annotated[int | None, Option(min=1, help="In each layer of hannet.  [default: 1; 32 with --lipschitz]")]
 Loss = Annotated[
     Literal["cross-entropy", "multi-margin", "hkr"] | None,
-    Option(help="Of hannet and fcnet.  [default: cross-entropy]"),
+    Option(help="What training minimizes.  [default: cross-entropy]"),
 ]
 Temperature = Annotated[float | None, Option(help="What cross entropy divides the outputs by.  [default: 1]")]
 Margin = Annotated[float | None, Option(help="Of multi-margin and hkr.  [default: 1]")]
@@ -48,7 +48,9 @@ LearningRate = Annotated[
 WeightDecay = Annotated[float | None, Option(help="[default: 0; 0.1 for han-mixer, mobilevit]")]
 Batch = Annotated[int | None, Option(min=1, help="Images a step.  [default: 256, or an eighth of fewer than 2048]")]
 Epochs = Annotated[int, Option(min=1, help="Passes over the training images.")]
-Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, Option(help="[default: fp32; bf16 on a GPU]")]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"] | None, Option(help="[default: fp32; bf16 for han-mixer and mobilevit on a GPU]")
+]
 Ema = Annotated[float | None, Option(help="Decay of an average of the weights, such as 0.999.")]
 Minutes = Annotated[float | None, Option(help="Between two checkpoints.  [default: 10]")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Of weights, batches and images held out.")]

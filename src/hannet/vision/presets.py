@@ -135,32 +135,28 @@ def _build_mobilevit(settings: Settings, images: Images, *, variant: str) -> dic
     return {"num_classes": len(images.classes), "size": variant, "block": "han"}
 
 
+def _common(settings: Settings) -> dict[str, Any]:
+    """What all recipes have of the settings."""
+    loss = settings["loss"]
+    names = ("lr", "weight_decay", "batch", "epochs", "ema", LOSS_SETTINGS[loss])
+    precision = settings["precision"] or ("bf16" if torch.cuda.is_available() else "fp32")
+    return {name: settings[name] for name in names} | {"loss": loss.replace("-", "_"), "precision": precision}
+
+
 def _flat_recipe(settings: Settings, splits: DataSplits) -> Recipe:
-    loss, batch = settings["loss"], settings["batch"]
-    constant = LOSS_SETTINGS[loss]
-    return Recipe(
-        lr=settings["lr"],
-        weight_decay=settings["weight_decay"],
-        schedule="cosine",
-        optimizer="adam",
-        batch=batch,
-        iterations=settings["epochs"] * (len(splits.training.y) // batch),
-        loss=loss.replace("-", "_"),
-        **{constant: settings[constant]},
-    )
+    iterations = settings["epochs"] * (len(splits.training.y) // settings["batch"])
+    options = _common(settings) | {"precision": settings["precision"] or "fp32", "epochs": 0, "iterations": iterations}
+    return Recipe(schedule="cosine", optimizer="adam", **options)
 
 
 def _image_recipe(settings: Settings, splits: DataSplits, *, resize: int = 0) -> ImageRecipe:
     """resize: pixels that smaller images are enlarged to."""
     channels, size, _ = splits.training.x.shape[1:]
-    named: dict[str, Any] = {name: settings[name] for name in ("lr", "weight_decay", "batch", "epochs", "ema")}
-    named["precision"] = settings["precision"] or ("bf16" if torch.cuda.is_available() else "fp32")
-    named["augmentation"] = _augmentation(settings["augment"] or ("crop" if splits.name == "mnist" else "flip"), size)
+    augment = settings["augment"] or ("crop" if splits.name == "mnist" else "flip")
+    named: dict[str, Any] = _common(settings) | {"augmentation": _augmentation(augment, size)}
     if channels != 3:
         named |= {"mean": (0.5,), "std": (0.25,)}
-    if size < resize:
-        named["resize"] = resize
-    return ImageRecipe(**named)
+    return ImageRecipe(**named, resize=resize if size < resize else None)
 
 
 def _augmentation(name: str, size: int) -> Augmentation:
@@ -183,12 +179,14 @@ def report_recipe(recipe: Recipe | ImageRecipe) -> dict[str, Any]:
     if isinstance(recipe, ImageRecipe):
         return asdict(recipe)
     constants = {"cross_entropy": ("temperature",), "multi_margin": ("margin",), "hkr": ("margin", "alpha")}
-    return {name: getattr(recipe, name) for name in (*_REPORTED, *constants[recipe.loss])}
+    used = [name for name in ("ema", "precision") if name in recipe.differences()]
+    return {name: getattr(recipe, name) for name in (*_REPORTED, *constants[recipe.loss], *used)}
 
 
-_COMMON = {"lr": 1e-3, "batch": None, "epochs": 20}
-_FLAT = {**_COMMON, "weight_decay": 0.0, "loss": "cross-entropy", "temperature": 1.0, "margin": 1.0}
-_IMAGES = {**_COMMON, "weight_decay": 0.1, "augment": None, "precision": None, "ema": 0.0, "minutes": 10.0}
+_COMMON = {"lr": 1e-3, "batch": None, "epochs": 20, "loss": "cross-entropy", "temperature": 1.0, "margin": 1.0}
+_COMMON |= {"precision": None, "ema": 0.0}
+_FLAT = {**_COMMON, "weight_decay": 0.0}
+_IMAGES = {**_COMMON, "weight_decay": 0.1, "augment": None, "minutes": 10.0}
 _HANNET = {**_FLAT, "width": 784, "depth": 20, "reflections": 1, "lipschitz": False}
 _MIXER = {**_IMAGES, "width": 512, "depth": 16, "mlp_blocks": 0}
 _MOBILEVIT: dict[str, Any] = {"trainer": partial(_image_recipe, resize=MOBILEVIT_SIZE), "size": MOBILEVIT_SIZE}
