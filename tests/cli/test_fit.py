@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tabular.readers import MISSING
+from hannet.tabular.parsing import MISSING
 
 TINY = ("--epochs", "2", "--members", "1", "--no-baselines")
 

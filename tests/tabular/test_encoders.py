@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hannet.tabular.encoders import LEVELS, Encoder
-from hannet.tabular.readers import Table, TableError, infer_decimal_marks
+from hannet.tabular.parsing import infer_decimal_marks
+from hannet.tabular.readers import Table, TableError
 
 
 def frame(**columns):

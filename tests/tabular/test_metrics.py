@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from hannet.tabular import baselines, plots
 from hannet.tabular import metrics as compare
 
 
@@ -24,22 +25,22 @@ def split():
 )
 def test_other_models_train_however_few_the_rows(split, rows, classes):
     data = split(rows, classes)
-    for name, model in compare.baselines(data, 0).items():
-        measures = compare.measure(compare.Scaled(model, data), data, 0.0)
+    for name, model in baselines.baselines(data, 0).items():
+        measures = baselines.measure(baselines.Scaled(model, data), data, 0.0)
         assert measures["size"]["count"] >= 1, name
         assert np.isfinite(measures["log_loss" if classes else "rmse"]), name
 
 
 def test_the_mlp_trains_on_all_rows_and_trees_split_however_few(split):
     data = split(20)
-    models = compare.baselines(data, 0)
+    models = baselines.baselines(data, 0)
     assert not models["MLP"].early_stopping
-    rows = {name: compare.measure(compare.Scaled(model, data), data, 0.0) for name, model in models.items()}
+    rows = {name: baselines.measure(baselines.Scaled(model, data), data, 0.0) for name, model in models.items()}
     assert rows["boosted trees"]["rmse"] < 0.8 * rows["mean"]["rmse"]
-    assert "but 2 rows to a leaf" in compare.baseline_note(data)
-    assert compare.baselines(split(40), 0)["boosted trees"].min_samples_leaf == 20
-    assert "to a leaf" not in compare.baseline_note(split(40))
-    assert compare.baselines(split(20, (10, 10)), 0)["boosted trees"].min_samples_leaf == 2
+    assert "but 2 rows to a leaf" in baselines.baseline_note(data)
+    assert baselines.baselines(split(40), 0)["boosted trees"].min_samples_leaf == 20
+    assert "to a leaf" not in baselines.baseline_note(split(40))
+    assert baselines.baselines(split(20, (10, 10)), 0)["boosted trees"].min_samples_leaf == 2
 
 
 def test_a_column_matters_as_much_as_the_model_uses_it(split):
@@ -66,7 +67,9 @@ def test_what_matters_is_measured_throughout_a_sorted_table():
 
 def test_sizes():
     data = compare.Split(np.eye(4), np.arange(4.0), np.eye(4), np.arange(4.0), 0)
-    sizes = {name: compare.size(compare.Scaled(model, data)) for name, model in compare.baselines(data, 0).items()}
+    sizes = {
+        name: baselines.size(baselines.Scaled(model, data)) for name, model in baselines.baselines(data, 0).items()
+    }
     assert sizes["mean"] == {"count": 1, "of": "weights"}
     assert sizes["ridge"] == {"count": 5, "of": "weights"}
     assert sizes["MLP"] == {"count": 4 * 100 + 100 + 100 + 1, "of": "weights"}
@@ -75,9 +78,9 @@ def test_sizes():
 
 def test_pictures_of_many_classes_and_odd_names():
     y = np.arange(40)
-    figure = compare.plot_predictions("$x_$" * 30, tuple(f"${n}$" for n in y), y, np.eye(40))
+    figure = plots.plot_predictions("$x_$" * 30, tuple(f"${n}$" for n in y), y, np.eye(40))
     figure.canvas.draw()
-    figure = compare.plot_predictions("y", ("a|b$", "c" * 50), np.array([0, 1]), np.eye(2))
+    figure = plots.plot_predictions("y", ("a|b$", "c" * 50), np.array([0, 1]), np.eye(2))
     figure.canvas.draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "0", "0", "1"]
 
@@ -87,7 +90,7 @@ def test_pictures_of_many_classes_and_odd_names():
 )
 def test_numbers_along_the_axes_stand_apart(ends):
     y = np.linspace(*ends, 20)
-    figure = compare.plot_predictions("price", (), y, y)
+    figure = plots.plot_predictions("price", (), y, y)
     figure.canvas.draw()
     (axes,) = figure.axes
     for axis, side in ((axes.xaxis, 0), (axes.yaxis, 1)):
@@ -129,13 +132,13 @@ def test_the_interval_of_an_accuracy():
 def test_a_model_that_is_worse_than_none_is_told():
     x = np.zeros((4, 1))
     numbers = compare.Split(x, np.array([1.0, 3, 2, 2]), x, np.array([1.0, 2, 3, 4]), 0)
-    (note,) = compare.underperformance_warning(numbers, {"rmse": 1.3})
+    (note,) = baselines.underperformance_warning(numbers, {"rmse": 1.3})
     assert "its RMSE on held-out rows is 1.3, above that of always the training rows' mean, 1.2247" in note
-    assert compare.underperformance_warning(numbers, {"rmse": 1.2}) == []
+    assert baselines.underperformance_warning(numbers, {"rmse": 1.2}) == []
     classes = compare.Split(x, np.array([0, 1, 1, 1]), x, np.array([0, 0, 0, 1]), 2)
-    (note,) = compare.underperformance_warning(classes, {"accuracy": 0.2})
+    (note,) = baselines.underperformance_warning(classes, {"accuracy": 0.2})
     assert "0.2000, below that of always the most frequent class, 0.2500" in note
-    assert compare.underperformance_warning(classes, {"accuracy": 0.25}) == []
+    assert baselines.underperformance_warning(classes, {"accuracy": 0.25}) == []
 
 
 def test_a_small_negative_share_is_shown_as_zero():

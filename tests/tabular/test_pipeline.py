@@ -11,9 +11,12 @@ from hannet.estimators.serialization import ModelError
 from hannet.storage.files import StoreError
 from hannet.tabular import metrics
 from hannet.tabular.encoders import Encoder
-from hannet.tabular.model import Model, Target, require_free
-from hannet.tabular.pipeline import Plan, _telling, fit, hold_out, infer_target
-from hannet.tabular.readers import USUAL, Table, TableError, read, unmatched_missing_tokens
+from hannet.tabular.model import Model, require_free
+from hannet.tabular.parsing import USUAL, unmatched_missing_tokens
+from hannet.tabular.pipeline import Plan, fit, hold_out
+from hannet.tabular.readers import Table, TableError, read
+from hannet.tabular.report import _telling
+from hannet.tabular.target import Target, infer_target
 
 TINY = {"members": 1, "epochs": 3, "width": 8, "depth": 3}
 KINDS = {"regression": "number", "classification": "color"}

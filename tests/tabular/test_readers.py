@@ -4,17 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tabular.readers import (
-    USUAL,
-    TableError,
-    infer_decimal_marks,
-    missing,
-    missing_numeric,
-    numbers,
-    read,
-    signs,
-    told_missing,
-)
+from hannet.tabular.parsing import USUAL, infer_decimal_marks, missing, missing_numeric, numbers, signs, told_missing
+from hannet.tabular.readers import TableError, read
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import typer
 from .console import exit_with_error, progress_bar, rich_table, stdout_console
 
 if TYPE_CHECKING:
-    from ..tabular.pipeline import Plan, Report
+    from ..tabular.pipeline import Plan
+    from ..tabular.report import Report
 
 Task = Literal["regression", "classification"]
 Missing = Annotated[

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .readers import STRANGE, USUAL, TableError, missing, missing_numeric, missing_tokens, numbers, signs
+from .parsing import STRANGE, USUAL, missing, missing_numeric, missing_tokens, numbers, signs
+from .readers import TableError
 
 LEVELS = 32  # one-hot columns of one category, at most
 ONE_HOT = 1024  # and of all categories together, if each is to have two

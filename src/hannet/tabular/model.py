@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,38 +14,14 @@ from ..estimators import base
 from ..estimators.serialization import ModelError
 from ..storage import model_dir
 from ..storage.files import write_atomic
-from .encoders import Encoder, finite
+from .encoders import Encoder
 from .metrics import predict, score, small_sample_warning
-from .readers import USUAL, Table, missing, numbers, user_tokens
+from .readers import Table
+from .target import Target
 
 PARTS = ("estimator.json", "model.safetensors", "table.json")
 REPORT = ("report.json", "report.md", "report.png", "report.svg")
 _FORMAT = 1  # of table.json
-
-
-@dataclass(frozen=True)
-class Target:
-    """The column to predict. classes: its values in order; none of them where it is a number. decimal: "." or ","."""
-
-    name: str
-    classes: Sequence[str]
-    decimal: str
-
-    def codes(self, table: Table, words: Sequence[str] = USUAL) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers, or positions in classes, and which of them count. words: what is read as missing."""
-        cells = table.cells[self.name]
-        decimal = "." if self.name in table.plain else self.decimal
-        if not self.classes:
-            values = numbers(cells, decimal)
-            return values, finite(values) & ~missing(cells, words)
-        places = {name: place for place, name in enumerate(self.classes)}
-        codes = labels(cells, decimal).map(places).fillna(-1).to_numpy(int)
-        return codes, (codes >= 0) & ~cells.str.lower().isin(user_tokens(words)).to_numpy(bool)
-
-
-def labels(cells: pd.Series, decimal: str) -> pd.Series:
-    """Names of classes: what one program wrote as 1.0 is what another wrote as 1."""
-    return cells.str.replace(rf"^([+-]?\d+){re.escape(decimal)}0+$", r"\1", regex=True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""What is predicted: a number, or one of several classes."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+import pandas as pd
+
+from .encoders import finite, mixed
+from .parsing import STRANGE, USUAL, missing, missing_tokens, numbers, signs, user_tokens
+from .readers import DELIMITERS, Table, TableError
+
+
+@dataclass(frozen=True)
+class Target:
+    """The column to predict. classes: its values in order; none of them where it is a number. decimal: "." or ","."""
+
+    name: str
+    classes: Sequence[str]
+    decimal: str
+
+    def codes(self, table: Table, words: Sequence[str] = USUAL) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers, or positions in classes, and which of them count. words: what is read as missing."""
+        cells = table.cells[self.name]
+        decimal = "." if self.name in table.plain else self.decimal
+        if not self.classes:
+            values = numbers(cells, decimal)
+            return values, finite(values) & ~missing(cells, words)
+        places = {name: place for place, name in enumerate(self.classes)}
+        codes = labels(cells, decimal).map(places).fillna(-1).to_numpy(int)
+        return codes, (codes >= 0) & ~cells.str.lower().isin(user_tokens(words)).to_numpy(bool)
+
+
+def labels(cells: pd.Series, decimal: str) -> pd.Series:
+    """Names of classes: what one program wrote as 1.0 is what another wrote as 1."""
+    return cells.str.replace(rf"^([+-]?\d+){re.escape(decimal)}0+$", r"\1", regex=True)
+
+
+FEWEST = 20  # rows: with fewer, four or less would be held out, and tell nothing
+FEW_CLASSES = 20  # so many integers, each standing for at least 20 rows, are classes
+MOST_CLASSES = 200
+WORDS = 3  # so many different ones among numbers may stand for missing values
+DEBATABLE = 50  # with so few different numbers, a person may want classes where we take numbers, or the reverse
+KINDS = {
+    "regression": "taken for a number; --task classification would take its values for classes",
+    "classification": "taken for classes; --task regression would predict a number",
+}
+
+
+def infer_target(
+    cells: pd.Series, name: str, task: str | None, decimal: str = ".", words: Sequence[str] = USUAL
+) -> tuple[Target, list[str]]:
+    """The target as numbers or classes, and notes. Raises TableError if there is nothing to learn."""
+    there = cells[~missing(cells, words)]
+    if there.empty:
+        raise TableError(f"the target {name!r} is missing in every row")
+    values = numbers(there, decimal)
+    good = finite(values)
+    numeric = good.mean() >= 1 - STRANGE
+    chosen = task or ("regression" if numeric and not _few(values[good]) else "classification")
+    if chosen == "regression" and not numeric:
+        advice = "; --task classification predicts classes" * _suit(labels(there, decimal))
+        raise TableError(f"the target {name!r}: regression needs numbers; {_strange(there, good, words)}{advice}")
+    kept = there[good] if chosen == "regression" else labels(there, decimal)
+    if len(kept) < FEWEST:
+        raise TableError(f"rows with a target: {len(kept)}; to train and to test, at least {FEWEST} are needed")
+    if kept.nunique() == 1 or (chosen == "regression" and np.ptp(values[good]) == 0):
+        raise TableError(f"the target {name!r} is {kept.iloc[0]!r} in every row: there is nothing to predict")
+    if chosen == "classification" and not _suit(kept):
+        instead = "--task regression predicts numbers" if numeric else _strange(there, good, words)
+        raise TableError(
+            f"the target {name!r} has {kept.nunique():,} different values in {len(kept):,} rows, too many for classes; {instead}"
+        )
+    classes = _classes(kept, decimal) if chosen == "classification" else ()
+    guessed = not task and numeric and there.nunique() <= DEBATABLE
+    notes = [f"{name!r} is {KINDS[chosen]}"] if guessed else []
+    if "NA" in classes and "na" in missing_tokens(words):
+        notes.append(
+            f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing default,NA leaves it out"
+        )
+    return Target(name, classes, decimal), notes + ([] if classes else mixed(name, signs(kept)))
+
+
+def _suit(cells: pd.Series) -> bool:
+    """Whether the values can be classes: few, and most of them more than once."""
+    return cells.nunique() <= min(MOST_CLASSES, len(cells) / 2)
+
+
+def _strange(there: pd.Series, good: np.ndarray, words: Sequence[str]) -> str:
+    """How many values are no numbers, and of what few words they are: with those named as missing, there are numbers."""
+    values = there[~good].unique()
+    told = f"{(~good).sum():,} of {len(there):,} values are no numbers, such as {values[0][:40]!r}"
+    if len(values) > WORDS or good.sum() < FEWEST or any("," in word for word in values):
+        return told
+    return f"{told}; --missing {shlex.quote(','.join([*words, *values]))} leaves such rows out"
+
+
+def _classes(cells: pd.Series, decimal: str) -> tuple[str, ...]:
+    """The values in order: that of numbers if all are."""
+    classes = cells.unique()
+    places = numbers(pd.Series(classes, dtype="str"), decimal)
+    if not np.isfinite(places).all():
+        places = np.zeros(len(classes))
+    return tuple(name for _, name in sorted(zip(places, classes, strict=True)))
+
+
+def _few(values: np.ndarray) -> bool:
+    distinct = np.unique(values)
+    whole = bool((distinct == distinct.round()).all())
+    return len(distinct) <= 2 or (whole and len(distinct) <= min(FEW_CLASSES, len(values) / 20))
+
+
+def target_column(table: Table, name: str) -> pd.Series:
+    """The target's cells. Raises TableError if there is no such column, or no other."""
+    names = list(table.cells)
+    if len(names) == 1:
+        raise TableError(
+            f"the table has one column only, {names[0][:60]!r}: columns are told apart by {', '.join(DELIMITERS.values())}"
+        )
+    if name not in names:
+        lower = {known.lower(): known for known in reversed(names)}
+        close = [lower[match] for match in get_close_matches(name.lower(), lower, cutoff=0.5)]
+        which = f"closest: {', '.join(map(repr, close))}" if close else f"it has {', '.join(map(repr, names[:12]))}"
+        raise TableError(f"the table has no column {name!r}; {which}")
+    return table.cells[name]
+
+
+def dropped_rows_note(cells: pd.Series, counts: np.ndarray, *, classes: bool) -> list[str]:
+    """A note on the rows that are left out, and on what stands for their target."""
+    if counts.all():
+        return []
+    lost = cells[~counts].value_counts()
+    words = [f"{word[:40]!r} {count:,}" if word else f"empty {count:,}" for word, count in lost[:5].items()]
+    more = ", ..." if len(lost) > len(words) else ""
+    advice = '; --missing "" takes words for classes' if classes and any(lost.index) else ""
+    named = f"{', '.join(words)}{more}{advice}"
+    return [f"rows left out, as they have no target: {lost.sum():,} of {len(counts):,} ({named})"]
