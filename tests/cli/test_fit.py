@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tabular.parsing import MISSING
+from hannet.tabular.parsing import MISSING_TOKENS
 
 TINY = ("--epochs", "2", "--members", "1", "--no-baselines")
 
@@ -273,4 +273,4 @@ def test_a_real_table(hannet):
 def test_help_names_the_usual_words_for_missing_values(hannet):
     told = "".join(hannet("fit", "-h")[1].split())
     words = told.split("defaultisshortfor:")[1].split(",andamong")[0].lower().split(",")
-    assert {"", *words} == MISSING
+    assert {"", *words} == MISSING_TOKENS

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hannet.tabular.encoders import LEVELS, Encoder
+from hannet.tabular.encoders import MAX_LEVELS, Encoder
 from hannet.tabular.parsing import infer_decimal_marks
 from hannet.tabular.readers import Table, TableError
 
@@ -89,7 +89,7 @@ def test_plus_and_minus_are_two_categories():
 def test_ten_thousand_categories_stay_bounded():
     values = [f"c{number % 10_000}" for number in range(20_000)] + ["often"] * 500
     column, x, _ = only(values)
-    assert x.shape[1] <= LEVELS + 1
+    assert x.shape[1] <= MAX_LEVELS + 1
     assert column.inputs[-1] == "x count"
     np.testing.assert_allclose(np.unique(x[:, -1]), [0, np.log1p(500)])
     assert Encoder((column,), {}).encode(frame(x=["new"]))[0].tolist() == [[0.0] * x.shape[1]]
@@ -109,7 +109,7 @@ def test_of_rare_levels_no_count_is_kept():
 
 def test_for_very_many_rows_categories_have_fewer_columns(monkeypatch):
     cells = frame(x=[f"c{n % 20}" for n in range(400)], y=list(map(str, range(400))))
-    monkeypatch.setattr("hannet.tabular.encoders.ENTRIES", 400 * 11)
+    monkeypatch.setattr("hannet.tabular.encoders.MAX_ENTRIES", 400 * 11)
     encoder = Encoder.fit(cells)
     assert len(encoder.columns[0].levels) == 10
     assert encoder.notes == ["for so many rows, categories have 10 columns at most, instead of 32"]

@@ -26,7 +26,7 @@ def split():
 def test_other_models_train_however_few_the_rows(split, rows, classes):
     data = split(rows, classes)
     for name, model in baselines.baselines(data, 0).items():
-        measures = baselines.measure(baselines.Scaled(model, data), data, 0.0)
+        measures = baselines.evaluate(baselines.ScaledModel(model, data), data, 0.0)
         assert measures["size"]["count"] >= 1, name
         assert np.isfinite(measures["log_loss" if classes else "rmse"]), name
 
@@ -35,7 +35,7 @@ def test_the_mlp_trains_on_all_rows_and_trees_split_however_few(split):
     data = split(20)
     models = baselines.baselines(data, 0)
     assert not models["MLP"].early_stopping
-    rows = {name: baselines.measure(baselines.Scaled(model, data), data, 0.0) for name, model in models.items()}
+    rows = {name: baselines.evaluate(baselines.ScaledModel(model, data), data, 0.0) for name, model in models.items()}
     assert rows["boosted trees"]["rmse"] < 0.8 * rows["mean"]["rmse"]
     assert "but 2 rows to a leaf" in baselines.baseline_note(data)
     assert baselines.baselines(split(40), 0)["boosted trees"].min_samples_leaf == 20
@@ -49,7 +49,7 @@ def test_a_column_matters_as_much_as_the_model_uses_it(split):
             return x[:, 0] * 1e6
 
     groups = {"all": slice(0, 3), "others": slice(1, 3), "first": slice(0, 1)}
-    rises = compare.importance(First(), groups, split(200), 0)
+    rises = compare.permutation_importance(First(), groups, split(200), 0)
     assert rises["others"] == 0
     assert min(rises["all"], rises["first"]) > 1e6
     assert list(rises)[-1] == "others"
@@ -60,15 +60,18 @@ def test_what_matters_is_measured_throughout_a_sorted_table():
         def predict(self, x):
             return x[:, 0]
 
-    x = np.repeat([[0.0], [1.0]], compare.SHUFFLED_ROWS, axis=0)  # in its first half nothing matters
+    x = np.repeat([[0.0], [1.0]], compare.IMPORTANCE_ROWS, axis=0)  # in its first half nothing matters
     split = compare.Split(x, x[:, 0], x, x[:, 0], 0)
-    assert compare.importance(First(), {"first": slice(0, 1)}, split, 0)["first"] == pytest.approx(0.7, abs=0.05)
+    assert compare.permutation_importance(First(), {"first": slice(0, 1)}, split, 0)["first"] == pytest.approx(
+        0.7, abs=0.05
+    )
 
 
 def test_sizes():
     data = compare.Split(np.eye(4), np.arange(4.0), np.eye(4), np.arange(4.0), 0)
     sizes = {
-        name: baselines.size(baselines.Scaled(model, data)) for name, model in baselines.baselines(data, 0).items()
+        name: baselines.model_size(baselines.ScaledModel(model, data))
+        for name, model in baselines.baselines(data, 0).items()
     }
     assert sizes["mean"] == {"count": 1, "of": "weights"}
     assert sizes["ridge"] == {"count": 5, "of": "weights"}
@@ -165,4 +168,4 @@ def test_the_interval_covers_as_often_as_it_says():
     [(2345.6, ",.0f"), (12.3, ",.2f"), (0.5, ",.4f"), (0.0123, ",.5f"), (3e-7, ".2e"), (1e20, ".2e"), (0.0, ".2e")],
 )
 def test_errors_are_shown_with_four_digits(least, form):
-    assert compare.digits([{"rmse": least}, {"rmse": 10 * least}]) == form
+    assert compare.error_format([{"rmse": least}, {"rmse": 10 * least}]) == form

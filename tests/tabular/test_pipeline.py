@@ -12,10 +12,10 @@ from hannet.storage.files import StoreError
 from hannet.tabular import metrics
 from hannet.tabular.encoders import Encoder
 from hannet.tabular.model import Model, require_free
-from hannet.tabular.parsing import USUAL, unmatched_missing_tokens
-from hannet.tabular.pipeline import Plan, fit, hold_out
+from hannet.tabular.parsing import DEFAULT_MISSING, unmatched_missing_tokens
+from hannet.tabular.pipeline import FitOptions, fit, holdout_mask
 from hannet.tabular.readers import Table, TableError, read
-from hannet.tabular.report import _telling
+from hannet.tabular.report import importance_note
 from hannet.tabular.target import Target, infer_target
 
 TINY = {"members": 1, "epochs": 3, "width": 8, "depth": 3}
@@ -47,7 +47,7 @@ def learn(table, target, **choices):
     options = choices.pop("options", TINY)
     others = [name for name in KINDS.values() if name != target and target in KINDS.values()]
     cells = table.cells.drop(columns=others, errors="ignore")
-    model, report = fit(Table(cells, table.notes), Plan(target, options=options, **choices), seen.append)
+    model, report = fit(Table(cells, table.notes), FitOptions(target, options=options, **choices), seen.append)
     return model, report, seen
 
 
@@ -67,7 +67,8 @@ def test_fit_measures_beside_other_models(table, task):
     assert report.facts["test_rows"] == 24
     assert report.facts["dropped"] == {"id": "nearly all values differ: free text or an identifier"}
     assert max(report.facts["importance"], key=report.facts["importance"].get) != "b"
-    assert [progress.fraction for progress in seen] == sorted(progress.fraction for progress in seen)
+    fractions = [event.within.fraction for event in seen]
+    assert fractions == sorted(fractions)
     files = report.files()
     assert b"| HanNet |" in files["report.md"]
     assert json.loads(files["report.json"])["target"]["name"] == KINDS[task]
@@ -137,12 +138,12 @@ def test_the_encoder_learns_from_training_rows_only(table, monkeypatch):
 def test_splits_are_even_and_leave_each_class_to_learn_from():
     y = np.repeat([0, 1, 2, 3], [500, 300, 50, 1])
     alone = np.arange(len(y))
-    test = hold_out(y, alone, 0.2, 0, classes=True)
+    test = holdout_mask(y, alone, 0.2, 0, classes=True)
     np.testing.assert_allclose(np.bincount(y[test], minlength=4)[:3], [100, 60, 10], atol=1)
     assert not test[-1]
-    assert hold_out(y, alone, 0.2, 0, classes=False).sum() == 170
-    assert (hold_out(y, alone, 0.2, 0, classes=True) == test).all()
-    assert (hold_out(y, alone, 0.2, 1, classes=True) != test).any()
+    assert holdout_mask(y, alone, 0.2, 0, classes=False).sum() == 170
+    assert (holdout_mask(y, alone, 0.2, 0, classes=True) == test).all()
+    assert (holdout_mask(y, alone, 0.2, 1, classes=True) != test).any()
 
 
 @pytest.mark.parametrize("classes", [False, True])
@@ -150,7 +151,7 @@ def test_equal_rows_are_on_one_side(classes):
     rng = np.random.default_rng(0)
     copies = np.concatenate([rng.permutation(np.repeat(np.arange(100), 5)), np.arange(100, 400), np.repeat(400, 30)])
     y = copies % 3
-    test = hold_out(y, copies, 0.2, 0, classes=classes)
+    test = holdout_mask(y, copies, 0.2, 0, classes=classes)
     assert not np.intersect1d(copies[test], copies[~test]).size
     assert test.mean() == pytest.approx(0.2, abs=0.04)
     if classes:
@@ -158,7 +159,7 @@ def test_equal_rows_are_on_one_side(classes):
     for seed in range(5):  # each class is learned from, if there is but one row of it
         few = np.repeat([0, 1, 2], [40, 9, 9])
         rows = np.concatenate([np.arange(40), [50] * 9, [51] * 9])
-        assert set(few[~hold_out(few, rows, 0.5, seed, classes=True)]) == {0, 1, 2}
+        assert set(few[~holdout_mask(few, rows, 0.5, seed, classes=True)]) == {0, 1, 2}
 
 
 def test_repeated_rows_are_held_out_together_and_told():
@@ -230,7 +231,7 @@ def test_many_probabilities_are_added_without_a_warning(table):
 
 def test_progress_ends_with_the_last_model(table):
     _, _, seen = learn(table, "number")
-    assert (seen[-1].fraction, seen[-1].group, seen[-1].groups) == (1.0, 5, 5)
+    assert (seen[-1].fraction, seen[-1].within.fraction, seen[-1].within.metrics) == (1.0, 1.0, {"model": "5/5"})
     assert seen[-1].label == "boosted trees trained"
 
 
@@ -303,7 +304,7 @@ def test_what_is_advised_works(case):
     values, task, advice, instead = ASIDE[case]
     with pytest.raises(TableError, match=advice):
         infer_target(texts(values), "y", task)
-    infer_target(texts(values), "y", instead.get("task", task), words=instead.get("words", USUAL))
+    infer_target(texts(values), "y", instead.get("task", task), words=instead.get("words", DEFAULT_MISSING))
 
 
 def test_nothing_is_advised_that_cannot_work():
@@ -404,7 +405,7 @@ def test_a_save_that_fails_leaves_what_was_there(saved, table, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hannet.storage.files.write_atomic", interrupt)
+    monkeypatch.setattr("hannet.tabular.model.write_atomic", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.save(saved, report.files())
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
@@ -452,13 +453,13 @@ def test_more_columns_than_importance_can_afford():
 def test_importance_has_a_unit_and_tells_of_a_sample_only_where_there_is_one(table, target, error, monkeypatch):
     note = learn(table, target, baselines=False)[1].facts["notes"][-1]
     assert f"(rise of the {error} of held-out rows when the column is shuffled): a " in note
-    monkeypatch.setattr(metrics, "SHUFFLED_ROWS", 10)
+    monkeypatch.setattr(metrics, "IMPORTANCE_ROWS", 10)
     assert "shuffled among 10 of them, drawn at random)" in learn(table, target, baselines=False)[1].facts["notes"][-1]
 
 
 def test_where_no_column_matters_it_is_told():
     split = metrics.Split(np.eye(2), np.ones(2), np.eye(2), np.ones(2), 0)
-    assert "no column, as the error rises with none" in _telling({"a": -0.1, "b": 0.0}, split, ".4f")[0]
+    assert "no column, as the error rises with none" in importance_note({"a": -0.1, "b": 0.0}, split, ".4f")[0]
 
 
 def test_an_index_of_pandas_is_left_out_and_told(table, tmp_path):

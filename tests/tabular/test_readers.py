@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tabular.parsing import USUAL, infer_decimal_marks, missing, missing_numeric, numbers, signs, told_missing
+from hannet.tabular.parsing import (
+    DEFAULT_MISSING,
+    infer_decimal_marks,
+    missing_mask,
+    missing_numeric,
+    missing_tokens_note,
+    number_signs,
+    parse_numbers,
+)
 from hannet.tabular.readers import TableError, read
 
 
@@ -85,7 +93,7 @@ def test_a_column_has_one_spelling_of_numbers(table, column):
     assert read.cells["a"].tolist() == cells
     if not np.isnan(values).any():
         assert infer_decimal_marks(read)[0]["a"] == mark
-    np.testing.assert_array_equal(numbers(read.cells["a"], mark), values)
+    np.testing.assert_array_equal(parse_numbers(read.cells["a"], mark), values)
 
 
 def test_the_clear_columns_of_a_file_decide_for_the_others(table):
@@ -109,8 +117,8 @@ def test_text_of_parquet_is_spelt_as_that_of_csv_but_not_its_numbers(tmp_path):
 
 
 def test_signs():
-    assert signs(pd.Series(["$5", "6", "7 €"], dtype="str")) == ["", "$", "€"]
-    assert signs(pd.Series(["5%", "6 %"], dtype="str")) == ["%"]
+    assert number_signs(pd.Series(["$5", "6", "7 €"], dtype="str")) == ["", "$", "€"]
+    assert number_signs(pd.Series(["5%", "6 %"], dtype="str")) == ["%"]
 
 
 def test_without_a_header(table):
@@ -179,7 +187,7 @@ def test_parquet_reads_as_its_values(tmp_path):
     )
     frame.to_parquet(tmp_path / "t.parquet")
     cells = read(tmp_path / "t.parquet").cells
-    np.testing.assert_array_equal(numbers(cells["float"]), frame["float"])
+    np.testing.assert_array_equal(parse_numbers(cells["float"]), frame["float"])
     assert cells["int"][0] == str(2**60)
     assert cells["bool"].tolist() == ["true", "", "false"]
     assert cells["when"][0].startswith("2020-01-02 03:04")
@@ -196,35 +204,35 @@ def test_parquet_without_pyarrow_is_one_sentence(table, monkeypatch):
 
 def test_marks_of_missing_values():
     cells = pd.Series(["", "NA", "n/a", "null", "?", "-", "nan", "none", "0"], dtype="str")
-    assert missing(cells).tolist() == [True] * 7 + [False] * 2
-    assert not missing(pd.Series(["+", "-"], dtype="str")).any()
+    assert missing_mask(cells).tolist() == [True] * 7 + [False] * 2
+    assert not missing_mask(pd.Series(["+", "-"], dtype="str")).any()
 
 
 def test_numbers():
     cells = pd.Series(["1", "−2.5", "1e3", "inf", "abc", "", "0x10"], dtype="str")
-    np.testing.assert_array_equal(numbers(cells), [1, -2.5, 1000, np.inf, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(parse_numbers(cells), [1, -2.5, 1000, np.inf, np.nan, np.nan, np.nan])
 
 
 def test_na_is_a_value_among_codes_of_two_capitals():
-    assert not missing(pd.Series(["US", "NA", "DE"], dtype="str")).any()
+    assert not missing_mask(pd.Series(["US", "NA", "DE"], dtype="str")).any()
     for others in (["US", "Germany"], ["US", "us"], ["US", "US"], ["1", "2"]):
-        assert missing(pd.Series(["NA", *others, "NA"], dtype="str")).tolist() == [True, False, False, True]
+        assert missing_mask(pd.Series(["NA", *others, "NA"], dtype="str")).tolist() == [True, False, False, True]
 
 
 def test_words_for_a_missing_value_may_be_chosen():
     cells = pd.Series(["", "NA", "Unknown", "-999", "none"], dtype="str")
-    assert missing(cells, ["unknown", "-999"]).tolist() == [True, False, True, True, False]
-    assert missing(cells, ["default", "unknown"]).tolist() == [True, True, True, False, False]
+    assert missing_mask(cells, ["unknown", "-999"]).tolist() == [True, False, True, True, False]
+    assert missing_mask(cells, ["default", "unknown"]).tolist() == [True, True, True, False, False]
     assert missing_numeric(cells, ["Default"]).tolist() == [True, True, False, False, True]
-    assert not missing(pd.Series(["default", "+", "-"], dtype="str"), ["default"]).any()
-    assert missing(pd.Series(["US", "NA", "DE"], dtype="str"), ["default", "NA"]).tolist() == [False, True, False]
-    assert missing(cells, []).tolist() == [True, False, False, False, False]
-    assert missing(pd.Series(["US", "NA", "DE"], dtype="str"), ["na"]).tolist() == [False, True, False]
+    assert not missing_mask(pd.Series(["default", "+", "-"], dtype="str"), ["default"]).any()
+    assert missing_mask(pd.Series(["US", "NA", "DE"], dtype="str"), ["default", "NA"]).tolist() == [False, True, False]
+    assert missing_mask(cells, []).tolist() == [True, False, False, False, False]
+    assert missing_mask(pd.Series(["US", "NA", "DE"], dtype="str"), ["na"]).tolist() == [False, True, False]
 
 
 def test_words_read_as_missing_are_told():
     cells = pd.DataFrame({"a": ["?", "1", "?"], "b": ["?", "", "NA"], "c": ["x", "y", ""]}, dtype="str")
-    assert told_missing(cells, USUAL) == [
+    assert missing_tokens_note(cells, DEFAULT_MISSING) == [
         "read as missing: '?' (3, in 'a', 'b'), 'NA' (1, in 'b'); --missing names other words"
     ]
-    assert told_missing(cells, []) == []
+    assert missing_tokens_note(cells, []) == []

@@ -10,7 +10,7 @@ import typer
 from .console import exit_with_error, progress_bar, rich_table, stdout_console
 
 if TYPE_CHECKING:
-    from ..tabular.pipeline import Plan
+    from ..tabular.pipeline import FitOptions
     from ..tabular.report import Report
 
 Task = Literal["regression", "classification"]
@@ -48,7 +48,7 @@ def fit(
     """Train a model that predicts a column of a table; compare it with other models on held-out rows; save model and report."""
     from ..storage import model_dir
     from ..tabular.model import PARTS, REPORT
-    from ..tabular.pipeline import Plan
+    from ..tabular.pipeline import FitOptions
 
     folder = out or Path("hannet-models", table_name(table))
     context.with_resource(model_dir.reserve(folder, PARTS, REPORT, force=force))
@@ -57,7 +57,7 @@ def fit(
     words = [word.strip() for word in missing.split(",") if word.strip()]
     if not missing.isprintable():
         raise typer.BadParameter(f"must be words of text, got {missing!r}", param_hint="--missing")
-    plan = Plan(target, task, test, seed, not no_header, not no_baselines, words, options)
+    plan = FitOptions(target, task, test, seed, not no_header, not no_baselines, words, options)
     report, files = _train(table, plan, folder)
     if as_json:
         print(json.dumps({**report.facts, "folder": str(folder)}, allow_nan=False))
@@ -67,7 +67,7 @@ def fit(
     print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
 
 
-def _train(path: Path, plan: "Plan", folder: Path) -> "tuple[Report, list[str]]":
+def _train(path: Path, plan: "FitOptions", folder: Path) -> "tuple[Report, list[str]]":
     """The report, and the names of its files, once the model is in the folder."""
     from ..tabular.pipeline import fit
     from ..tabular.readers import read

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     pass
 from .metrics import Split, predict, rmse, score
 
-LEAF = 20  # rows in a leaf of boosted trees, at least, as scikit-learn has it
-EPOCHS = 500  # of the MLP, at most
+MIN_SAMPLES_LEAF = 20  # rows in a leaf of boosted trees, at least, as scikit-learn has it
+MLP_EPOCHS = 500  # of the MLP, at most
 
 
 def underperformance_warning(split: Split, row: Mapping[str, Any]) -> list[str]:
@@ -31,15 +31,15 @@ def underperformance_warning(split: Split, row: Mapping[str, Any]) -> list[str]:
     return [f"HanNet is of no use here: its RMSE on held-out rows is {told}"] * (row["rmse"] > mean)
 
 
-def measure(model: Any, split: Split, began: float) -> dict[str, Any]:
+def evaluate(model: Any, split: Split, began: float) -> dict[str, Any]:
     """A trained model's metrics on the held-out rows, its size, and the seconds since it began."""
     seconds = time.perf_counter() - began
-    return score(split.y_test, predict(model, split.x_test)) | {"size": size(model), "seconds": seconds}
+    return score(split.y_test, predict(model, split.x_test)) | {"size": model_size(model), "seconds": seconds}
 
 
-def size(model: Any) -> dict[str, Any]:
+def model_size(model: Any) -> dict[str, Any]:
     """How many numbers a model consists of; of trees, how many leaves."""
-    model = model.model if isinstance(model, Scaled) else model
+    model = model.model if isinstance(model, ScaledModel) else model
     if hasattr(model, "_predictors"):
         return {"count": sum(tree.get_n_leaf_nodes() for trees in model._predictors for tree in trees), "of": "leaves"}
     if hasattr(model, "n_parameters_"):
@@ -53,29 +53,29 @@ def size(model: Any) -> dict[str, Any]:
     return {"count": int(count), "of": "weights"}
 
 
-def _leaf(rows: int) -> int:
-    """Fewer than LEAF where no tree could split otherwise."""
-    return LEAF if rows >= 2 * LEAF else max(2, rows // 10)
+def _min_samples_leaf(rows: int) -> int:
+    """Fewer than MIN_SAMPLES_LEAF where no tree could split otherwise."""
+    return MIN_SAMPLES_LEAF if rows >= 2 * MIN_SAMPLES_LEAF else max(2, rows // 10)
 
 
 def baseline_note(split: Split) -> str:
     """A note on what `baselines` gives."""
-    few = f" but {_leaf(len(split.y))} rows to a leaf" if len(split.y) < 2 * LEAF else ""
+    few = f" but {_min_samples_leaf(len(split.y))} rows to a leaf" if len(split.y) < 2 * MIN_SAMPLES_LEAF else ""
     return (
         "the models below HanNet are scikit-learn's, with the same rows and inputs: an MLP with its defaults (100 units, no "
-        f"early stopping) but up to {EPOCHS} epochs, boosted trees (HistGradientBoosting) with their defaults{few}; trees have "
+        f"early stopping) but up to {MLP_EPOCHS} epochs, boosted trees (HistGradientBoosting) with their defaults{few}; trees have "
         "leaves, the others weights"
     )
 
 
 def baselines(split: Split, seed: int) -> dict[str, Any]:
-    """Models of scikit-learn to compare with, by name: as a person would take them, and as `beside` tells."""
-    leaf = _leaf(len(split.y))
+    """Models of scikit-learn to compare with, by name: as a person would take them, and as `baseline_note` says."""
+    leaf = _min_samples_leaf(len(split.y))
     if not split.classes:
         return {
             "mean": DummyRegressor(),
             "ridge": Ridge(),
-            "MLP": MLPRegressor(max_iter=EPOCHS, random_state=seed),
+            "MLP": MLPRegressor(max_iter=MLP_EPOCHS, random_state=seed),
             "boosted trees": HistGradientBoostingRegressor(min_samples_leaf=leaf, random_state=seed),
         }
     # The tenth that early stopping watches must hold two rows, and one of each class.
@@ -83,14 +83,14 @@ def baselines(split: Split, seed: int) -> dict[str, Any]:
     return {
         "most frequent": DummyClassifier(strategy="prior"),
         "logistic": LogisticRegression(max_iter=1000),
-        "MLP": MLPClassifier(max_iter=EPOCHS, random_state=seed),
+        "MLP": MLPClassifier(max_iter=MLP_EPOCHS, random_state=seed),
         "boosted trees": HistGradientBoostingClassifier(
             early_stopping="auto" if may_stop else False, min_samples_leaf=leaf, random_state=seed
         ),
     }
 
 
-class Scaled:
+class ScaledModel:
     """A trained model of standardised inputs and, in regression, of a standardised target."""
 
     def __init__(self, model: Any, split: Split):

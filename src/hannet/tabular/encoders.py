@@ -8,24 +8,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .parsing import STRANGE, USUAL, missing, missing_numeric, missing_tokens, numbers, signs
+from .parsing import (
+    DEFAULT_MISSING,
+    MAX_INVALID,
+    missing_mask,
+    missing_numeric,
+    missing_tokens,
+    number_signs,
+    parse_numbers,
+)
 from .readers import TableError
 
-LEVELS = 32  # one-hot columns of one category, at most
-ONE_HOT = 1024  # and of all categories together, if each is to have two
-ENTRIES = 2.5e8  # of the training rows' matrix, at most, as far as one-hot columns make it large: 2 GB
-COUNTED = 4096  # levels whose count is kept, at most
-LARGEST = 1e30  # beyond it a variance in float64 is near overflow, and float32 beyond its range
-WORDS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0}
-DAYS = (
+MAX_LEVELS = 32  # one-hot columns of one category, at most
+MAX_ONE_HOT = 1024  # and of all categories together, if each is to have two
+MAX_ENTRIES = 2.5e8  # of the training rows' matrix, at most, as far as one-hot columns make it large: 2 GB
+MAX_COUNTED = 4096  # levels whose count is kept, at most
+MAX_ABS = 1e30  # beyond it a variance in float64 is near overflow, and float32 beyond its range
+BOOLEANS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0}
+DATE_FORMATS = (
     "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y", "%Y.%m.%d", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y",
     "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
 )  # fmt: skip
-CLOCKS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")
-FORMATS = ("ISO8601", *DAYS, *map(" ".join, product(DAYS, CLOCKS)), *CLOCKS)
-BEGINNING = r"\d{1,4}[-/.: ]|[A-Za-z]{3,9} \d"  # of every date; to try all formats takes long
+TIME_FORMATS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")
+FORMATS = ("ISO8601", *DATE_FORMATS, *map(" ".join, product(DATE_FORMATS, TIME_FORMATS)), *TIME_FORMATS)
+DATE_START = r"\d{1,4}[-/.: ]|[A-Za-z]{3,9} \d"  # of every date; to try all formats takes long
 EPOCH = pd.Timestamp("2000-01-01", tz="UTC")
-SAME = "always the same"
+CONSTANT = "always the same"
 
 Words = Collection[str]  # that are read as missing, as `tables.missing` takes them
 Blocks = tuple[list[np.ndarray], list[str]]  # a column's part of the matrix, and notes on what was odd
@@ -46,22 +54,22 @@ class Number:
     signs: Sequence[str]
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, decimal: str, words: Words = USUAL) -> "Number | None":
+    def fit(cls, name: str, cells: pd.Series, decimal: str, words: Words = DEFAULT_MISSING) -> "Number | None":
         """None if the cells are no numbers."""
         there = cells[~missing_numeric(cells, words)]
-        kind = "boolean" if there.str.lower().isin(WORDS).all() else "number"
+        kind = "boolean" if there.str.lower().isin(BOOLEANS).all() else "number"
         column = cls(kind, name, 0.0, indicator=False, decimal=decimal, signs=())
         values = column._values(there)
-        if np.isnan(values).mean() > STRANGE:
+        if np.isnan(values).mean() > MAX_INVALID:
             return None
-        good = finite(values)
+        good = is_finite(values)
         fill = float(np.median(values[good])) if good.any() else 0.0
-        return replace(column, fill=fill, indicator=bool(good.sum() < len(cells)), signs=signs(there[good]))
+        return replace(column, fill=fill, indicator=bool(good.sum() < len(cells)), signs=number_signs(there[good]))
 
     def _values(self, cells: pd.Series) -> np.ndarray:
-        values = numbers(cells, self.decimal)
+        values = parse_numbers(cells, self.decimal)
         if self.kind == "boolean":
-            values = np.where(np.isnan(values), cells.str.lower().map(WORDS).to_numpy(float), values)
+            values = np.where(np.isnan(values), cells.str.lower().map(BOOLEANS).to_numpy(float), values)
         return values
 
     @property
@@ -69,12 +77,12 @@ class Number:
         """Names of its columns of the matrix."""
         return [self.name, f"{self.name} missing"] if self.indicator else [self.name]
 
-    def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = DEFAULT_MISSING) -> Blocks:
         """Value, indicator."""
         values, gone = self._values(cells), missing_numeric(cells, words)
-        good = finite(values) & ~gone
-        notes = _odd(self.name, cells, ~good & ~gone, "no finite numbers, taken as missing")
-        notes += mixed(self.name, {*self.signs, *signs(cells[good])})
+        good = is_finite(values) & ~gone
+        notes = _invalid_note(self.name, cells, ~good & ~gone, "no finite numbers, taken as missing")
+        notes += mixed_signs_note(self.name, {*self.signs, *number_signs(cells[good])})
         return [np.where(good, values, self.fill), ~good][: len(self.inputs)], notes
 
 
@@ -89,23 +97,23 @@ class Date:
     indicator: bool
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, notes: list[str], words: Words = USUAL) -> "Date | None":
+    def fit(cls, name: str, cells: pd.Series, notes: list[str], words: Words = DEFAULT_MISSING) -> "Date | None":
         """None if the cells are no dates in one of the known formats. Adds a note if they fit two with different days."""
         there = cells[~missing_numeric(cells, words)]
         sample = there.iloc[:: max(1, len(there) // 50)]
-        if sample.str.match(BEGINNING).mean() < 1 - STRANGE:
+        if sample.str.match(DATE_START).mean() < 1 - MAX_INVALID:
             return None
-        likely = [form for form in FORMATS if _times(sample, form).notna().mean() >= 1 - STRANGE]
-        shares = {form: _times(there, form).notna().mean() for form in likely}
-        if not shares or max(shares.values()) < 1 - STRANGE:
+        likely = [form for form in FORMATS if _parse_times(sample, form).notna().mean() >= 1 - MAX_INVALID]
+        shares = {form: _parse_times(there, form).notna().mean() for form in likely}
+        if not shares or max(shares.values()) < 1 - MAX_INVALID:
             return None
         form = max(shares, key=shares.__getitem__)
-        times = _times(cells.mask(missing_numeric(cells, words), ""), form)
+        times = _parse_times(cells.mask(missing_numeric(cells, words), ""), form)
         for other in (other for other, share in shares.items() if share == shares[form]):
-            turned = cells[times.notna() & (_times(cells, other) != times)]
+            turned = cells[times.notna() & (_parse_times(cells, other) != times)]
             if len(turned):
                 notes.append(f"column {name!r}: {turned.iloc[0]!r} is read as {form}, though all fits {other} as well")
-        parts = {part: values[times.notna()] for part, values in _parts(times).items()}
+        parts = {part: values[times.notna()] for part, values in _time_features(times).items()}
         fills = {part: float(np.median(values)) for part, values in parts.items() if np.ptp(values) > 0}
         return cls("date", name, form, fills, indicator=bool(times.isna().any()))
 
@@ -114,13 +122,13 @@ class Date:
         """Names of its columns of the matrix."""
         return [f"{self.name} {part}" for part in (*self.fills, *(["missing"] if self.indicator else []))]
 
-    def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = DEFAULT_MISSING) -> Blocks:
         """Parts, indicator."""
         told = missing_numeric(cells, words)
-        times = _times(cells.mask(told, ""), self.form)
+        times = _parse_times(cells.mask(told, ""), self.form)
         gone = times.isna().to_numpy()
-        parts = _parts(times)
-        notes = _odd(self.name, cells, gone & ~told, f"no dates ({self.form}), taken as missing")
+        parts = _time_features(times)
+        notes = _invalid_note(self.name, cells, gone & ~told, f"no dates ({self.form}), taken as missing")
         blocks = [np.where(gone, fill, parts[part]) for part, fill in self.fills.items()]
         return [*blocks, gone][: len(self.inputs)], notes
 
@@ -135,9 +143,9 @@ class Category:
     counts: Mapping[str, int]  # of all that are no rarity, if some have no column
 
     @classmethod
-    def fit(cls, name: str, cells: pd.Series, most: int, words: Words = USUAL) -> "Category | None":
+    def fit(cls, name: str, cells: pd.Series, most: int, words: Words = DEFAULT_MISSING) -> "Category | None":
         """None if nearly every cell differs, or no value is frequent."""
-        gone = missing(cells, words)
+        gone = missing_mask(cells, words)
         there = cells[~gone]
         if there.nunique() > 0.9 * len(there):
             return None
@@ -147,8 +155,10 @@ class Category:
         levels = [level for level in ranked[:most] if counts[level] >= enough]
         if len(levels) == len(counts):
             return cls("category", name, levels, {})
-        rare = max([1, *(counts[level] for level in ranked[COUNTED : COUNTED + 1])])  # so equal counts are kept or not
-        kept = {level: counts[level] for level in ranked[:COUNTED] if counts[level] > rare}
+        rare = max(
+            [1, *(counts[level] for level in ranked[MAX_COUNTED : MAX_COUNTED + 1])]
+        )  # so equal counts are kept or not
+        kept = {level: counts[level] for level in ranked[:MAX_COUNTED] if counts[level] > rare}
         return cls("category", name, levels, kept) if levels or kept else None
 
     @property
@@ -157,41 +167,43 @@ class Category:
         ones = [f"{self.name} = {level or 'missing'}" for level in self.levels]
         return [*ones, f"{self.name} count"] if self.counts else ones
 
-    def encode(self, cells: pd.Series, words: Words = USUAL) -> Blocks:
+    def encode(self, cells: pd.Series, words: Words = DEFAULT_MISSING) -> Blocks:
         """One column a level, count."""
         known = cells.isin(self.counts or self.levels).to_numpy(bool)
         gone = cells.str.lower().isin(missing_tokens(words)).to_numpy(bool)  # if "-" is a value, it is known
         level = cells.mask(gone & ~known, "")
         rare = "rare or " if self.counts else ""
-        notes = _odd(self.name, cells, ~known & ~gone, f"{rare}not among the training rows, taken as yet another")
+        notes = _invalid_note(
+            self.name, cells, ~known & ~gone, f"{rare}not among the training rows, taken as yet another"
+        )
         blocks = [(level == name).to_numpy(bool) for name in self.levels]
         count = [np.log1p(level.map(self.counts).fillna(0).to_numpy(float))] if self.counts else []
         return [*blocks, *count], notes
 
 
-def finite(values: np.ndarray) -> np.ndarray:
+def is_finite(values: np.ndarray) -> np.ndarray:
     """Where a value is a number that can be computed with."""
-    return np.abs(values) < LARGEST  # and not NaN
+    return np.abs(values) < MAX_ABS  # and not NaN
 
 
-def mixed(name: str, found: Collection[str]) -> list[str]:
+def mixed_signs_note(name: str, found: Collection[str]) -> list[str]:
     """A note if numbers have different signs beside them."""
     named = ", ".join(sign or "none" for sign in sorted(found, reverse=True))
     return [f"column {name!r}: signs beside numbers differ ({named}), the numbers count as they are"] * (len(found) > 1)
 
 
-def _odd(name: str, cells: pd.Series, odd: np.ndarray, what: str) -> list[str]:
+def _invalid_note(name: str, cells: pd.Series, odd: np.ndarray, what: str) -> list[str]:
     """A note on the odd cells, if there are any."""
     if not odd.any():
         return []
     return [f"column {name!r}: values such as {cells[odd].iloc[0][:40]!r} are {what} ({odd.sum():,})"]
 
 
-def _times(cells: pd.Series, form: str) -> pd.Series:
+def _parse_times(cells: pd.Series, form: str) -> pd.Series:
     return pd.to_datetime(cells, format=form, errors="coerce", utc=True)
 
 
-def _parts(times: pd.Series) -> dict[str, np.ndarray]:
+def _time_features(times: pd.Series) -> dict[str, np.ndarray]:
     """What a network may want of a date; NaN where it is missing."""
     clock = times.dt
     turns = {
@@ -219,7 +231,7 @@ class Encoder:
     columns: tuple[Column, ...]
     dropped: Mapping[str, str]
     notes: Sequence[str] = field(default=(), compare=False)
-    missing: Sequence[str] = USUAL
+    missing: Sequence[str] = DEFAULT_MISSING
 
     @classmethod
     def fit(
@@ -227,7 +239,7 @@ class Encoder:
         cells: pd.DataFrame,
         unwanted: Mapping[str, str] | None = None,
         decimals: Mapping[str, str] | None = None,
-        words: Words = USUAL,
+        words: Words = DEFAULT_MISSING,
     ) -> "Encoder":
         """Learn from the training rows. unwanted: columns to drop, and why; decimals: the marks of those without a point;
         words: what is read as missing.
@@ -242,20 +254,20 @@ class Encoder:
             if missing_numeric(cells[name], words).all():
                 dropped[name] = "empty"
             elif cells[name].nunique() == 1:
-                dropped[name] = SAME
+                dropped[name] = CONSTANT
             elif number := Number.fit(name, cells[name], decimals.get(name, "."), words):
                 found[name] = number
             elif date := Date.fit(name, cells[name], notes, words):
                 found[name] = date
             else:
                 texts.append(name)
-        most = _most(len(cells), sum(len(column.inputs) for column in found.values()), len(texts), notes)
+        most = _level_limit(len(cells), sum(len(column.inputs) for column in found.values()), len(texts), notes)
         for name in texts:
             if category := Category.fit(name, cells[name], most, words):
                 found[name] = category
             else:
                 dropped[name] = "nearly all values differ: free text or an identifier"
-        dropped |= {name: SAME for name, column in found.items() if not column.inputs}
+        dropped |= {name: CONSTANT for name, column in found.items() if not column.inputs}
         columns = tuple(found[name] for name in cells if name in found and name not in dropped)
         if not columns:
             raise TableError(f"no column to predict from is left: {_reasons(dropped)}")
@@ -299,13 +311,13 @@ class Encoder:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Encoder":
         """The encoder that to_dict described, exactly. Raises KeyError, TypeError or AttributeError if it is none."""
         columns = [KINDS[column["kind"]](**column) for column in plain["columns"]]
-        return cls(tuple(columns), plain["dropped"], missing=tuple(plain.get("missing", USUAL)))
+        return cls(tuple(columns), plain["dropped"], missing=tuple(plain.get("missing", DEFAULT_MISSING)))
 
 
-def _most(rows: int, others: int, texts: int, notes: list[str]) -> int:
+def _level_limit(rows: int, others: int, texts: int, notes: list[str]) -> int:
     """One-hot columns of each category, at most. Adds a note if the rows are too many for the usual number."""
-    usual = max(2, min(LEVELS, ONE_HOT // max(1, texts)))
-    most = max(2, min(usual, int(ENTRIES / rows - others) // max(1, texts)))
+    usual = max(2, min(MAX_LEVELS, MAX_ONE_HOT // max(1, texts)))
+    most = max(2, min(usual, int(MAX_ENTRIES / rows - others) // max(1, texts)))
     if texts and most < usual:
         notes.append(f"for so many rows, categories have {most} columns at most, instead of {usual}")
     return most

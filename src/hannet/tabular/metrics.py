@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     pass
 
 RESAMPLES = 1000
-FEW = 30  # rows: of fewer, resamples tell little of others
-SHUFFLED_ROWS = 1000  # with at most so many columns, importance takes seconds
-SHUFFLED_COLUMNS = 100
-NAMES = {
+SMALL_SAMPLE = 30  # rows: of fewer, resamples tell little of others
+IMPORTANCE_ROWS = 1000  # with at most so many columns, importance takes seconds
+IMPORTANCE_COLUMNS = 100
+METRIC_NAMES = {
     "rmse": "RMSE",
     "accuracy": "accuracy",
     "interval": "95% interval",
@@ -50,7 +50,7 @@ def score(y: np.ndarray, output: np.ndarray) -> dict[str, Any]:
     """
     if output.ndim == 1:
         square, spread = np.square(output - y), np.square(y - y.mean()).sum()
-        low, high = _interval(square)
+        low, high = _bootstrap_interval(square)
         return {
             "rmse": float(np.sqrt(square.mean())),
             "interval": (low**0.5, high**0.5),
@@ -58,13 +58,13 @@ def score(y: np.ndarray, output: np.ndarray) -> dict[str, Any]:
             "r2": float(1 - square.sum() / spread) if spread > 0 else None,
         }
     hit = output.argmax(1) == y
-    metrics = {"accuracy": float(hit.mean()), "interval": _wilson(hit), "log_loss": _log_loss(y, output)}
+    metrics = {"accuracy": float(hit.mean()), "interval": _wilson_interval(hit), "log_loss": _log_loss(y, output)}
     if output.shape[1] == 2:
         metrics["auc"] = float(roc_auc_score(y, output[:, 1])) if 0 < y.mean() < 1 else None
     return metrics
 
 
-def digits(rows: Sequence[Mapping[str, Any]]) -> str:
+def error_format(rows: Sequence[Mapping[str, Any]]) -> str:
     """The number format that shows four digits of the smallest error, or four decimals of accuracies."""
     if "rmse" not in rows[0]:
         return ".4f"
@@ -74,11 +74,11 @@ def digits(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def headings(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
     """Heading and number format of each metric in the rows."""
-    form = digits(rows)
+    form = error_format(rows)
     forms = {"interval": f"{{0[0]:{form}}}–{{0[1]:{form}}}", "rmse": f"{{:{form}}}", "mae": f"{{:{form}}}"}
     return {
         key: (name, forms.get(key, "{:z.3f}" if key == "r2" else "{:.4f}"))
-        for key, name in NAMES.items()
+        for key, name in METRIC_NAMES.items()
         if any(key in row for row in rows)
     }
 
@@ -87,7 +87,7 @@ def _log_loss(y: np.ndarray, output: np.ndarray) -> float:
     return float(-np.log(np.maximum(output[np.arange(len(y)), y], 1e-15)).mean())
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     """Where the mean lies in 95 % of resamples, the same ones for every model."""
     rng = np.random.default_rng(0)
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
@@ -95,7 +95,7 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _wilson(hit: np.ndarray) -> tuple[float, float]:
+def _wilson_interval(hit: np.ndarray) -> tuple[float, float]:
     """(p + z²/2n ± z sqrt(p (1 - p)/n + z²/4n²)) / (1 + z²/n) for a share p of n."""
     share, n, z = float(hit.mean()), len(hit), 1.959964
     middle, half = share + z**2 / (2 * n), z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
@@ -105,18 +105,18 @@ def _wilson(hit: np.ndarray) -> tuple[float, float]:
 
 def small_sample_warning(rows: int) -> list[str]:
     """A note where an interval says little."""
-    return [f"measured on few rows ({rows}): the 95% interval is rough"] if rows < FEW else []
+    return [f"measured on few rows ({rows}): the 95% interval is rough"] if rows < SMALL_SAMPLE else []
 
 
-def importance(model: Any, groups: Mapping[str, slice], split: Split, seed: int) -> dict[str, float]:
+def permutation_importance(model: Any, groups: Mapping[str, slice], split: Split, seed: int) -> dict[str, float]:
     """How much the error (RMSE or log loss) on held-out rows rises when a column is shuffled, the largest rise first.
 
-    Of many held-out rows, on SHUFFLED_ROWS drawn at random.
+    Of many held-out rows, on IMPORTANCE_ROWS drawn at random.
     """
-    if len(groups) > SHUFFLED_COLUMNS:
+    if len(groups) > IMPORTANCE_COLUMNS:
         return {}
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(split.y_test))[:SHUFFLED_ROWS]  # a table may be sorted
+    rows = rng.permutation(len(split.y_test))[:IMPORTANCE_ROWS]  # a table may be sorted
     x, y = split.x_test[rows], split.y_test[rows]
     error: Callable[[np.ndarray, np.ndarray], float] = _log_loss if split.classes else rmse
     before = error(y, predict(model, x))

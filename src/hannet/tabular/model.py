@@ -47,9 +47,9 @@ class Model:
         x, odd = self.encoder.encode(table.cells, table.plain)
         output, classes = predict(self.estimator, x), np.array(self.target.classes, object)
         chosen = classes[output.argmax(1)] if len(classes) else [f"{value:.7g}" for value in output]
-        added = {_free("prediction", table.cells): chosen}
+        added = {_unused_name("prediction", table.cells): chosen}
         for place, name in enumerate(classes):
-            free = _free(f"probability {name}", [*table.cells, *added])
+            free = _unused_name(f"probability {name}", [*table.cells, *added])
             added[free] = [f"{value:.4g}" for value in output[:, place]]
         cells = pd.concat([table.cells, pd.DataFrame(added, index=table.cells.index)], axis=1)
         known = {self.target.name, *self.encoder.groups, *self.encoder.dropped}
@@ -114,7 +114,7 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256((folder / "estimator.json").read_bytes()).hexdigest()
 
 
-def _free(name: str, taken: Collection[str]) -> str:
+def _unused_name(name: str, taken: Collection[str]) -> str:
     names = (name, *(f"{name} {number}" for number in range(2, len(taken) + 3)))
     return next(free for free in names if free not in taken)
 

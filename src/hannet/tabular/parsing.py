@@ -8,9 +8,9 @@ import pandas as pd
 
 from .readers import Table, join_names
 
-MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "?", "-", "--"})
-USUAL = ("default",)  # among chosen words, it stands for these
-STRANGE = 0.05  # this share of a column's values may be no numbers, or no dates: they are taken as missing
+MISSING_TOKENS = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "?", "-", "--"})
+DEFAULT_MISSING = ("default",)  # among chosen words, it stands for these
+MAX_INVALID = 0.05  # this share of a column's values may be no numbers, or no dates: they are taken as missing
 # Numbers for people: with a currency or percent sign, and marks between thousands.
 SIGN = r"(?:[$€£%]|CHF|EUR|GBP|USD)"
 GAP = "[ '\u2019\u00a0\u202f]"  # between thousands, or between number and sign
@@ -27,27 +27,27 @@ GRAMMAR = {".": _grammar(",", r"\."), ",": _grammar(r"\.", ",")}  # by the decim
 
 
 def missing_tokens(words: Collection[str]) -> frozenset[str]:
-    """What a missing cell may hold, in lower case: nothing, or one of the words, where USUAL stands for MISSING."""
-    return user_tokens(words) | (MISSING if _named(words).issuperset(USUAL) else {""})
+    """What a missing cell may hold, in lower case: nothing, or one of the words, where DEFAULT_MISSING stands for MISSING_TOKENS."""
+    return user_tokens(words) | (MISSING_TOKENS if _named(words).issuperset(DEFAULT_MISSING) else {""})
 
 
 def user_tokens(words: Collection[str]) -> frozenset[str]:
     """The words that a person named, in lower case."""
-    return _named(words) - {*USUAL}
+    return _named(words) - {*DEFAULT_MISSING}
 
 
 def _named(words: Collection[str]) -> frozenset[str]:
     return frozenset(word.lower() for word in words)
 
 
-def missing(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
+def missing_mask(cells: pd.Series, words: Collection[str] = DEFAULT_MISSING) -> np.ndarray:
     """Where a cell is empty or one of the words, in any case.
 
-    Of MISSING "-" is a value where "+" is one too, and "NA" where all others are codes of two capitals.
+    Of MISSING_TOKENS "-" is a value where "+" is one too, and "NA" where all others are codes of two capitals.
     """
     found = cells.str.lower().isin(missing_tokens(words)).to_numpy(bool)
     named = _named(words)
-    if named.issuperset(USUAL) and found.any():
+    if named.issuperset(DEFAULT_MISSING) and found.any():
         others = cells[~found]
         if "-" not in named and (others == "+").any():
             found = found & (cells != "-").to_numpy(bool)
@@ -56,18 +56,18 @@ def missing(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
     return found
 
 
-def missing_numeric(cells: pd.Series, words: Collection[str] = USUAL) -> np.ndarray:
+def missing_numeric(cells: pd.Series, words: Collection[str] = DEFAULT_MISSING) -> np.ndarray:
     """Missing, or by default "none" too: as a category that is a level, among numbers and dates it is not."""
-    found = missing(cells, words)
-    return found | (cells.str.lower() == "none").to_numpy(bool) if _named(words).issuperset(USUAL) else found
+    found = missing_mask(cells, words)
+    return found | (cells.str.lower() == "none").to_numpy(bool) if _named(words).issuperset(DEFAULT_MISSING) else found
 
 
-def told_missing(cells: pd.DataFrame, words: Collection[str], most: int = 5) -> list[str]:
+def missing_tokens_note(cells: pd.DataFrame, words: Collection[str], most: int = 5) -> list[str]:
     """A note on the words that are read as missing, how often and in which columns."""
     counts: Counter[str] = Counter()
     columns: dict[str, list[str]] = {}
     for name in cells:
-        found = cells[name][missing(cells[name], words) & (cells[name] != "")].value_counts()
+        found = cells[name][missing_mask(cells[name], words) & (cells[name] != "")].value_counts()
         counts.update(found.to_dict())
         for word in found.index:
             columns.setdefault(word, []).append(repr(name))
@@ -86,7 +86,7 @@ def unmatched_missing_tokens(cells: pd.DataFrame, words: Collection[str]) -> lis
     return [f"--missing: no cell holds {join_names([repr(word) for word in silent])}"] if silent else []
 
 
-def numbers(cells: pd.Series, decimal: str = ".") -> np.ndarray:
+def parse_numbers(cells: pd.Series, decimal: str = ".") -> np.ndarray:
     """The cells as float64, read with this decimal mark; NaN where one is no number."""
     cells = cells.str.replace(MINUS, "-", regex=False)
     values = np.full(len(cells), np.nan)
@@ -99,21 +99,21 @@ def numbers(cells: pd.Series, decimal: str = ".") -> np.ndarray:
     return values
 
 
-def signs(cells: pd.Series) -> list[str]:
+def number_signs(cells: pd.Series) -> list[str]:
     """The currencies and percent signs beside numbers; "": a number without one."""
     signed = cells[cells.str.contains(SIGN)]
     found = set(signed.str.extract(f"({SIGN})", expand=False))
     return sorted(found | {""} if len(signed) < len(cells) else found)
 
 
-def infer_decimal_marks(table: Table, words: Collection[str] = USUAL) -> tuple[dict[str, str], list[str]]:
+def infer_decimal_marks(table: Table, words: Collection[str] = DEFAULT_MISSING) -> tuple[dict[str, str], list[str]]:
     """The decimal mark of each column, chosen by all its cells, and notes where a person might read otherwise."""
     sure: dict[str, str] = {}
     either: dict[str, pd.Series] = {}  # such as 1.234
     for name in table.cells.columns.difference(list(table.plain), sort=False):
         cells = table.cells[name][~missing_numeric(table.cells[name], words)]
         point, comma = (cells.str.fullmatch(GRAMMAR[mark]) for mark in ".,")
-        if max(point.sum(), comma.sum()) < max(1.0, (1 - STRANGE) * len(cells)):
+        if max(point.sum(), comma.sum()) < max(1.0, (1 - MAX_INVALID) * len(cells)):
             continue  # text
         if point.sum() == comma.sum():
             either[name] = cells[point & cells.str.contains("[.,]")]
@@ -130,7 +130,7 @@ def infer_decimal_marks(table: Table, words: Collection[str] = USUAL) -> tuple[d
     if asked:
         example = next(iter(asked.values()))[:1]
         notes.append(
-            f"numbers such as {example.iloc[0]!r} can be read in two ways, here as {numbers(example, usual)[0]:.12g}, in "
+            f"numbers such as {example.iloc[0]!r} can be read in two ways, here as {parse_numbers(example, usual)[0]:.12g}, in "
             f"{join_names(list(map(repr, asked)))}"
         )
     return dict.fromkeys(table.cells, usual) | dict.fromkeys(table.plain, ".") | sure, notes

@@ -18,24 +18,18 @@ from ..train.callbacks import Callback, TrainingState
 from . import baselines, metrics
 from .encoders import Encoder
 from .model import Model
-from .parsing import (
-    USUAL,
-    infer_decimal_marks,
-    numbers,
-    told_missing,
-    unmatched_missing_tokens,
-)
+from .parsing import DEFAULT_MISSING, infer_decimal_marks, missing_tokens_note, parse_numbers, unmatched_missing_tokens
 from .readers import Table, TableError
 from .report import Report, make_report
-from .target import FEWEST, dropped_rows_note, infer_target, target_column
+from .target import MIN_ROWS, dropped_rows_note, infer_target, target_column
 
 if TYPE_CHECKING:
     pass
-INDEX = re.compile(r"__index_level_\d+__")  # a column of Parquet
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # a column of Parquet
 
 
 @dataclass(frozen=True)
-class Plan:
+class FitOptions:
     """What a person may choose. missing: words for a missing value; options: of the estimator."""
 
     target: str
@@ -44,11 +38,11 @@ class Plan:
     seed: int = 0
     header: bool = True
     baselines: bool = True
-    missing: Sequence[str] = USUAL
+    missing: Sequence[str] = DEFAULT_MISSING
     options: Mapping[str, Any] | None = None
 
 
-def hold_out(y: np.ndarray, copies: np.ndarray, fraction: float, seed: int, *, classes: bool) -> np.ndarray:
+def holdout_mask(y: np.ndarray, copies: np.ndarray, fraction: float, seed: int, *, classes: bool) -> np.ndarray:
     """A mask of the rows to test on: at random, of classes an even share, and never all rows of a class.
 
     copies: equal numbers for rows that must stay together; they have one y.
@@ -67,7 +61,7 @@ def hold_out(y: np.ndarray, copies: np.ndarray, fraction: float, seed: int, *, c
     return test[place]
 
 
-def _copies(cells: pd.DataFrame, most: float) -> tuple[np.ndarray, list[str]]:
+def _duplicate_groups(cells: pd.DataFrame, most: float) -> tuple[np.ndarray, list[str]]:
     """A number for each row, the same for equal rows unless they are so by chance, or more than most; and a note."""
     copies, distinct = pd.factorize(pd.util.hash_pandas_object(cells, index=False))
     repeated = len(copies) - len(distinct)
@@ -75,41 +69,41 @@ def _copies(cells: pd.DataFrame, most: float) -> tuple[np.ndarray, list[str]]:
         return copies, []
     note = f"rows that repeat another: {repeated:,} of {len(copies):,}"
     ways = math.prod(cells[name].nunique() for name in cells)  # to make a row of the columns' values
-    if ways < len(copies) or len(distinct) < FEWEST or np.bincount(copies).max() > most:
+    if ways < len(copies) or len(distinct) < MIN_ROWS or np.bincount(copies).max() > most:
         return np.arange(len(copies)), [f"{note}, too many to hold out equal rows together"]
     return copies, [f"{note}; equal rows are held out together or not at all"]
 
 
-def fit(table: Table, plan: Plan, on_progress: OnProgress) -> tuple[Model, Report]:
+def fit(table: Table, plan: FitOptions, on_progress: OnProgress) -> tuple[Model, Report]:
     """Train on a part of the rows, measure on the others. Raises TableError."""
     column = target_column(table, plan.target)
     decimals, spelt = infer_decimal_marks(table, plan.missing)
     target, notes = infer_target(column, plan.target, plan.task, decimals[plan.target], plan.missing)
     codes, counts = target.codes(table, plan.missing)
     others = table.cells.drop(columns=plan.target)
-    unwanted = {name: "numbers the rows" for name in others if _numbers_rows(others[name], decimals[name])}
-    unwanted |= {name: "an index that pandas kept" for name in others if INDEX.fullmatch(name)}
+    unwanted = {name: "numbers the rows" for name in others if _is_row_number(others[name], decimals[name])}
+    unwanted |= {name: "an index that pandas kept" for name in others if PANDAS_INDEX.fullmatch(name)}
     notes += dropped_rows_note(column, counts, classes=bool(target.classes))
     y = codes[counts]
-    copies, repeated = _copies(table.cells[counts].drop(columns=list(unwanted)), plan.test * len(y) / 2)
-    test = hold_out(y, copies, plan.test, plan.seed, classes=bool(target.classes))
+    copies, repeated = _duplicate_groups(table.cells[counts].drop(columns=list(unwanted)), plan.test * len(y) / 2)
+    test = holdout_mask(y, copies, plan.test, plan.seed, classes=bool(target.classes))
     order, train = np.argsort(test, kind="stable"), int((~test).sum())
     y, cells = y[order], others[counts].iloc[order]  # so both parts are views of one matrix
     encoder = Encoder.fit(cells[:train], unwanted, decimals, plan.missing)
     x, odd = encoder.encode(cells)
     split = metrics.Split(x[:train], y[:train], x[train:], y[train:], len(target.classes))
     notes = [*table.notes, *spelt, *notes, *repeated, *encoder.notes, *odd]
-    notes += told_missing(cells[list(encoder.groups)], plan.missing) + unmatched_missing_tokens(
+    notes += missing_tokens_note(cells[list(encoder.groups)], plan.missing) + unmatched_missing_tokens(
         table.cells, plan.missing
     )
     estimator, rows = _train(split, plan, on_progress, notes)
     model = Model(target, plan.header, encoder, estimator)
-    importances = metrics.importance(estimator, encoder.groups, split, plan.seed)
+    importances = metrics.permutation_importance(estimator, encoder.groups, split, plan.seed)
     return model, make_report(model, split, rows, importances, notes, asdict(plan))
 
 
-def _numbers_rows(cells: pd.Series, decimal: str) -> bool:
-    values = numbers(cells, decimal)
+def _is_row_number(cells: pd.Series, decimal: str) -> bool:
+    values = parse_numbers(cells, decimal)
     return bool(values[0] in (0, 1) and (np.diff(values) == 1).all())
 
 
@@ -127,7 +121,7 @@ class _EpochReporter(Callback):
 
 
 def _train(
-    split: metrics.Split, plan: Plan, on_progress: OnProgress, notes: list[str]
+    split: metrics.Split, plan: FitOptions, on_progress: OnProgress, notes: list[str]
 ) -> tuple[HanRegressor | HanClassifier, list[dict[str, Any]]]:
     """The estimator, and the rows of the table that compares it with others."""
     others = baselines.baselines(split, plan.seed) if plan.baselines else {}
@@ -148,10 +142,10 @@ def _train(
     except RuntimeError as error:
         raise TableError(f"the training failed: {error}") from error
     notes += [str(warning.message) for warning in caught if issubclass(warning.category, ConvergenceWarning)]
-    rows = [{"model": "HanNet"} | baselines.measure(estimator, split, began)]
+    rows = [{"model": "HanNet"} | baselines.evaluate(estimator, split, began)]
     for number, (name, model) in enumerate(others.items(), 1):
         on_other(number, name, done=0)
         began = time.perf_counter()
-        rows.append({"model": name} | baselines.measure(baselines.Scaled(model, split), split, began))
+        rows.append({"model": name} | baselines.evaluate(baselines.ScaledModel(model, split), split, began))
         on_other(number, name, done=1)
     return estimator, rows

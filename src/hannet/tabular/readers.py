@@ -1,4 +1,4 @@
-"""A table from a file: CSV or Parquet, as text; and text as numbers, in the spelling that a column has."""
+"""A table from a file: CSV or Parquet, as text."""
 
 import codecs
 import csv
@@ -16,9 +16,9 @@ import pandas as pd
 from ..data import DataError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
-KNOWN = "a table is a .csv, .tsv or .parquet file, or one of the first two with .gz"
+SUPPORTED = "a table is a .csv, .tsv or .parquet file, or one of the first two with .gz"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f]")  # not \x1a, with which old programs end a text
-TOLD = re.compile(r"\Asep=([,;\t|])\r?\n")  # Excel's own first line
+EXCEL_HINT = re.compile(r"\Asep=([,;\t|])\r?\n")  # Excel's own first line
 
 
 class TableError(DataError):
@@ -56,7 +56,7 @@ def read(path: Path, *, header: bool = True) -> Table:
         text, notes = _decode(path, content)
         del content  # a large table need not be held twice
         delimiter = _delimiter(text)
-        names, rows = _rows(path, TOLD.sub("\n", text), delimiter, header=header)
+        names, rows = _rows(path, EXCEL_HINT.sub("\n", text), delimiter, header=header)
         columns = [pd.Series(column, dtype="str").str.strip() for column in zip(*rows, strict=True)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -105,13 +105,13 @@ def _decode(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
         text = content.decode("cp1252", errors="replace")
         notes = (f"{path} is not UTF-8: read as Windows-1252, so check letters with accents",)
     if CONTROL.search(text):
-        raise TableError(f"{path} is not text: {KNOWN} (save a spreadsheet as CSV)")
+        raise TableError(f"{path} is not text: {SUPPORTED} (save a spreadsheet as CSV)")
     return text, notes
 
 
 def _delimiter(text: str) -> str:
     """The delimiter that cuts most of the first lines into as many fields, more than one, as the header has."""
-    if told := TOLD.match(text):
+    if told := EXCEL_HINT.match(text):
         return told[1]
 
     def fit(delimiter: str) -> tuple[float, int]:

@@ -46,18 +46,18 @@ def make_report(
 ) -> Report:
     """The report of a fit. rows: of each model; rises: the importance of each column; plan: what was chosen."""
     name, encoder = model.target.name, model.encoder
-    form = metrics.digits(rows)
+    form = metrics.error_format(rows)
     output = metrics.predict(model.estimator, split.x_test)
     figure = plots.plot_predictions(name, tuple(model.target.classes), split.y_test, output)
     beside = [baselines.baseline_note(split)] if len(rows) > 1 else []
     lines = [
-        _rows(split, encoder),
+        _sizes_note(split, encoder),
         *baselines.underperformance_warning(split, rows[0]),
         *metrics.small_sample_warning(len(split.y_test)),
         *beside,
         *_left_out(encoder),
         *notes,
-        *_telling(rises, split, form),
+        *importance_note(rises, split, form),
     ]
     ends = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
     headings = {"model": ("model", ""), **metrics.headings(rows), **ends}
@@ -75,10 +75,10 @@ def make_report(
         "versions": dict(versions()),
     }
     results = Results(f"{name}: predictions of held-out rows", headings, rows, lines)
-    return Report(results, _columns(model, rises, split, form), facts, figure)
+    return Report(results, _columns_table(model, rises, split, form), facts, figure)
 
 
-def _rows(split: metrics.Split, encoder: Encoder) -> str:
+def _sizes_note(split: metrics.Split, encoder: Encoder) -> str:
     columns, inputs = len(encoder.columns), len(encoder.inputs)
     return (
         f"{len(split.y):,} rows to train on, {len(split.y_test):,} held out; "
@@ -90,25 +90,28 @@ def _left_out(encoder: Encoder) -> list[str]:
     return [f"column {name!r} is left out: {why}" for name, why in encoder.dropped.items()]
 
 
-def _rise(split: metrics.Split) -> str:
+def _describe_importance(split: metrics.Split) -> str:
     """What an importance is, and its unit."""
     error = "log loss (in nats)" if split.classes else "RMSE"
-    sampled = f" among {metrics.SHUFFLED_ROWS:,} of them, drawn at random" * (len(split.y_test) > metrics.SHUFFLED_ROWS)
+    sampled = f" among {metrics.IMPORTANCE_ROWS:,} of them, drawn at random" * (
+        len(split.y_test) > metrics.IMPORTANCE_ROWS
+    )
     return f"rise of the {error} of held-out rows when the column is shuffled{sampled}"
 
 
-def _telling(rises: Mapping[str, float], split: metrics.Split, form: str) -> list[str]:
+def importance_note(rises: Mapping[str, float], split: metrics.Split, form: str) -> list[str]:
+    """A note on the columns that matter most, or on why they are not known."""
     if not rises:
-        return [f"what matters most is not measured with more than {metrics.SHUFFLED_COLUMNS} columns"]
+        return [f"what matters most is not measured with more than {metrics.IMPORTANCE_COLUMNS} columns"]
     first = "; ".join(f"{name} {rise:{form}}" for name, rise in list(rises.items())[:5] if rise > 0)
-    return [f"what matters most ({_rise(split)}): {first or 'no column, as the error rises with none'}"]
+    return [f"what matters most ({_describe_importance(split)}): {first or 'no column, as the error rises with none'}"]
 
 
-def _columns(model: Model, rises: Mapping[str, float], split: metrics.Split, form: str) -> Results:
+def _columns_table(model: Model, rises: Mapping[str, float], split: metrics.Split, form: str) -> Results:
     """What became of each column, the most important first."""
     rows: list[dict[str, Any]] = [
         {
-            "column": _cell(column.name),
+            "column": _escape(column.name),
             "kind": f"{column.kind} {column.form}" if isinstance(column, Date) else column.kind,
             "inputs": len(column.inputs),
             "rise": rises.get(column.name),
@@ -116,7 +119,7 @@ def _columns(model: Model, rises: Mapping[str, float], split: metrics.Split, for
         for column in model.encoder.columns
     ]
     rows.sort(key=lambda row: -(row["rise"] or 0.0))
-    rows += [{"column": _cell(name), "kind": f"left out: {why}"} for name, why in model.encoder.dropped.items()]
+    rows += [{"column": _escape(name), "kind": f"left out: {why}"} for name, why in model.encoder.dropped.items()]
     headings = {
         "column": ("column", ""),
         "kind": ("kind", ""),
@@ -124,10 +127,13 @@ def _columns(model: Model, rises: Mapping[str, float], split: metrics.Split, for
         "rise": ("importance", f"{{:z{form}}}"),
     }
     return Results(
-        "Columns", headings, rows, [f"importance: {_rise(split)}" if rises else _telling({}, split, form)[0]]
+        "Columns",
+        headings,
+        rows,
+        [f"importance: {_describe_importance(split)}" if rises else importance_note({}, split, form)[0]],
     )
 
 
-def _cell(name: str) -> str:
+def _escape(name: str) -> str:
     """A name that cannot break a table of Markdown."""
     return " ".join(name.split()).replace("|", "\\|")
