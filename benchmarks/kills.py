@@ -25,9 +25,9 @@ import psutil
 import torch
 
 from hannet.experiments import store as runs
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 
 ITERATIONS = 100  # of each net
 TEN = ["one process"] * 5 + ["one of two side by side"] * 3 + ["a sweep of two jobs", "a worker of two"]
@@ -63,7 +63,7 @@ def main() -> None:
 
 def sweep(store: Path, jobs: int) -> None:
     """What `hannet reproduce figure1 --quick` computes, into a store."""
-    perform(load("figure1", [0], quick=True), runs.Store(store), lambda _: None, jobs)
+    run_sweep(load_experiment("figure1", [0], quick=True), runs.Store(store), lambda _: None, jobs)
 
 
 def start(store: Path, jobs: int = 1) -> BaseProcess:

@@ -59,7 +59,7 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     from dataclasses import replace
     from itertools import count
 
-    from hannet.experiments.store import weights_as_bytes
+    from hannet.experiments.store import serialize_weights
     from hannet.train.distributed import DistributedContext
     from hannet.vision.pipeline import train_classifier
 
@@ -82,7 +82,7 @@ def main(folder: str, out: str, epochs: str, minutes: str, stop: str = "") -> No
     options = {"validation": toy_images(30, 2), "checkpoint": kept, "minutes": float(minutes)}
     history = train_classifier(network, toy_images(96, 1), recipe, 5, **options)
     if DistributedContext().first:
-        Path(out).write_bytes(weights_as_bytes(network))
+        Path(out).write_bytes(serialize_weights(network))
         Path(out + ".json").write_text(
             json.dumps([DistributedContext().count, history.train_loss, history.train_error, history.validation_error])
         )

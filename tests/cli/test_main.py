@@ -10,7 +10,7 @@ from hannet import __version__
 from hannet.cli import console
 from hannet.cli.console import describe
 from hannet.cli.reproduce import parse_seeds
-from hannet.experiments.base import NAMES
+from hannet.experiments.base import EXPERIMENTS
 from hannet.experiments.paper import _board, figure1
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.progress import ProgressEvent
@@ -123,9 +123,9 @@ def test_a_net_that_fails_is_named_and_the_command_ends_in_one_sentence(hannet, 
 def test_the_experiments_are_listed(hannet):
     code, out, _ = hannet("reproduce", "--list", "--json")
     assert code == 0
-    assert list(json.loads(out)) == list(NAMES)
+    assert list(json.loads(out)) == list(EXPERIMENTS)
     assert json.loads(out)["figure1"].startswith("Figure 1: on the checkerboard")
-    assert all(name in hannet("reproduce", "--list")[1] for name in NAMES)
+    assert all(name in hannet("reproduce", "--list")[1] for name in EXPERIMENTS)
 
 
 @pytest.fixture

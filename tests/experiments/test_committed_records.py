@@ -39,7 +39,7 @@ def test_a_record_has_the_key_of_its_run(folder):
 @pytest.mark.parametrize("name", PLANS)
 def test_no_run_is_missing(name):
     seeds, parts = PLANS[name]
-    plan = base.load(name, tuple(seeds), False, parts)
+    plan = base.load_experiment(name, tuple(seeds), False, parts)
     records = Store(RESULTS / name, write=False).records()
     runs = {run.key for group in plan.groups() for run in group}
     assert runs <= records.keys()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Store
 from hannet.experiments.work_queue import SweepError
 from toy import Toy, outcome
@@ -64,7 +64,7 @@ def test_a_worker_dies_and_nothing_is_lost(scheduler, tmp_path):
                 killed.append(toy.lines("began")[-1])
                 os.kill(int(killed[0][0]), signal.SIGKILL)
 
-        assert perform(toy, store, kill_one, cluster=str(scheduler)) == 20
+        assert run_sweep(toy, store, kill_one, cluster=str(scheduler)) == 20
         assert {int(killed[0][0])} < {process.pid for process in processes}
     first, again = (pid for pid, key in toy.lines("began") if key == killed[0][1])
     assert first == killed[0][0] != again
@@ -72,7 +72,7 @@ def test_a_worker_dies_and_nothing_is_lost(scheduler, tmp_path):
     assert {record.device.split("threads: ")[1] for record in store.records().values()} == {"1"}
     assert any(event.label == "toy 9" for event in seen)
     here = Store(tmp_path / "here")
-    perform(Toy(tmp_path / "other log", sizes=(2,) * 10), here, print)
+    run_sweep(Toy(tmp_path / "other log", sizes=(2,) * 10), here, print)
     assert outcome(store) == outcome(here)
     assert list((store.folder / "claims").iterdir()) == []
 
@@ -81,11 +81,11 @@ def test_a_group_that_fails_there_is_reported_and_another_version_refused(schedu
     toy, store = Toy(tmp_path / "log", faults={1: "fails"}), Store(tmp_path / "store")
     with workers(scheduler, 1):
         with pytest.raises(SweepError, match="1 of 6 groups failed, the first: toy 1: ArithmeticError: two lines"):
-            perform(toy, store, print, cluster=str(scheduler))
+            run_sweep(toy, store, print, cluster=str(scheduler))
         assert len(store.records()) == len(toy.keys()) - 1
         monkeypatch.setattr(cluster.metadata, "version", lambda _: "99")
         with pytest.raises(SweepError, match=r"worker tcp://\S+ has hannet \S+, here is 99"):
-            perform(toy, store, print, cluster=str(scheduler))
+            run_sweep(toy, store, print, cluster=str(scheduler))
 
 
 @pytest.mark.parametrize("content", [None, "{}", "not json"])
@@ -96,4 +96,4 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, co
         address = str(tmp_path / "scheduler.json")
         Path(address).write_text(content)
     with pytest.raises(SweepError, match="no Dask scheduler answers at"):
-        perform(Toy(tmp_path / "log"), Store(tmp_path / "store"), print, cluster=address)
+        run_sweep(Toy(tmp_path / "log"), Store(tmp_path / "store"), print, cluster=address)

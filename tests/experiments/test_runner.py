@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hannet.experiments import runner
-from hannet.experiments.runner import part, perform
+from hannet.experiments.runner import run_sweep, shard_of
 from hannet.experiments.store import Record, Run, Store
-from hannet.experiments.work_queue import TRIES, SweepError
+from hannet.experiments.work_queue import MAX_DEATHS, SweepError
 from hannet.storage.files import StoreError
 from toy import Toy, outcome
 
@@ -41,7 +41,7 @@ def silent(_) -> None:
 
 def run_quietly(toy: Toy, store: Store, jobs: int) -> None:
     sys.stderr = None
-    perform(toy, store, silent, jobs)
+    run_sweep(toy, store, silent, jobs)
 
 
 @contextmanager
@@ -72,19 +72,19 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("number", [1, 2, 3, 7, 40])
 def test_shards_are_disjoint_complete_and_of_about_equal_cost(number):
     groups = [[Run("trial", {"cost": 1 + (17 * n) % 23, "n": n}, s) for s in range(1 + n % 3)] for n in range(30)]
-    shards = [part(groups, lambda run: run.config["cost"], (i + 1, number)) for i in range(number)]
+    shards = [shard_of(groups, lambda run: run.config["cost"], (i + 1, number)) for i in range(number)]
     assert sorted((g for shard in shards for g in shard), key=groups.index) == groups
     loads = [sum(run.config["cost"] for group in shard for run in group) for shard in shards]
     assert max(loads) - min(loads) <= max(sum(run.config["cost"] for run in group) for group in groups)
 
 
 def test_a_shard_does_not_depend_on_what_is_done(toy, store):
-    perform(toy, store, silent, shard=(2, 3))
+    run_sweep(toy, store, silent, shard=(2, 3))
     second = set(store.records())
-    perform(toy, store, silent, shard=(1, 3))
-    perform(toy, store, silent, shard=(2, 3))
+    run_sweep(toy, store, silent, shard=(1, 3))
+    run_sweep(toy, store, silent, shard=(2, 3))
     first = set(store.records()) - second
-    assert perform(toy, store, silent, shard=(3, 3)) == len(toy.keys() - first - second)
+    assert run_sweep(toy, store, silent, shard=(3, 3)) == len(toy.keys() - first - second)
     assert set(store.records()) == toy.keys()
     assert set(toy.ended().values()) == {1}
     assert first
@@ -113,7 +113,7 @@ def test_waits_for_another_process_and_takes_over_when_it_dies(toy, store):
             if progress.label.startswith("waiting"):
                 other.kill()
 
-        assert perform(Toy(toy.log, sizes=(1, 1, 1)), store, watch) == 3
+        assert run_sweep(Toy(toy.log, sizes=(1, 1, 1)), store, watch) == 3
     assert seen.index("waiting for another process") > 2
     assert seen[-1] == "toy 2"
     assert len(store.records()) == 3
@@ -126,26 +126,26 @@ def test_a_group_that_fails_is_reported_and_tried_again_next_time(toy, store, fo
     with pytest.raises(
         SweepError, match=r"^2 of 6 groups failed, the first: toy 3: ArithmeticError: two lines; .* again$"
     ):
-        perform(bad, store, seen.append, jobs, on_failure=failures.append)
+        run_sweep(bad, store, seen.append, jobs, on_failure=failures.append)
     assert failures == ["toy 3: ArithmeticError: two lines", "toy 1: ArithmeticError: two lines"]
     assert max(event.within.metrics.get("runs/min", 0) for event in seen) > 0
     assert max(event.within.metrics.get("failed", 0) for event in seen) > 0
     assert len(store.records()) == len(toy.keys()) - 5
-    assert perform(toy, store, silent, jobs) == 5
+    assert run_sweep(toy, store, silent, jobs) == 5
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_fault_that_befalls_all_groups_ends_the_sweep(toy, store, forked, jobs):
     with pytest.raises(StoreError, match="no space left"):
-        perform(Toy(toy.log, faults={5: "full disk"}, pause=0.05), store, silent, jobs)
+        run_sweep(Toy(toy.log, faults={5: "full disk"}, pause=0.05), store, silent, jobs)
     assert len(toy.lines("began")) < len(toy.keys())
 
 
 def test_a_group_that_kills_its_process_is_given_up_and_the_others_go_on(toy, store, forked):
-    with pytest.raises(SweepError, match=rf"toy 3: its process died {TRIES} times, exit code -9"):
-        perform(Toy(toy.log, faults={3: "dies"}), store, silent, 2)
-    assert len(toy.lines("began")) == len(toy.keys()) + 4 * (TRIES - 1)
-    assert perform(toy, store, silent) == 4
+    with pytest.raises(SweepError, match=rf"toy 3: its process died {MAX_DEATHS} times, exit code -9"):
+        run_sweep(Toy(toy.log, faults={3: "dies"}), store, silent, 2)
+    assert len(toy.lines("began")) == len(toy.keys()) + 4 * (MAX_DEATHS - 1)
+    assert run_sweep(toy, store, silent) == 4
 
 
 def test_the_workers_of_a_killed_sweep_die_and_hold_nothing(store, tmp_path, forked):
@@ -178,9 +178,9 @@ def test_kills_at_random_moments_change_nothing(store, tmp_path, forked):
     toy = Toy(tmp_path / "log", sizes=(2,) * 12, pause=0.01)
     for kill, moment in enumerate((0.0, 0.03, 0.05, 0.01, 0.08, 0.02)):
         kill_a_sweep(toy, store, moment, whole=kill % 2 == 0)
-    perform(toy, store, silent)
+    run_sweep(toy, store, silent)
     undisturbed = Store(tmp_path / "undisturbed")
-    perform(Toy(tmp_path / "other log", sizes=(2,) * 12, pause=0), undisturbed, silent)
+    run_sweep(Toy(tmp_path / "other log", sizes=(2,) * 12, pause=0), undisturbed, silent)
     assert outcome(store) == outcome(undisturbed)
     assert list((store.folder / "claims").iterdir()) == []
 
@@ -193,7 +193,7 @@ def test_workers_as_they_start_in_earnest_survive_the_death_of_one(store, tmp_pa
             killed.extend(pids)
             os.kill(killed[0], signal.SIGKILL)
 
-    assert perform(toy, store, kill_one, jobs=2) == len(toy.keys())
+    assert run_sweep(toy, store, kill_one, jobs=2) == len(toy.keys())
     assert killed
     assert set(store.records()) == toy.keys()
     assert os.getpid() not in {int(pid) for pid, _ in toy.lines("began")}
@@ -208,5 +208,5 @@ def test_a_record_made_meanwhile_is_not_made_again(toy, store, monkeypatch):
             store.save_model(other, result.model)
             store.append([Record.of(other, result.metrics, 0)])
 
-    assert perform(toy, store, meanwhile) == len(toy.keys()) - 1
+    assert run_sweep(toy, store, meanwhile) == len(toy.keys()) - 1
     assert other.key not in toy.ended()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from hannet.experiments.store import Record, Run, Store, scratch
+from hannet.experiments.store import Record, Run, Store, scratch_folder
 from hannet.storage.files import StoreError, try_lock, write_atomic
 from hannet.storage.provenance import versions
 
@@ -217,15 +217,15 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch, faul
 def test_a_run_that_is_cut_off_finds_its_folder_again_and_another_process_leaves_none(tmp_path, monkeypatch):
     pytest.importorskip("pooch")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with suppress(KeyboardInterrupt), scratch(run()) as first:
+    with suppress(KeyboardInterrupt), scratch_folder(run()) as first:
         (first / "state").touch()
-        with suppress(SystemExit), scratch(run()) as second:
+        with suppress(SystemExit), scratch_folder(run()) as second:
             (second / "state").touch()
             raise SystemExit
         assert second != first
         assert not second.exists()
         raise KeyboardInterrupt
-    with scratch(run()) as again:
+    with scratch_folder(run()) as again:
         assert (again / "state").exists()
     assert [path for path in again.parent.iterdir() if path.is_dir()] == []
 

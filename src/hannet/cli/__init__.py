@@ -17,7 +17,8 @@ from .fit import fit
 from .info import info
 from .options import Command
 from .predict import predict
-from .reproduce import reproduce, runs
+from .reproduce import reproduce
+from .runs import runs
 from .train import images
 
 
@@ -50,6 +51,9 @@ def main() -> None:
     try:
         sys.exit(app(prog_name="hannet", standalone_mode=False))
     except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # not public; typer itself recognises it so
+            print(error.format_message(), file=sys.stderr)
+            sys.exit(error.exit_code)
         exit_with_error(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         exit_with_error("interrupted", 130)

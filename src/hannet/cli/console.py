@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def exit_with_error(message: str, code: int) -> NoReturn:
     """End the command with one sentence."""
-    print(message if message.startswith("Usage") else f"hannet: {message}", file=sys.stderr)
+    print(f"hannet: {message}", file=sys.stderr)
     sys.exit(code)
 
 

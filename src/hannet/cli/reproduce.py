@@ -1,9 +1,8 @@
-"""The commands that compute the paper's experiments and list what came out: `hannet reproduce`, `hannet runs`."""
+"""`hannet reproduce`: compute the experiments of the paper, and show ours beside theirs."""
 
 import json
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -14,11 +13,8 @@ from .console import exit_with_error, progress_bar, stdout_console
 if TYPE_CHECKING:
     from ..experiments.base import Experiment
     from ..experiments.store import Run, Store
-
-
-DEFAULT = Path("hannet-results")
-MOST_SEEDS = 10_000
-LARGEST_SEED = 2**31
+MAX_SEEDS = 10_000
+SEED_LIMIT = 2**31
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -28,10 +24,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         seeds = ()
     if seeds and "," not in text:
-        seeds = tuple(range(min(seeds[0], MOST_SEEDS + 1)))
-    if len(seeds) > MOST_SEEDS:
-        raise typer.BadParameter(f"{text!r} are more than {MOST_SEEDS:,} seeds", param_hint="--seeds")
-    if not seeds or min(seeds) < 0 or max(seeds) >= LARGEST_SEED or len(set(seeds)) < len(seeds):
+        seeds = tuple(range(min(seeds[0], MAX_SEEDS + 1)))
+    if len(seeds) > MAX_SEEDS:
+        raise typer.BadParameter(f"{text!r} are more than {MAX_SEEDS:,} seeds", param_hint="--seeds")
+    if not seeds or min(seeds) < 0 or max(seeds) >= SEED_LIMIT or len(set(seeds)) < len(seeds):
         raise typer.BadParameter(
             f"{text!r} is neither a number of seeds such as 5 nor a list of them such as 0,3", param_hint="--seeds"
         )
@@ -47,7 +43,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return shard
 
 
-class Means(NamedTuple):
+class SweepOptions(NamedTuple):
     """Where a sweep computes, and which part of it."""
 
     jobs: int
@@ -98,12 +94,12 @@ def reproduce(
         )
     if list_all:
         return _list(as_json=as_json)
-    plan = _plan(experiment, seeds, quick=quick, only=only, dataset=dataset, epochs=epochs)
-    means = Means(
+    plan = _load_experiment(experiment, seeds, quick=quick, only=only, dataset=dataset, epochs=epochs)
+    means = SweepOptions(
         jobs or torch.get_num_threads(), parse_shard(shard) if shard is not None else (1, 1), _scheduler(cluster, jobs)
     )
     folder = out or Path("hannet-results", plan.name)
-    store = _store(folder, "--out", write=not as_is)
+    store = _open_store(folder, "--out", write=not as_is)
     runs = {run.key: run for group in plan.groups() for run in group}
     new = 0 if as_is else _train(plan, store, means, runs)
     missing = len(store.missing(runs.values(), models=plan.needs_weights))
@@ -130,7 +126,7 @@ def _list(*, as_json: bool) -> None:
 
     from ..experiments import base
 
-    about = {name: base.about(name) for name in base.NAMES}
+    about = {name: base.describe_experiment(name) for name in base.EXPERIMENTS}
     if as_json:
         print(json.dumps(about))
         return
@@ -140,15 +136,15 @@ def _list(*, as_json: bool) -> None:
     stdout_console().print(table)
 
 
-def _plan(name: str, seeds: str | None, *, quick: bool, only: str, **settings: Any) -> "Experiment":
+def _load_experiment(name: str, seeds: str | None, *, quick: bool, only: str, **settings: Any) -> "Experiment":
     from ..experiments import base
 
-    if name not in base.NAMES:
+    if name not in base.EXPERIMENTS:
         wrong = f"{name!r} is not one of" if name else "missing; there are"
-        raise typer.BadParameter(f"{wrong} {', '.join(base.NAMES)}", param_hint="experiment")
+        raise typer.BadParameter(f"{wrong} {', '.join(base.EXPERIMENTS)}", param_hint="experiment")
     parts = [part.strip() for part in only.split(",") if part.strip()]
     try:
-        return base.load(name, parse_seeds(seeds) if seeds is not None else None, quick, parts, **settings)
+        return base.load_experiment(name, parse_seeds(seeds) if seeds is not None else None, quick, parts, **settings)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -165,7 +161,7 @@ def _scheduler(address: str | None, jobs: int | None) -> str | None:
     return address
 
 
-def _store(folder: Path, option: str, *, write: bool) -> "Store":
+def _open_store(folder: Path, option: str, *, write: bool) -> "Store":
     from ..experiments.store import Store
     from ..storage.files import StoreError
 
@@ -175,13 +171,15 @@ def _store(folder: Path, option: str, *, write: bool) -> "Store":
         raise typer.BadParameter(str(error), param_hint=option) from error
 
 
-def _train(plan: "Experiment", store: "Store", means: Means, runs: "Mapping[str, Run]") -> int:
+def _train(plan: "Experiment", store: "Store", means: SweepOptions, runs: "Mapping[str, Run]") -> int:
     """Computes what is missing of the plan. Returns how many runs that were."""
-    from ..experiments.runner import perform
+    from ..experiments.runner import run_sweep
 
     try:
         with progress_bar() as bar:
-            return perform(plan, store, bar, means.jobs, on_failure=bar.fail, shard=means.shard, cluster=means.cluster)
+            return run_sweep(
+                plan, store, bar, means.jobs, on_failure=bar.fail, shard=means.shard, cluster=means.cluster
+            )
     except KeyboardInterrupt:
         kept = len(runs) - len(store.missing(runs.values(), models=plan.needs_weights))
         exit_with_error(
@@ -202,106 +200,3 @@ def _unfinished(shard: tuple[int, int], counts: dict[str, int], *, as_json: bool
         f"{done}{counts['there']} runs of all parts are there, {missing}; when they are there too, "
         "the same command without --shard or --as-is shows the table."
     )
-
-
-def runs(
-    folders: Annotated[
-        list[Path] | None, typer.Argument(help="Folders that hold records.  [default: all in hannet-results]")
-    ] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only these; also with !=, <, <=, >, >=. Repeatable.")
-    ] = None,
-    sort: Annotated[str | None, typer.Option(metavar="KEY", help="Order by it; -KEY for the largest first.")] = None,
-    columns: Annotated[
-        str, typer.Option(metavar="KEY,...", help="What to show.  [default: what differs, and the metrics]")
-    ] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="The first few only.")] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all columns as CSV; - prints them.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all columns.")] = False,
-) -> None:
-    """List the records of experiments: filter, sort, write as CSV.
-
-    Keys are such as seed, config.network.width, metrics.test_accuracy, or the end of one: width, test_accuracy.
-    """
-    from ..experiments import query
-    from ..storage.files import write_atomic
-
-    rows = _rows(folders or [])
-    known = query.columns(rows)
-    try:
-        asked = (query.resolve_key(known, key.strip()) for key in columns.split(",") if key.strip())
-        chosen = list(dict.fromkeys(asked))
-        matching = query.select(rows, where or [], sort)
-        rows = matching[:limit]
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    if csv:
-        text = query.to_csv(rows, chosen or known)
-        if str(csv) == "-":
-            print(text, end="")
-            return
-        write_atomic(csv, text.encode())
-        print(f"{len(rows)} runs. Saved: {csv}")
-    elif as_json:
-        print(json.dumps([{key: row[key] for key in chosen or row if key in row} for row in rows], allow_nan=False))
-    else:
-        _show(rows, chosen or query.informative_columns(matching), len(matching))
-
-
-def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    from ..experiments import query
-    from ..experiments.store import Store
-
-    found = [store for folder in folders or [DEFAULT] for store in _stores(folder)]
-    if not found:
-        exit_with_error("there are no records in hannet-results; name the folders that have some", 1)
-    rows = [
-        {"folder": str(folder)} | query.flatten_record(record)
-        for folder in found
-        for record in Store(folder, write=False).records().values()
-    ]
-    if not rows:
-        exit_with_error(f"{', '.join(map(str, found))}: no run has ended there yet", 1)
-    return rows
-
-
-def _stores(folder: Path) -> list[Path]:
-    """The folder, or those in it, that hold records."""
-    if (folder / "records.jsonl").is_file():
-        return [folder]
-    inside = sorted(path.parent for path in folder.glob("*/records.jsonl"))
-    if not inside and folder != DEFAULT:
-        raise typer.BadParameter(f"{folder} holds no records", param_hint="folders")
-    return inside
-
-
-def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], matching: int) -> None:
-    """As many columns as the terminal has room for; in a file all, each row a line."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    from ..experiments import query
-
-    heads = {column: column.replace(".", ".\n").replace("_", "_\n") for column in columns}
-    cells = {column: [_cell(row.get(column)) for row in rows] for column in columns}
-    widths = {name: 3 + max(map(len, (*heads[name].split("\n"), *cells[name]))) for name in columns}
-    room = stdout_console().width if sys.stdout.isatty() else sum(widths.values())
-    shown = query.columns_that_fit(columns, widths, room)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in shown:
-        table.add_column(heads[column], no_wrap=True)
-    for line in zip(*(cells[column] for column in shown), strict=True):
-        table.add_row(*line)
-    Console(highlight=False, markup=False, width=max(room, 1)).print(table)
-    print(f"{len(rows)} of {matching} runs" if len(rows) < matching else f"{matching} run{'s' * (matching != 1)}")
-    if left := [column for column in columns if column not in shown]:
-        print(f"No room for {query.truncate_list(left)}: a wider terminal, --columns or --csv - shows them.")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e12 else f"{value:.4g}"
-    return str(value)

@@ -20,7 +20,7 @@ from .store import Record, Run, Store
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = (
+EXPERIMENTS = (
     "figure1",
     "figure3",
     "table2",
@@ -130,7 +130,7 @@ class BaseExperiment:
         return figure
 
 
-def seeds_named(seeds: Sequence[int]) -> str:
+def format_seeds(seeds: Sequence[int]) -> str:
     """The seeds in words: "seed 0", "seeds 0, 1"."""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
@@ -143,12 +143,14 @@ def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | 
     return fmean(known), stdev(known) if len(known) > 1 else None
 
 
-def about(name: str) -> str:
+def describe_experiment(name: str) -> str:
     """What an experiment shows: the first sentence of its file."""
     return " ".join((_module(name).__doc__ or "").split("\n\n")[0].split())
 
 
-def load(name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str] = (), **settings: Any) -> Experiment:
+def load_experiment(
+    name: str, seeds: Sequence[int] | None, quick: bool, only: Sequence[str] = (), **settings: Any
+) -> Experiment:
     """The experiment of that name, imported now. seeds: None for as many as the paper's table averages over.
 
     only: the parts of it to run, for experiments that have parts; settings: of its own, None as if not given.

@@ -25,32 +25,32 @@ from ..reporting.progress import OnProgress, ProgressEvent
 from ..storage.provenance import versions
 from .base import Experiment
 from .store import Run, Store
-from .work_queue import FATAL, Kept, Outcome, SweepError, WorkQueue, compute, in_words, keep
+from .work_queue import FATAL, Computed, Outcome, SweepError, WorkQueue, compute, format_exception, save_results
 
 CONNECT_WITHIN = 10.0  # seconds
-AHEAD = 2  # groups under way per worker: one that it computes, one that waits there
+PER_WORKER = 2  # groups under way per worker: one that it computes, one that waits there
 LOOK_EVERY = 0.5  # seconds, for workers that came and for groups that another process held
 REPORT_EVERY = 1.0  # seconds between two events of a worker
 
 _one_at_a_time = threading.Lock()  # PyTorch has one random state a process, and a network's start is drawn from it
 
 
-def distribute(agenda: WorkQueue, experiment: Experiment, store: Store, address: str) -> None:
-    """Compute an agenda's groups on the workers of a scheduler (tcp://host:port, or its file), and keep them here.
+def run_on_cluster(queue: WorkQueue, experiment: Experiment, store: Store, address: str) -> None:
+    """Compute an queue's groups on the workers of a scheduler (tcp://host:port, or its file), and keep them here.
 
     A group whose worker dies is computed by another. Raises SweepError if the scheduler cannot be reached or goes away, or if
     a worker has another version of hannet.
     """
     _raise_file_limit()
-    with _connected(address) as client, _Fleet(client, agenda, experiment, store) as fleet:
+    with _connected(address) as client, _ClusterQueue(client, queue, experiment, store) as submitted:
         try:
-            while agenda.open:
+            while queue.open:
                 workers = len(client.nthreads())
-                while len(fleet.flights) < AHEAD * max(workers, 1) and (work := agenda.take()):
-                    fleet.launch(*work)
+                while len(submitted.pending) < PER_WORKER * max(workers, 1) and (work := queue.take()):
+                    submitted.submit(*work)
                 if not workers:
-                    agenda.wait_for("workers to join the cluster")
-                fleet.listen()
+                    queue.wait_for("workers to join the cluster")
+                submitted.listen()
         except (OSError, FutureCancelledError) as error:
             raise SweepError(
                 f"the Dask scheduler at {address} went away; what is done is kept in {store.folder}"
@@ -78,14 +78,14 @@ def _connected(address: str) -> Iterator[Client]:
         scheduler = json.loads(file.read_text())["address"] if file.is_file() else address
         client = Client(scheduler, timeout=CONNECT_WITHIN, set_as_default=False)
     except (OSError, ValueError, KeyError) as error:
-        raise SweepError(f"no Dask scheduler answers at {address} ({in_words(error)})") from error
+        raise SweepError(f"no Dask scheduler answers at {address} ({format_exception(error)})") from error
     with client:
         try:
             found = client.run(versions)
         except ModuleNotFoundError as error:
             raise SweepError(f"the workers of {address} lack the package {error.name}") from error
         except OSError as error:
-            raise SweepError(f"the cluster at {address} went away ({in_words(error)})") from error
+            raise SweepError(f"the cluster at {address} went away ({format_exception(error)})") from error
         for worker, theirs in found.items():
             _require_our_version(theirs["hannet"], f"worker {worker}")
         yield client
@@ -98,79 +98,79 @@ def _require_our_version(theirs: str, whose: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Flight:
+class _Submission:
     """A group on its way: the missing runs of it, and the claims on all."""
 
     number: int
     claims: ExitStack
 
 
-class _Fleet:
+class _ClusterQueue:
     """The groups that are on the cluster."""
 
-    def __init__(self, client: Client, agenda: WorkQueue, experiment: Experiment, store: Store):
-        self.client, self.agenda, self.experiment, self.store = client, agenda, experiment, store
-        self.flights: dict[Future, _Flight] = {}
-        self.news: SimpleQueue[Any] = SimpleQueue()  # futures that ended, and events from workers
+    def __init__(self, client: Client, queue: WorkQueue, experiment: Experiment, store: Store):
+        self.client, self.queue, self.experiment, self.store = client, queue, experiment, store
+        self.pending: dict[Future, _Submission] = {}
+        self._messages: SimpleQueue[Any] = SimpleQueue()  # futures that ended, and events from workers
         self.topic = f"hannet-{uuid4()}"
 
     def __enter__(self) -> Self:
-        self.client.subscribe_topic(self.topic, self.news.put)
+        self.client.subscribe_topic(self.topic, self._messages.put)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for flight in self.flights.values():
-            flight.claims.close()
+        for submission in self.pending.values():
+            submission.claims.close()
 
-    def launch(self, number: int, group: list[Run]) -> None:
+    def submit(self, number: int, group: list[Run]) -> None:
         """Send what is missing of a group, unless another process has it."""
         with ExitStack() as claims:
             if not claims.enter_context(self.store.claim(group)):
-                return self.agenda.mark_done(number, Outcome(busy=True))
+                return self.queue.mark_done(number, Outcome(busy=True))
             missing = self.store.missing(group, models=self.experiment.needs_weights)
             if not missing:
-                return self.agenda.mark_done(number, Outcome())
-            future = self.client.submit(_remotely, self.experiment, missing, number, self.topic, pure=False)
-            self.flights[future] = _Flight(number, claims.pop_all())
-        return future.add_done_callback(self.news.put)
+                return self.queue.mark_done(number, Outcome())
+            future = self.client.submit(_compute_remotely, self.experiment, missing, number, self.topic, pure=False)
+            self.pending[future] = _Submission(number, claims.pop_all())
+        return future.add_done_callback(self._messages.put)
 
     def listen(self) -> None:
         """Wait for news, and take in all there are."""
         try:
-            news = [self.news.get(timeout=LOOK_EVERY)]
+            messages = [self._messages.get(timeout=LOOK_EVERY)]
         except Empty:
             return
-        while not self.news.empty():
-            news.append(self.news.get())
-        for item in news:
+        while not self._messages.empty():
+            messages.append(self._messages.get())
+        for item in messages:
             if isinstance(item, Future):
-                self._land(item)
+                self._collect(item)
             else:
                 _, (number, *values) = item
-                if number in self.agenda.in_work:
-                    self.agenda.report(number, ProgressEvent(*values))
+                if number in self.queue.in_work:
+                    self.queue.report(number, ProgressEvent(*values))
 
-    def _land(self, future: Future) -> None:
-        with self.flights[future].claims:
+    def _collect(self, future: Future) -> None:
+        with self.pending[future].claims:
             outcome = self._outcome(future)
-        self.agenda.mark_done(self.flights.pop(future).number, outcome)
+        self.queue.mark_done(self.pending.pop(future).number, outcome)
 
     def _outcome(self, future: Future) -> Outcome:
         try:
-            computed: list[Kept] = future.result()
+            computed: list[Computed] = future.result()
         except ModuleNotFoundError as error:
             raise SweepError(f"the workers lack the package {error.name}") from error
         except (*FATAL, FutureCancelledError):
             raise
         except Exception as error:  # noqa: BLE001  whatever a net dies of there, the other groups go on
-            return Outcome(failure=in_words(error))
+            return Outcome(failure=format_exception(error))
         for record, _ in computed:
             _require_our_version(record.versions["hannet"], "a worker that joined later")
-        keep(self.store, computed)
+        save_results(self.store, computed)
         return Outcome(new=len(computed))
 
 
-def _remotely(experiment: Experiment, group: Sequence[Run], number: int, topic: str) -> list[Kept]:
+def _compute_remotely(experiment: Experiment, group: Sequence[Run], number: int, topic: str) -> list[Computed]:
     """Compute a group on a worker, on one thread."""
     with _one_at_a_time:
         torch.set_num_threads(1)

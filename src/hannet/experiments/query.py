@@ -23,8 +23,8 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
 }
 _CONDITION = re.compile(r"(.+?)\s*(!=|<=|>=|=|<|>)\s*(.*)", re.DOTALL)
-_ALWAYS = ("experiment", "seed")  # shown of every record, with its metrics; the rest if records differ in it
-_NEVER = ("key", "seconds", "device", "versions.", "commit", "when")
+_ALWAYS_SHOWN = ("experiment", "seed")  # shown of every record, with its metrics; the rest if records differ in it
+_NEVER_SHOWN = ("key", "seconds", "device", "versions.", "commit", "when")
 
 
 def flatten_record(record: Record) -> Row:
@@ -56,9 +56,9 @@ def informative_columns(rows: Sequence[Row]) -> list[str]:
     """The keys to look at: experiment, seed, what the configs differ in, and the metrics."""
 
     def tells(key: str) -> bool:
-        if key in _ALWAYS or key.startswith("metrics."):
+        if key in _ALWAYS_SHOWN or key.startswith("metrics."):
             return True
-        return not key.startswith(_NEVER) and len({row.get(key) for row in rows}) > 1
+        return not key.startswith(_NEVER_SHOWN) and len({row.get(key) for row in rows}) > 1
 
     return [key for key in columns(rows) if tells(key)]
 
@@ -102,7 +102,7 @@ def truncate_list(keys: Sequence[str], most: int = 6) -> str:
 
 def columns_that_fit(keys: Sequence[str], widths: Mapping[str, int], room: int) -> list[str]:
     """As many of the keys, in their order, as there is room for: first what each record has, then configs and metrics in turn."""
-    first = [key for key in keys if key in _ALWAYS]
+    first = [key for key in keys if key in _ALWAYS_SHOWN]
     metrics = [key for key in keys if key.startswith("metrics.")]
     rest = [key for key in keys if key not in first and key not in metrics]
     turns = [key for pair in zip_longest(metrics, rest) for key in pair if key is not None]

@@ -18,21 +18,21 @@ import torch
 from ..reporting.progress import OnProgress, ProgressEvent
 from .base import Experiment
 from .store import Run, Store
-from .work_queue import FATAL, TRIES, SweepError, WorkQueue, attempt
+from .work_queue import FATAL, MAX_DEATHS, SweepError, WorkQueue, attempt
 
-WHOLE = (1, 1)
+ALL = (1, 1)
 CONTEXT = multiprocessing.get_context("spawn")  # not "fork", after which a process computes on one thread only
 LOOK_EVERY = 0.2  # seconds, where there may be something to do that nobody tells
 
 
-def perform(
+def run_sweep(
     experiment: Experiment,
     store: Store,
     on_progress: OnProgress,
     jobs: int = 1,
     *,
     on_failure: Callable[[str], None] | None = None,
-    shard: tuple[int, int] = WHOLE,
+    shard: tuple[int, int] = ALL,
     cluster: str | None = None,
 ) -> int:
     """Compute what the store lacks, `jobs` groups at a time, and keep each group as it ends. Returns how many runs that were.
@@ -41,22 +41,22 @@ def perform(
     shard: (i, n), the i-th of n parts alone. cluster: where a Dask scheduler is, to compute there instead. Raises SweepError
     at the end if a group failed, and StoreError, DataError or ModuleNotFoundError at once.
     """
-    agenda = WorkQueue(_pending(experiment, store, shard), experiment.cost, on_progress, on_failure)
-    jobs = min(jobs, len(agenda.groups))
+    queue = WorkQueue(_pending(experiment, store, shard), experiment.cost, on_progress, on_failure)
+    jobs = min(jobs, len(queue.groups))
     if cluster and jobs:
-        from .dask_runner import distribute
+        from .dask_runner import run_on_cluster
 
-        distribute(agenda, experiment, store, cluster)
+        run_on_cluster(queue, experiment, store, cluster)
     elif jobs > 1:
-        _in_processes(agenda, experiment, store, jobs)
+        _in_processes(queue, experiment, store, jobs)
     else:
-        _alone(agenda, experiment, store)
+        _in_this_process(queue, experiment, store)
     store.tidy()
-    agenda.close(store)
-    return agenda.new
+    queue.close(store)
+    return queue.new
 
 
-def part(groups: Sequence[list[Run]], cost: Callable[[Run], float], shard: tuple[int, int]) -> list[list[Run]]:
+def shard_of(groups: Sequence[list[Run]], cost: Callable[[Run], float], shard: tuple[int, int]) -> list[list[Run]]:
     """The groups of the i-th of n shards of about equal cost: each group, the longest first, goes where least is."""
     mine, number = shard
     loads = [0.0] * number
@@ -74,48 +74,50 @@ def _pending(experiment: Experiment, store: Store, shard: tuple[int, int]) -> li
     runs = {run.key: run for group in experiment.groups() for run in group}
     missing = {run.key for run in store.missing(runs.values(), models=experiment.needs_weights)}
     groups = [[run for run in group if runs.pop(run.key, None)] for group in experiment.groups()]
-    chosen = part([group for group in groups if group], experiment.cost, shard)
+    chosen = shard_of([group for group in groups if group], experiment.cost, shard)
     pending = [[run for run in group if run.key in missing] for group in chosen]
     return [group for group in pending if group]
 
 
-def _alone(agenda: WorkQueue, experiment: Experiment, store: Store) -> None:
-    while agenda.open:
-        if work := agenda.take():
+def _in_this_process(queue: WorkQueue, experiment: Experiment, store: Store) -> None:
+    while queue.open:
+        if work := queue.take():
             number, group = work
-            agenda.mark_done(number, attempt(experiment, store, group, partial(agenda.report, number)))
+            queue.mark_done(number, attempt(experiment, store, group, partial(queue.report, number)))
         else:
             time.sleep(LOOK_EVERY)
 
 
-def _in_processes(agenda: WorkQueue, experiment: Experiment, store: Store, jobs: int) -> None:
+def _in_processes(queue: WorkQueue, experiment: Experiment, store: Store, jobs: int) -> None:
     threads = max(1, torch.get_num_threads() // jobs)
-    team: list[_Worker] = []
-    stillborn = 0
+    workers: list[_Worker] = []
+    failed_starts = 0
     try:
-        while agenda.open:
-            _complete(team, jobs, experiment, store, threads)
-            for worker in team:
-                if worker.idle and (work := agenda.take()):
+        while queue.open:
+            _start_workers(workers, jobs, experiment, store, threads)
+            for worker in workers:
+                if worker.idle and (work := queue.take()):
                     worker.give(*work)
-            heard = wait([worker.link for worker in team], timeout=LOOK_EVERY)
-            for worker in [worker for worker in team if worker.link in heard]:
-                if not worker.listen(agenda):
-                    team.remove(worker)
-                    stillborn += not worker.started
-            if stillborn > TRIES * jobs:
+            readable = wait([worker.link for worker in workers], timeout=LOOK_EVERY)
+            for worker in [worker for worker in workers if worker.link in readable]:
+                if not worker.listen(queue):
+                    workers.remove(worker)
+                    failed_starts += not worker.started
+            if failed_starts > MAX_DEATHS * jobs:
                 raise SweepError("its processes end before they can begin; --jobs 1 does without them")
     finally:
-        for worker in team:
+        for worker in workers:
             worker.stop()
 
 
-def _complete(team: "list[_Worker]", jobs: int, experiment: Experiment, store: Store, threads: int) -> None:
+def _start_workers(workers: "list[_Worker]", jobs: int, experiment: Experiment, store: Store, threads: int) -> None:
     try:
-        while len(team) < jobs:
-            team.append(_Worker(experiment, store, threads))
+        while len(workers) < jobs:
+            workers.append(_Worker(experiment, store, threads))
     except OSError as error:
-        raise SweepError(f"no more than {len(team)} of {jobs} processes can be started ({error.strerror})") from error
+        raise SweepError(
+            f"no more than {len(workers)} of {jobs} processes can be started ({error.strerror})"
+        ) from error
 
 
 class _Worker:
@@ -124,7 +126,7 @@ class _Worker:
     def __init__(self, experiment: Experiment, store: Store, threads: int):
         self.link, theirs = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=_serve, args=(theirs, experiment, store, threads))
-        with _deaf_to_interrupts():  # and so is the process, which inherits it: Ctrl-C is answered here
+        with _ignore_interrupts():  # and so is the process, which inherits it: Ctrl-C is answered here
             self.process.start()
         theirs.close()
         self.started = False
@@ -141,23 +143,23 @@ class _Worker:
         with suppress(BrokenPipeError):  # then it just died, which `listen` will find
             self.link.send(group)
 
-    def listen(self, agenda: WorkQueue) -> bool:
+    def listen(self, queue: WorkQueue) -> bool:
         """Pass on what it has to say; False if it died. Raises what ends the sweep."""
         try:
             message = self.link.recv()
         except (EOFError, OSError):
             self.stop()
             if self.number is not None:
-                agenda.died(self.number, f"exit code {self.process.exitcode}")
+                queue.died(self.number, f"exit code {self.process.exitcode}")
             return False
         if isinstance(message, BaseException):
             raise message
         if self.number is None:
             self.started = True
         elif isinstance(message, ProgressEvent):
-            agenda.report(self.number, message)
+            queue.report(self.number, message)
         else:
-            agenda.mark_done(self.number, message)
+            queue.mark_done(self.number, message)
             self.number = None
         return True
 
@@ -170,7 +172,7 @@ class _Worker:
 
 def _serve(link: Connection, experiment: Experiment, store: Store, threads: int) -> None:
     """The life of a worker process."""
-    threading.Thread(target=_follow_the_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with suppress(EOFError, BrokenPipeError):  # the parent is gone, and so will this process be in a moment
         link.send(None)
@@ -182,7 +184,7 @@ def _serve(link: Connection, experiment: Experiment, store: Store, threads: int)
                 link.send(error)
 
 
-def _follow_the_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent
     parent.join()
@@ -190,7 +192,7 @@ def _follow_the_parent() -> None:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _ignore_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return

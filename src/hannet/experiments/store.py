@@ -172,7 +172,7 @@ class Store:
 
     def save_model(self, run: Run, model: nn.Module) -> None:
         """Keep the weights of a run's model: written aside, then renamed."""
-        self.save_weights(run.key, weights_as_bytes(model))
+        self.save_weights(run.key, serialize_weights(model))
 
     def save_weights(self, key: str, content: bytes) -> None:
         """The same of weights that are a safetensors file already."""
@@ -192,7 +192,7 @@ class Store:
 
 
 @contextmanager
-def scratch(run: Run) -> Iterator[Path]:
+def scratch_folder(run: Run) -> Iterator[Path]:
     """A folder in this machine's cache, where a long run keeps what it needs to go on; it goes when the run is done.
 
     If another process computes the same run it is a folder of this process's own, which goes in any case: none would find it.
@@ -215,6 +215,6 @@ def scratch(run: Run) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def weights_as_bytes(model: nn.Module) -> bytes:
+def serialize_weights(model: nn.Module) -> bytes:
     """A model's weights as a safetensors file."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})

@@ -9,14 +9,14 @@ from ..data import DataError
 from ..reporting.progress import OnProgress, ProgressEvent
 from ..storage.files import StoreError
 from ..train.errors import TerminatedError
-from .base import Experiment, seeds_named
-from .store import Record, Run, Store, weights_as_bytes
+from .base import Experiment, format_seeds
+from .store import Record, Run, Store, serialize_weights
 
-PAUSE = 0.5  # seconds until a group that another process has is tried again
-TRIES = 3  # processes that may die over a group before it counts as failed
+RETRY_AFTER = 0.5  # seconds until a group that another process has is tried again
+MAX_DEATHS = 3  # processes that may die over a group before it counts as failed
 FATAL = (StoreError, DataError, ModuleNotFoundError, TerminatedError)  # they would befall every other group as well
 
-Kept = tuple[Record, bytes | None]
+Computed = tuple[Record, bytes | None]
 
 
 class SweepError(RuntimeError):
@@ -85,7 +85,7 @@ class WorkQueue:
         """How an attempt at a group ended."""
         self.in_work.discard(number)
         if outcome.busy:
-            self.busy[number] = time.perf_counter() + PAUSE
+            self.busy[number] = time.perf_counter() + RETRY_AFTER
             if not self.ready and not self.in_work:
                 self.wait_for("another process")
             return
@@ -99,8 +99,8 @@ class WorkQueue:
     def died(self, number: int, how: str) -> None:
         """The process at work on a group died: the group is attempted again, unless that happens too often."""
         self.deaths[number] += 1
-        if self.deaths[number] >= TRIES:
-            self.mark_done(number, Outcome(failure=f"its process died {TRIES} times, {how}"))
+        if self.deaths[number] >= MAX_DEATHS:
+            self.mark_done(number, Outcome(failure=f"its process died {MAX_DEATHS} times, {how}"))
         else:
             self.in_work.discard(number)
             self.ready.appendleft(number)
@@ -122,7 +122,7 @@ class WorkQueue:
             return self.labels[number]
         group = self.groups[number]
         what = " ".join(map(str, group[0].config.get("network", group[0].config).values()))
-        return f"{group[0].experiment} {what}, {seeds_named(sorted({run.seed for run in group}))}"
+        return f"{group[0].experiment} {what}, {format_seeds(sorted({run.seed for run in group}))}"
 
     def _report(self, number: int, event: ProgressEvent) -> None:
         done = sum(cost * share for cost, share in zip(self.costs, self.shares, strict=True))
@@ -134,7 +134,7 @@ class WorkQueue:
         self.on_progress(replace(event, within=ProgressEvent("sweep", done, sum(self.costs), "", metrics)))
 
 
-def compute(experiment: Experiment, group: Sequence[Run], on_progress: OnProgress) -> list[Kept]:
+def compute(experiment: Experiment, group: Sequence[Run], on_progress: OnProgress) -> list[Computed]:
     """The records of a group's runs, with the weights of those that keep some, as safetensors."""
     began = time.perf_counter()
     results = experiment.compute(group, on_progress)
@@ -142,13 +142,13 @@ def compute(experiment: Experiment, group: Sequence[Run], on_progress: OnProgres
     return [
         (
             Record.of(run, result.metrics, share, result.curves, result.device),
-            None if result.model is None else weights_as_bytes(result.model),
+            None if result.model is None else serialize_weights(result.model),
         )
         for run, result in zip(group, results, strict=True)
     ]
 
 
-def keep(store: Store, computed: Sequence[Kept]) -> None:
+def save_results(store: Store, computed: Sequence[Computed]) -> None:
     """Put a group into the store: weights first, so that a record never lacks them."""
     for record, content in computed:
         if content is not None:
@@ -169,11 +169,11 @@ def attempt(experiment: Experiment, store: Store, group: Sequence[Run], on_progr
         except FATAL:
             raise
         except Exception as error:  # noqa: BLE001  whatever a net dies of, the other groups go on
-            return Outcome(failure=in_words(error))
-        keep(store, computed)
+            return Outcome(failure=format_exception(error))
+        save_results(store, computed)
         return Outcome(new=len(missing))
 
 
-def in_words(error: BaseException) -> str:
+def format_exception(error: BaseException) -> str:
     """An exception on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

@@ -1,11 +1,11 @@
 import pytest
 
 from hannet.certify import certified_accuracy
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _mnist, certified
 from hannet.experiments.paper.certified import EPOCHS, NETS, RADII, Experiment
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
@@ -31,9 +31,9 @@ def tiny(few_digits, monkeypatch):
 def test_trains_certifies_reports_and_draws(part, tiny, tmp_path):
     if part == "dense":
         pytest.importorskip("deel.torchlip")
-    plan, store, seen = load("certified", [0, 1], quick=True, only=[part]), Store(tmp_path), []
-    assert perform(plan, store, seen.append) == 2
-    assert perform(plan, store, seen.append) == 0
+    plan, store, seen = load_experiment("certified", [0, 1], quick=True, only=[part]), Store(tmp_path), []
+    assert run_sweep(plan, store, seen.append) == 2
+    assert run_sweep(plan, store, seen.append) == 0
     assert seen[-1].label.startswith(part)
     for record in store.records().values():
         curve = record.curves["certified"]
@@ -50,7 +50,7 @@ def test_trains_certifies_reports_and_draws(part, tiny, tmp_path):
 def test_the_dense_net_is_as_certain_as_its_own_bound_says(tiny):
     """deel-torchlip's layers are 1-Lipschitz, so a certificate reaches at least margin / 2."""
     pytest.importorskip("deel.torchlip")
-    (run,) = load("certified", [0], quick=True, only=["dense"]).groups()[0]
+    (run,) = load_experiment("certified", [0], quick=True, only=["dense"]).groups()[0]
     net = certified._dense(run, Recipe(**run.config["recipe"]), "dense", lambda _: None).double()
     x = _mnist.digits(_mnist.ALL, "test").x[:50].double()
     best, second = net(x).topk(2).values.T

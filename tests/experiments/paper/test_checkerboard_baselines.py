@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
 from hannet.experiments.paper.checkerboard_baselines import DATA, FREE, LARGER, MATCHED, Estimators, Experiment, fit
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.tables import markdown
 
@@ -35,10 +35,10 @@ def test_every_candidate_is_fitted_on_all_points_and_on_four_fifths():
 def test_trains_reports_and_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(_board, "QUICK_ITERATIONS", 5)
     monkeypatch.setitem(FREE, "boosted trees", Estimators("boosting", BRIEF))
-    experiment, store = load("checkerboard-baselines", [0, 1], quick=True), Store(tmp_path)
+    experiment, store = load_experiment("checkerboard-baselines", [0, 1], quick=True), Store(tmp_path)
     runs = {run.key for group in experiment.groups() for run in group}
-    assert perform(experiment, store, lambda _: None) == len(runs) == len(store.records())
-    assert perform(experiment, store, lambda _: None) == 0
+    assert run_sweep(experiment, store, lambda _: None) == len(runs) == len(store.records())
+    assert run_sweep(experiment, store, lambda _: None) == 0
     table = experiment.table(store.records())
     assert [(row["method"], row["sizes"]) for row in table.rows] == [
         *((label, "matched") for label in MATCHED),

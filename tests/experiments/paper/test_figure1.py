@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
 from hannet.experiments.paper._board import RATES, accuracy
 from hannet.experiments.paper.figure1 import NETWORKS, RECIPES, Experiment
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
@@ -20,7 +20,7 @@ from hannet.train.recipe import Recipe
 @pytest.fixture
 def tiny(monkeypatch) -> Experiment:
     monkeypatch.setattr(_board, "QUICK_ITERATIONS", 20)
-    return load("figure1", [0, 1], quick=True)
+    return load_experiment("figure1", [0, 1], quick=True)
 
 
 def silent(_) -> None:
@@ -55,16 +55,16 @@ def test_accuracy_takes_the_mean_of_both_outputs_and_nan_is_wrong():
 def test_trains_reports_draws_and_repeats_only_what_is_missing(tiny, tmp_path):
     store = Store(tmp_path)
     seen = []
-    new = perform(tiny, store, seen.append)
+    new = run_sweep(tiny, store, seen.append)
     runs = {run.key: run for group in tiny.groups() for run in group}
     assert new == len(runs) == len(store.records())
     assert seen[-1].fraction == pytest.approx(1)
     assert seen[-1].group == seen[-1].groups
-    assert perform(tiny, store, silent) == 0
+    assert run_sweep(tiny, store, silent) == 0
 
     lost = next(iter(runs))
     (tmp_path / "models" / f"{lost}.safetensors").unlink()
-    assert perform(tiny, store, silent) == 1
+    assert run_sweep(tiny, store, silent) == 1
 
     records = store.records()
     assert all(0 <= record.metrics["test_accuracy"] <= 1 for record in records.values())
@@ -90,7 +90,7 @@ def test_an_interrupted_experiment_keeps_its_finished_groups(tiny, tmp_path, mon
 
     monkeypatch.setattr(Experiment, "compute", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        perform(tiny, store, silent)
+        run_sweep(tiny, store, silent)
     assert set(store.records()) == {run.key for run in calls[0]}
 
 

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from hannet import FCNet, HanNet
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import figure3
 from hannet.experiments.paper.figure3 import NETWORKS, PAIRS, PARTS, RATES, WIDTHS, Cell, Experiment, build, problem_of
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
@@ -24,7 +24,7 @@ def tiny(monkeypatch) -> Experiment:
     for name, value in {"QUICK_ITERATIONS": 10, "QUICK_WIDTHS": (8, 10), "DRAWN": (10, 2), "SIDE": 5}.items():
         monkeypatch.setattr(figure3, name, value)
     monkeypatch.setattr(figure3, "POINTS", {"train": 60, "test": 80})
-    return load("figure3", [0, 1], quick=True, only=["adam", "adam-decay"])
+    return load_experiment("figure3", [0, 1], quick=True, only=["adam", "adam-decay"])
 
 
 def test_the_plan_is_the_papers():
@@ -74,8 +74,8 @@ def test_a_problem_fills_the_square_and_has_no_noise(inputs):
 def test_trains_reports_draws_and_repeats_only_what_is_missing(tiny, tmp_path):
     store = Store(tmp_path)
     runs = {run.key: run for group in tiny.groups() for run in group}
-    assert perform(tiny, store, silent) == len(runs) == len(PAIRS) * 2 * 2 * 2
-    assert perform(tiny, store, silent) == 0
+    assert run_sweep(tiny, store, silent) == len(runs) == len(PAIRS) * 2 * 2 * 2
+    assert run_sweep(tiny, store, silent) == 0
     records = store.records()
     assert all(0 < record.metrics["test_rmse"] < 1 and record.metrics["train_loss"] > 0 for record in records.values())
     assert all(record.config["network"]["width"] == 10 for record in records.values() if record.curves)
@@ -125,4 +125,4 @@ def test_the_winner_of_a_group_keeps_its_landscape_whatever_the_group(tiny):
 
 def test_a_part_that_does_not_exist_is_named():
     with pytest.raises(ValueError, match=f"which has {', '.join(PARTS)}"):
-        load("figure3", [0], quick=True, only=["lion"])
+        load_experiment("figure3", [0], quick=True, only=["lion"])

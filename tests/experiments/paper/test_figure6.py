@@ -1,7 +1,7 @@
 import pytest
 
 from hannet.experiments import work_queue
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
 from hannet.experiments.paper.figure6 import Experiment
 from hannet.experiments.store import Record, Store
@@ -9,7 +9,7 @@ from hannet.train.recipe import Recipe
 
 
 def test_the_full_grid_is_the_papers():
-    full = load("figure6-full", [0], quick=False)
+    full = load_experiment("figure6-full", [0], quick=False)
     assert len(full._sizes("fcnet")) == len(full._sizes("hannet")) == 261
     assert len(full._sizes("dense-ends")) == 261 - 18
     assert full.name == "figure6-full"
@@ -37,7 +37,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(_board, "QUICK_ITERATIONS", 10)
     monkeypatch.setattr(Experiment, "widths", (20, 40))
     monkeypatch.setattr(Experiment, "depths", (2, 4))
-    return load("figure6", [0], quick=True)
+    return load_experiment("figure6", [0], quick=True)
 
 
 def test_nets_of_every_family_train_under_their_names(tiny):

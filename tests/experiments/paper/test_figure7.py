@@ -1,11 +1,11 @@
 import pytest
 
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
 from hannet.experiments.paper._board import RATES
 from hannet.experiments.paper.figure7 import NETWORKS, Experiment
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
@@ -27,14 +27,14 @@ def tiny(monkeypatch) -> Experiment:
     monkeypatch.setattr(_board, "QUICK_ITERATIONS", 20)
     for network in NETWORKS.values():
         monkeypatch.setitem(network, "width", 12)
-    return load("figure7", [0, 1], quick=True)
+    return load_experiment("figure7", [0, 1], quick=True)
 
 
 def test_trains_reports_and_draws(tiny, tmp_path):
     store, seen = Store(tmp_path), []
     runs = {run.key for group in tiny.groups() for run in group}
-    assert perform(tiny, store, seen.append) == len(runs) == len(store.records())
-    assert perform(tiny, store, seen.append) == 0
+    assert run_sweep(tiny, store, seen.append) == len(runs) == len(store.records())
+    assert run_sweep(tiny, store, seen.append) == 0
     assert "best training MSE" in seen[0].metrics
     for record in store.records().values():
         assert set(record.metrics) == {"train_loss", "test_mse"}

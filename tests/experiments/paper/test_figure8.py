@@ -1,10 +1,10 @@
 import pytest
 
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _mnist
 from hannet.experiments.paper.figure8 import DEPTHS, FCNET, NETWORKS, Experiment
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
@@ -31,13 +31,13 @@ def test_the_plan_is_the_papers():
 
 @pytest.fixture
 def tiny(few_digits) -> Experiment:
-    return load("figure8", [0, 1], quick=True)
+    return load_experiment("figure8", [0, 1], quick=True)
 
 
 def test_trains_reports_and_draws(tiny, tmp_path):
     store, seen = Store(tmp_path), []
-    assert perform(tiny, store, seen.append) == 2 * len(NETWORKS) == len(store.records())
-    assert perform(tiny, store, seen.append) == 0
+    assert run_sweep(tiny, store, seen.append) == 2 * len(NETWORKS) == len(store.records())
+    assert run_sweep(tiny, store, seen.append) == 0
     for record in store.records().values():
         assert set(record.metrics) == {"train_accuracy", "test_accuracy", "rest_accuracy", "parameters"}
         assert all(0 <= record.metrics[f"{part}_accuracy"] <= 1 for part in ("train", "test", "rest"))

@@ -1,11 +1,11 @@
 import pytest
 
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import figure3, table2
 from hannet.experiments.paper.figure3 import PAIRS
 from hannet.experiments.paper.table2 import INPUTS, Experiment
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Store
 from hannet.reporting.tables import markdown
 
@@ -39,8 +39,8 @@ def test_trains_reports_and_draws(monkeypatch, tmp_path):
     monkeypatch.setattr(figure3, "QUICK_ITERATIONS", 5)
     monkeypatch.setattr(figure3, "POINTS", {"train": 60, "test": 80})
     monkeypatch.setattr(table2, "WIDTH", 8)
-    plan, store = load("table2", [0], quick=True, only=["adam"]), Store(tmp_path)
-    assert perform(plan, store, silent) == len(PAIRS) * len(INPUTS)
+    plan, store = load_experiment("table2", [0], quick=True, only=["adam"]), Store(tmp_path)
+    assert run_sweep(plan, store, silent) == len(PAIRS) * len(INPUTS)
     records = store.records()
     table = plan.table(records)
     assert all(row["rmse_std"] is None and row["rmse"] == row["held_out"] for row in table.rows)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board, figure1, table3
 from hannet.experiments.paper._board import RATES
 from hannet.experiments.paper.table3 import ROWS, Experiment
@@ -32,7 +32,7 @@ def test_the_plan_is_the_papers():
 @pytest.mark.parametrize("row", list(ROWS))
 def test_every_net_trains_as_members(row, monkeypatch):
     monkeypatch.setattr(_board, "QUICK_ITERATIONS", 20)
-    experiment = load("table3", [0], quick=True, only=[row])
+    experiment = load_experiment("table3", [0], quick=True, only=[row])
     group = experiment.groups()[0]
     statuses = []
     results = experiment.compute(group, statuses.append)

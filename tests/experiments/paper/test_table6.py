@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from hannet.attacks import CW, PGD
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _mnist, table6
 from hannet.experiments.paper.table6 import ATTACKS, CW_RATE, METHODS, PAPER, SHOWN, WEIGHT_DECAYS, Experiment
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Run, Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
@@ -55,9 +55,9 @@ def tiny(few_digits, monkeypatch):
 
 
 def test_trains_attacks_reports_and_draws(tiny, tmp_path):
-    plan, store, seen = load("table6", [0], quick=True), Store(tmp_path), []
-    assert perform(plan, store, seen.append) == len(METHODS)
-    assert perform(plan, store, seen.append) == 0
+    plan, store, seen = load_experiment("table6", [0], quick=True), Store(tmp_path), []
+    assert run_sweep(plan, store, seen.append) == len(METHODS)
+    assert run_sweep(plan, store, seen.append) == 0
     assert any(event.label.endswith("under CW, c = 3") for event in seen)
     for record in store.records().values():
         assert set(record.metrics) == {*SHOWN, "weight_decay", "parameters"}
@@ -73,8 +73,8 @@ def test_trains_attacks_reports_and_draws(tiny, tmp_path):
 
 
 def test_a_part_stands_alone(tiny, tmp_path):
-    plan, store = load("table6", [0], quick=True, only=["fc"]), Store(tmp_path)
-    assert perform(plan, store, lambda _: None) == 1
+    plan, store = load_experiment("table6", [0], quick=True, only=["fc"]), Store(tmp_path)
+    assert run_sweep(plan, store, lambda _: None) == 1
     table = plan.table(store.records())
     assert list(table.columns) == ["attack", "FCNet_shown"]
     assert [row["FCNet_paper"] for row in table.rows[:3]] == [0.964, 0.684, 0.069]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hannet.data.regression import SETS, Regression
-from hannet.experiments.base import load, mean_and_std
+from hannet.experiments.base import load_experiment, mean_and_std
 from hannet.experiments.paper import table9
 from hannet.experiments.paper.table9 import (
     BY_SUBJECT,
@@ -22,7 +22,7 @@ from hannet.experiments.paper.table9 import (
     split_by_group,
 )
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 
@@ -87,12 +87,12 @@ def test_a_split_by_group_keeps_groups_whole():
 
 
 def test_trains_reports_draws_and_repeats_nothing(small, tmp_path):
-    plan = load("table9", [0, 1], quick=True, only=["skillcraft", BY_SUBJECT])
+    plan = load_experiment("table9", [0, 1], quick=True, only=["skillcraft", BY_SUBJECT])
     store, seen = Store(tmp_path), []
-    assert perform(plan, store, seen.append) == 24
+    assert run_sweep(plan, store, seen.append) == 24
     assert seen[-1].fraction == pytest.approx(1)
     assert seen[-1].unit == "epochs"
-    assert perform(plan, store, silent) == 0
+    assert run_sweep(plan, store, silent) == 0
     records = store.records()
     for record in records.values():
         curves, metrics = record.curves, record.metrics
@@ -143,13 +143,13 @@ def test_mean_and_std():
 
 def test_unknown_parts_are_named():
     with pytest.raises(ValueError, match="'boston' is not a part of table9, which has bikesharing, calhousing"):
-        load("table9", None, quick=True, only=["boston"])
+        load_experiment("table9", None, quick=True, only=["boston"])
     with pytest.raises(ValueError, match="figure1, which has no parts"):
-        load("figure1", None, quick=True, only=["boston"])
+        load_experiment("figure1", None, quick=True, only=["boston"])
 
 
 def test_parts_are_run_once_in_the_tables_order():
-    assert load("table9", [0], quick=True, only=["skillcraft", "bikesharing", "skillcraft"]).only == (
+    assert load_experiment("table9", [0], quick=True, only=["skillcraft", "bikesharing", "skillcraft"]).only == (
         "bikesharing",
         "skillcraft",
     )
@@ -158,7 +158,7 @@ def test_parts_are_run_once_in_the_tables_order():
 def test_real_rows_are_learnt():
     if not os.environ.get("HANNET_DATA"):
         pytest.skip("HANNET_DATA is not set")
-    plan = load("table9", [0], quick=True, only=["skillcraft"])
+    plan = load_experiment("table9", [0], quick=True, only=["skillcraft"])
     run = plan.groups()[0][0]
     (result,) = plan.compute([run], silent)
     assert result.metrics["test_r2"] > 0.2

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from hannet.data.regression import SETS, Regression
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import table9, tabular
 from hannet.experiments.paper.table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE
 from hannet.experiments.paper.tabular import METHODS
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 
@@ -29,10 +29,10 @@ def small(monkeypatch):
 
 
 def test_fits_every_method_reports_and_draws(small, tmp_path):
-    plan = load("tabular", [0, 1], quick=True, only=["elevators", BY_SUBJECT])
+    plan = load_experiment("tabular", [0, 1], quick=True, only=["elevators", BY_SUBJECT])
     store = Store(tmp_path)
-    assert perform(plan, store, silent) == 2 * len(FRACTIONS) * (2 * (len(METHODS) - 1) + tabular.TRIALS_OF_TABM)
-    assert perform(plan, store, silent) == 0
+    assert run_sweep(plan, store, silent) == 2 * len(FRACTIONS) * (2 * (len(METHODS) - 1) + tabular.TRIALS_OF_TABM)
+    assert run_sweep(plan, store, silent) == 0
     records = store.records()
     assert all(record.metrics["cpu_seconds"] > 0 and record.metrics["parameters"] > 0 for record in records.values())
     table = plan.table(records)
@@ -58,7 +58,7 @@ def test_a_method_learns_a_line_and_speaks_in_the_targets_units(method):
 def test_a_new_default_of_the_estimator_is_a_new_run(small, monkeypatch):
     from hannet import HanRegressor
 
-    plan = load("tabular", [0], quick=True, only=["elevators"])
+    plan = load_experiment("tabular", [0], quick=True, only=["elevators"])
     before = plan.groups()[0][0].key
     monkeypatch.setattr(HanRegressor, "get_params", lambda _: {"width": 7})
     assert plan.groups()[0][0].key != before

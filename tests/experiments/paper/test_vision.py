@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from hannet.data import Images, images
-from hannet.experiments.base import load
+from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _vision
 from hannet.experiments.report import save
-from hannet.experiments.runner import perform
+from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Record, Store
 from hannet.models import HanMixer
 from hannet.models.registry import build_model
@@ -44,7 +44,7 @@ IMAGENET = {
     ],
 )
 def test_parameters_are_the_papers(name, dataset, printed):
-    plan = load(name, [0], False, dataset=dataset)
+    plan = load_experiment(name, [0], False, dataset=dataset)
     assert plan.chosen().keys() == printed.keys()
     for part, millions in printed.items():
         with torch.device("meta"):
@@ -56,20 +56,20 @@ def test_parameters_are_the_papers(name, dataset, printed):
 
 
 def test_protocols_are_the_papers():
-    recipe = load("table12", [0], False, dataset="cifar100").protocol()
+    recipe = load_experiment("table12", [0], False, dataset="cifar100").protocol()
     assert (recipe.lr, recipe.weight_decay, recipe.batch, recipe.epochs) == (1e-3, 0.1, 256, 600)
     assert [recipe.rate(done) for done in (0, 0.69, 0.7, 0.9)] == pytest.approx([1e-3, 1e-3, 2e-4, 4e-5])
     assert (recipe.augmentation.padding, recipe.augmentation.policy, recipe.augmentation.cutout) == (4, "cifar10", 16)
-    recipe = load("table12", [0], False, dataset="stl10").protocol()
+    recipe = load_experiment("table12", [0], False, dataset="stl10").protocol()
     assert (recipe.batch, recipe.epochs, recipe.augmentation.padding, recipe.augmentation.cutout) == (64, 300, 12, 32)
-    recipe = load("table12", [0], False, dataset="downsampled-imagenet").protocol()
+    recipe = load_experiment("table12", [0], False, dataset="downsampled-imagenet").protocol()
     assert (recipe.batch, recipe.epochs) == (512, 300)
-    recipe = load("table14", [0], False, dataset="stl10").protocol()
+    recipe = load_experiment("table14", [0], False, dataset="stl10").protocol()
     assert (recipe.batch, recipe.epochs, recipe.resize) == (64, 300, 256)
 
 
 def test_epochs_and_sets_have_names_and_runs_of_their_own():
-    whole, short = load("table12", [0], False), load("table12", [0], False, ["stem"], epochs=5)
+    whole, short = load_experiment("table12", [0], False), load_experiment("table12", [0], False, ["stem"], epochs=5)
     assert (whole.name, short.name) == ("table12-cifar10", "table12-cifar10-stem-5-epochs")
     assert short.groups()[0][0].config["recipe"]["epochs"] == 5
     assert "epochs" not in whole.groups()[0][0].config["recipe"]  # 600, as any
@@ -82,9 +82,9 @@ def test_epochs_and_sets_have_names_and_runs_of_their_own():
 )
 def test_what_there_is_not(options, part):
     with pytest.raises(ValueError, match=part):
-        load("table12", [0], False, **options)
+        load_experiment("table12", [0], False, **options)
     with pytest.raises(ValueError, match="figure1 has no epochs, only seeds and parts"):
-        load("figure1", [0], False, epochs=3)
+        load_experiment("figure1", [0], False, epochs=3)
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ def _noise(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("_noise")
 def test_trains_reports_and_draws(tmp_path):
     pytest.importorskip("accelerate")
-    plan = load("narrow-mixer", [0, 1], True, ["stem", "han16"])
+    plan = load_experiment("narrow-mixer", [0, 1], True, ["stem", "han16"])
     store = Store(tmp_path / "store")
-    assert perform(plan, store, lambda _: None) == 4
-    assert perform(plan, store, lambda _: None) == 0
+    assert run_sweep(plan, store, lambda _: None) == 4
+    assert run_sweep(plan, store, lambda _: None) == 0
     assert not list((tmp_path / "cache").rglob("checkpoint*"))
     for record in store.records().values():
         assert 0 <= record.metrics["test_error"] <= 1
@@ -120,12 +120,12 @@ def test_trains_reports_and_draws(tmp_path):
 @pytest.mark.usefixtures("_noise")
 def test_a_state_that_cannot_be_read_is_started_over(tmp_path):
     pytest.importorskip("accelerate")
-    plan, store = load("narrow-mixer", [0], True, ["stem"]), Store(tmp_path / "store")
+    plan, store = load_experiment("narrow-mixer", [0], True, ["stem"]), Store(tmp_path / "store")
     (run,) = plan.groups()[0]
     left = tmp_path / "cache" / "hannet" / "unfinished" / run.key / "checkpoint.safetensors"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"of another version")
-    assert perform(plan, store, lambda _: None) == 1
+    assert run_sweep(plan, store, lambda _: None) == 1
     assert not left.exists()
 
 
@@ -133,14 +133,14 @@ def test_a_state_that_cannot_be_read_is_started_over(tmp_path):
 @pytest.mark.usefixtures("_noise")
 def test_a_record_names_the_gpu_that_trained(tmp_path):
     store = Store(tmp_path / "store")
-    perform(load("narrow-mixer", [0], True, ["stem"]), store, lambda _: None)
+    run_sweep(load_experiment("narrow-mixer", [0], True, ["stem"]), store, lambda _: None)
     assert [record.device for record in store.records().values()] == [f"cuda {torch.cuda.get_device_name()}"]
 
 
 @pytest.mark.usefixtures("_noise")
 def test_sigterm_ends_the_whole_sweep_and_the_next_one_goes_on(tmp_path, monkeypatch):
     pytest.importorskip("accelerate")
-    plan, store = load("narrow-mixer", [0], True, ["stem", "han16"]), Store(tmp_path / "store")
+    plan, store = load_experiment("narrow-mixer", [0], True, ["stem", "han16"]), Store(tmp_path / "store")
     train = HanMixer.train
 
     def told(model, mode=True):
@@ -151,17 +151,17 @@ def test_sigterm_ends_the_whole_sweep_and_the_next_one_goes_on(tmp_path, monkeyp
     monkeypatch.setattr(HanMixer, "train", told)
     monkeypatch.setattr(_vision, "QUICK_EPOCHS", 3)
     with pytest.raises(TerminatedError):
-        perform(plan, store, lambda _: None)
+        run_sweep(plan, store, lambda _: None)
     assert len(list((tmp_path / "cache").rglob("checkpoint.safetensors"))) == 1
     assert not store.records()
     monkeypatch.setattr(HanMixer, "train", train)
-    assert perform(plan, store, lambda _: None) == 2
+    assert run_sweep(plan, store, lambda _: None) == 2
     assert not list((tmp_path / "cache").rglob("checkpoint.safetensors"))
 
 
 @pytest.mark.usefixtures("_noise")
 def test_means_stand_beside_the_papers_and_missing_rows_are_left_open():
-    plan = load("table12", [0, 1], False)
+    plan = load_experiment("table12", [0, 1], False)
     records = {}
     for seed in (0, 1):
         run = plan.run("han16", seed)

@@ -15,8 +15,8 @@ from ...reporting.tables import Table
 from ...train import checkpoint
 from ...vision import pipeline
 from ...vision.recipe import ImageRecipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
-from ..store import Record, Run, Store, scratch
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
+from ..store import Record, Run, Store, scratch_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,7 +102,7 @@ class Experiment(BaseExperiment):
         def watch(event: ProgressEvent) -> None:
             on_progress(replace(event, label=label))
 
-        with scratch(run) as folder:
+        with scratch_folder(run) as folder:
             checkpoint.clear_unreadable(folder)
             options: dict[str, Any] = {"validation": test, "checkpoint": folder, "on_progress": watch}
             history = pipeline.train_classifier(network, training, self.recipe(), run.seed, **options)
@@ -129,7 +129,7 @@ class Experiment(BaseExperiment):
         rows = [self._row(part, network, records) for part, network in self.chosen().items()]
         recipe = self.recipe()
         notes = [
-            f"{seeds_named(self.seeds)}; {recipe.epochs} of {self.protocol().epochs} epochs; the last one counts; std: over seeds",
+            f"{format_seeds(self.seeds)}; {recipe.epochs} of {self.protocol().epochs} epochs; the last one counts; std: over seeds",
             "images/s: that train, median of the epochs",
             *sorted({f"trained on {record.device}" for record in records.values()}),
             *self._told_of_data(),

@@ -23,7 +23,7 @@ from ...models.registry import seeded
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -111,7 +111,7 @@ class Experiment(BaseExperiment):
                 row[name], _ = mean_and_std([metrics[name] for metrics in mine])
             rows.append(row)
         notes = [
-            f"{seeds_named(self.seeds)}; 60,000 training images, {EPOCHS} epochs, batch {BATCH}; 10,000 test images; std: over seeds",
+            f"{format_seeds(self.seeds)}; 60,000 training images, {EPOCHS} epochs, batch {BATCH}; 10,000 test images; std: over seeds",
             "at 0.5, at 1.58: right, and provably so within that l2 distance, as computed in float64, rounding included",
             "size: numbers learned; seconds: of processor time, training alone, mean; cross entropy: temperature 1",
         ]

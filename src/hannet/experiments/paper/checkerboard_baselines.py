@@ -23,7 +23,7 @@ from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 from . import _board, figure1
 
@@ -191,7 +191,7 @@ class Experiment(BaseExperiment):
             for target in DATA:
                 row.update(self._columns(target, _methods(target)[row["method"], row["sizes"]], records))
         notes = [
-            f"{seeds_named(self.seeds)}; 1,640 training points, 4,921 test points",
+            f"{format_seeds(self.seeds)}; 1,640 training points, 4,921 test points",
             "test: of the candidate best on a fifth of the training points, fitted on all; the test points decide nothing",
             "a candidate that diverges when fitted on all points counts as none",
             "best on test: of the candidate that is best on the test points, per seed, as the paper selects",

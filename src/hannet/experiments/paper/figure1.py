@@ -15,7 +15,7 @@ from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 from . import _board
 
@@ -73,7 +73,7 @@ class Experiment(BaseExperiment):
 
     def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the runs of one group together."""
-        label = f"{self._label(group[0])}, {seeds_named(sorted({run.seed for run in group}))}"
+        label = f"{self._label(group[0])}, {format_seeds(sorted({run.seed for run in group}))}"
         return _board.fit(group, label, on_progress)
 
     def table(self, records: Mapping[str, Record]) -> Table:
@@ -96,7 +96,7 @@ class Experiment(BaseExperiment):
             for selection, chosen in self._selections(label, records).items()
         ]
         notes = [
-            f"{seeds_named(self.seeds)}; 1,640 training points, 4,921 test points",
+            f"{format_seeds(self.seeds)}; 1,640 training points, 4,921 test points",
             "size: number of parameters; std, lowest, highest: over seeds; rates: the learning rates picked",
         ]
         if self.rates:

@@ -29,7 +29,7 @@ from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.callbacks import ProgressReporter, TrainingState
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, seeds_named
+from ..base import BaseExperiment, Result, format_seeds
 from ..store import Record, Run, Store
 from . import _board
 
@@ -154,7 +154,7 @@ class Experiment(BaseExperiment):
         """What stands below the table: seeds and selections."""
         recipes = f"{len(self._grid())} recipes ({', '.join(self.chosen_parts)})"
         return [
-            f"{seeds_named(self.seeds)}; drawn from it: target, {POINTS['train']:,} and {POINTS['test']:,} points, start",
+            f"{format_seeds(self.seeds)}; drawn from it: target, {POINTS['train']:,} and {POINTS['test']:,} points, start",
             f"paper: of {recipes} the one with the lowest test RMSE, per seed",
             "held-out: the one with the lowest training loss; the test points decide nothing",
         ]

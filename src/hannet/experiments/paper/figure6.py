@@ -17,7 +17,7 @@ import numpy as np
 
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
-from ..base import BaseExperiment, Result, seeds_named
+from ..base import BaseExperiment, Result, format_seeds
 from ..store import Record, Run, Store
 from . import _board
 
@@ -99,7 +99,7 @@ class Experiment(BaseExperiment):
         ]
         widths, depths = (", ".join(map(str, sizes)) for sizes in (self.widths, self.depths))
         notes = [
-            f"{seeds_named(self.seeds)}; widths {widths}; depths {depths} (dense ends: from {SHALLOWEST['dense-ends']})",
+            f"{format_seeds(self.seeds)}; widths {widths}; depths {depths} (dense ends: from {SHALLOWEST['dense-ends']})",
             "test, median, lowest, highest, over 99%: over the sizes, each the mean of its seeds",
             *_board.selection_notes(self.quick),
         ]

@@ -15,7 +15,7 @@ from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 from . import _board
 
@@ -71,7 +71,7 @@ class Experiment(BaseExperiment):
         rows = [self._row(label, selection, records) for label in NETWORKS for selection in SELECTIONS]
         variance = _board.square(_board.SINES).y_test.var(correction=0).item()
         notes = [
-            f"{seeds_named(self.seeds)}; 1,640 training points, 4,921 test points; a constant has test MSE {variance:.2f}",
+            f"{format_seeds(self.seeds)}; 1,640 training points, 4,921 test points; a constant has test MSE {variance:.2f}",
             "size: number of parameters; std: over seeds; rates: the learning rates picked",
             "FCNet / it: how many times larger FCNet's test MSE is; –: diverged at every rate",
             *_board.selection_notes(self.quick),

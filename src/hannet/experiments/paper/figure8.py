@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -56,7 +56,7 @@ class Experiment(BaseExperiment):
         label = next(label for label, network in NETWORKS.items() if network == config["network"])
         networks = [_mnist.build(config["network"], seed) for seed in seeds]
         recipes = [Recipe(**config["recipe"])] * len(seeds)
-        _mnist.fit(networks, recipes, seeds, config["data"], f"{label}, {seeds_named(seeds)}", on_progress)
+        _mnist.fit(networks, recipes, seeds, config["data"], f"{label}, {format_seeds(seeds)}", on_progress)
         held = {part: _mnist.digits(config["data"], part) for part in PARTS}  # type: ignore[arg-type]
         accuracies = {part: rows.accuracy(_mnist.logits(networks, rows.x)).tolist() for part, rows in held.items()}
         return [
@@ -90,7 +90,7 @@ class Experiment(BaseExperiment):
                 row[part], row[f"{part}_std"] = mean_and_std(self._accuracies(label, part, records))
             rows.append(row)
         notes = [
-            f"{seeds_named(self.seeds)}; 10,000 training images, {EPOCHS} epochs; size: number of parameters; std: over seeds",
+            f"{format_seeds(self.seeds)}; 10,000 training images, {EPOCHS} epochs; size: number of parameters; std: over seeds",
             "test: MNIST's 10,000 test images; rest: all 60,000 images that do not train",
             "the paper prints no numbers: a 20-layer HanNet reaches the accuracy of the FCNet (section 5.1.1)",
         ]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 from . import _board
 
@@ -115,7 +115,7 @@ class Experiment(BaseExperiment):
             shown["rates"] = _board.rates_of(chosen["paper"])
             rows.append(shown)
         notes = [
-            f"{seeds_named(self.seeds)}; 1,640 training points, 4,921 test points; size: number of parameters; std: over seeds",
+            f"{format_seeds(self.seeds)}; 1,640 training points, 4,921 test points; size: number of parameters; std: over seeds",
             "test, std, train, rates: under the selection paper",
             *_board.selection_notes(self.quick),
             f"orthogonal: with {BETA:g} * sum_i ||W_i^T W_i - I||^2 added to the loss",

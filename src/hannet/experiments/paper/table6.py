@@ -22,7 +22,7 @@ from ...attacks import CW, PGD, Attack, attack
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 from . import _mnist
 
@@ -161,7 +161,7 @@ class Experiment(BaseExperiment):
             rows.append(row)
         counts = {method: self._metrics(method, "parameters", records)[0] for method in self._methods}
         notes = [
-            f"{seeds_named(self.seeds)}; accuracy ± standard deviation over seeds (the paper's); parameters: "
+            f"{format_seeds(self.seeds)}; accuracy ± standard deviation over seeds (the paper's); parameters: "
             + ", ".join(f"{method} {count:,.0f}" for method, count in counts.items()),
             "PGD: 30 steps, 10,000 test images; CW: 1,000 steps, 1,000 test images, the same ones for all",
             f"CW's rate is {CW_RATE:g}, at which the FCNet comes out as in the paper; at 0.01 CW is much stronger (docs/log.md)",

@@ -27,7 +27,7 @@ from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.callbacks import Callback, TrainingState
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std, seeds_named
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Experiment(Cells):
         rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(NETWORKS)]
         epochs = QUICK_EPOCHS if self.quick else EPOCHS
         notes = [
-            f"{seeds_named(self.seeds)}: each has its own split, start and order of batches",
+            f"{format_seeds(self.seeds)}: each has its own split, start and order of batches",
             "RMSE, R²: on the test rows at the epoch with the best test error, as in the paper; std: over seeds",
             "held-out: at the epoch with the best validation error; the test rows decide nothing",
             f"{epochs} epochs of Adam, rate {RECIPE.lr:g}, batch {RECIPE.batch}; size: number of parameters",

@@ -22,7 +22,7 @@ from torch import nn
 from ...models.registry import seeded
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
-from ..base import Result, mean_and_std, seeds_named
+from ..base import Result, format_seeds, mean_and_std
 from ..store import Record, Run, Store
 from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, Cells, read, splits_of
 
@@ -175,9 +175,9 @@ class Experiment(Cells):
         }
         rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(METHODS)]
         notes = [
-            f"{seeds_named(self.seeds)}, each with the split that it has in table9; std: over seeds",
+            f"{format_seeds(self.seeds)}, each with the split that it has in table9; std: over seeds",
             "HanRegressor's defaults were chosen on another split of these sets, which shares rows with the test rows here",
-            f"TabM: {seeds_named(self.seeds[:TRIALS_OF_TABM])} only, as it is slow",
+            f"TabM: {format_seeds(self.seeds[:TRIALS_OF_TABM])} only, as it is slow",
             "every method saw the training rows only; the paper's HanNet was taken at its best epoch on the test rows",
             "size: number of parameters, of trees their nodes; CPU s: processor seconds of one fit, mean over seeds",
         ]
