@@ -1,0 +1,100 @@
+"""A fitted model as a folder."""
+
+from pathlib import Path
+
+import pytest
+
+from hannet.estimators.serialization import ModelError
+from hannet.storage.files import StoreError
+from hannet.tabular.model import Model, require_free
+from tabular_toy import KINDS, learn
+
+
+@pytest.mark.parametrize("target", KINDS.values())
+def test_a_saved_model_predicts_the_same(table, target, tmp_path):
+    model, report, _ = learn(table, target, baselines=False)
+    model.save(tmp_path / "model", report.files())
+    again = Model.load(tmp_path / "model")
+    assert again.encoder == model.encoder
+    assert again.predict(table).cells.equals(model.predict(table).cells)
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+@pytest.fixture(scope="module")
+def learned(table):
+    model, report, _ = learn(table, "number", baselines=False)
+    return model, report.files()
+
+
+@pytest.fixture
+def saved(learned, tmp_path):
+    learned[0].save(tmp_path / "model", learned[1])
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "estimator.json", "table.json"])
+@pytest.mark.parametrize("spoil", ["remove", "cut", "empty", "foreign", "list"])
+def test_a_spoilt_model_is_one_sentence(saved, name, spoil):
+    path = saved / name
+    content = path.read_bytes()
+    if spoil == "remove":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "foreign": b"{}", "list": b"[1]"}[spoil])
+    with pytest.raises(ModelError) as fault:
+        Model.load(saved)
+    assert name in str(fault.value)
+
+
+def test_a_table_of_another_model_is_one_sentence(saved, table, tmp_path):
+    other, report, _ = learn(table, "number", baselines=False, seed=1)
+    other.save(tmp_path / "other", report.files())
+    (saved / "table.json").write_bytes((tmp_path / "other" / "table.json").read_bytes())
+    with pytest.raises(ModelError, match="another model"):
+        Model.load(saved)
+    with pytest.raises(ModelError, match="not a folder"):
+        Model.load(tmp_path / "none")
+
+
+def test_only_a_model_is_ever_replaced_and_only_by_force(saved, tmp_path):
+    require_free(tmp_path / "new", force=False)
+    require_free(saved, force=True)
+    with pytest.raises(StoreError, match="--force"):
+        require_free(saved, force=False)
+    (saved / "notes.txt").touch()
+    with pytest.raises(StoreError, match="no model's"):
+        require_free(saved, force=True)
+    with pytest.raises(StoreError, match="Not a directory"):
+        require_free(saved / "notes.txt", force=True)
+
+
+def test_a_save_that_fails_leaves_what_was_there(saved, table, monkeypatch):
+    model, report, _ = learn(table, "number", baselines=False, seed=1)
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hannet.tabular.model.write_atomic", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.save(saved, report.files())
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+@pytest.mark.parametrize("fault", [OSError("no"), KeyboardInterrupt()])
+def test_a_rename_that_fails_brings_the_model_back(saved, table, monkeypatch, fault):
+    model, report, _ = learn(table, "number", baselines=False, seed=1)
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    rename = Path.rename
+
+    def fail(path, target):
+        if target == saved and not path.name.endswith(".old"):
+            raise fault
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((StoreError, KeyboardInterrupt)):
+        model.save(saved, report.files())
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
