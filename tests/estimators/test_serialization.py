@@ -11,9 +11,8 @@ pytest.importorskip("sklearn")
 from sklearn.exceptions import NotFittedError
 
 from hannet import HanClassifier, HanRegressor
-from hannet.estimators import base
+from hannet.estimators import base, serialization
 from hannet.estimators.serialization import ModelError
-from hannet.storage import files
 
 X = np.random.default_rng(0).normal(size=(90, 3))
 TARGETS = {
@@ -186,14 +185,14 @@ def test_what_json_cannot_keep_is_refused(tmp_path):
 
 
 def test_a_save_cut_short_never_mixes_two_models(folder, monkeypatch):
-    write = files.write_atomic
+    write = serialization.write_atomic
 
     def first_only(path, content):
         if path.suffix == ".json":
             raise OSError(28, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(files, "write_atomic", first_only)
+    monkeypatch.setattr(serialization, "write_atomic", first_only)
     with pytest.raises(ModelError, match=r"cannot be written .*No space left"):
         fitted(HanClassifier, epochs=4).save(folder)
     with pytest.raises(ModelError, match=r"of another model than estimator.json beside it"):

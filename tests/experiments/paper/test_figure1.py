@@ -58,8 +58,9 @@ def test_trains_reports_draws_and_repeats_only_what_is_missing(tiny, tmp_path):
     new = run_sweep(tiny, store, seen.append)
     runs = {run.key: run for group in tiny.groups() for run in group}
     assert new == len(runs) == len(store.records())
-    assert seen[-1].fraction == pytest.approx(1)
-    assert seen[-1].group == seen[-1].groups
+    assert seen[-1].within.fraction == pytest.approx(1)
+    group, groups = seen[-1].within.metrics["group"].split("/")
+    assert group == groups
     assert run_sweep(tiny, store, silent) == 0
 
     lost = next(iter(runs))

@@ -19,7 +19,8 @@ def test_the_plan_is_the_papers():
         assert (recipe.lr, recipe.optimizer, recipe.weight_decay, recipe.batch) == (1e-3, "adam", 1e-3, 256)
         assert recipe.loss == "cross_entropy"
         assert recipe.iterations == 100 * (10_000 // 256)
-        assert [recipe.rate(step) for step in (0, recipe.iterations // 2)] == pytest.approx([1, 0.2])
+        rates = recipe.learning_rates(recipe.iterations)
+        assert [rates.rate(progress) for progress in (0, 0.5)] == pytest.approx([1, 0.2])
         assert group[0].config["data"]["train"] == 10_000
     sizes = [
         _mnist.parameters(_mnist.build(network, 0)) for network in (NETWORKS["HanNet, 20 layers"], NETWORKS[FCNET])

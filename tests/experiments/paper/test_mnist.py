@@ -101,8 +101,8 @@ def test_fits_side_by_side_and_tells():
     networks, told = [build({"kind": "Han-layers", "layers": 2}, seed) for seed in (0, 1)], []
     recipe = Recipe(lr=3e-3, optimizer="adam", loss="cross_entropy", batch=25, iterations=60)
     _mnist.fit(networks, [recipe] * 2, [0, 1], FEW, "two nets", told.append)
-    assert (told[-1].step, told[-1].steps, told[-1].label) == (60, 60, "two nets")
-    assert told[-1].metrics.startswith("training loss")
+    assert (told[-1].step, told[-1].total, told[-1].label) == (60, 60, "two nets")
+    assert list(told[-1].metrics) == ["training loss"]
     test = digits(FEW, "test")
     found = logits(networks, test.x, rows=37)
     assert_close(found, torch.stack([network(test.x) for network in networks]).detach())
@@ -111,8 +111,8 @@ def test_fits_side_by_side_and_tells():
 
 def test_steps_of_a_slow_part_are_told_at_most_once_a_second():
     told = []
-    steps = _mnist.Steps("a net", "points", "under PGD", told.append)
+    steps = _mnist.Steps("a net, under PGD", "points", told.append)
     for done in range(1, 101):
         steps(done, 100)
-    assert [told[-1].step, told[-1].steps, told[-1].unit, told[-1].metrics] == [100, 100, "points", "under PGD"]
+    assert (told[-1].step, told[-1].total, told[-1].unit) == (100, 100, "points")
     assert len(told) < 20

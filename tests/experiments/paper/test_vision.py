@@ -58,7 +58,8 @@ def test_parameters_are_the_papers(name, dataset, printed):
 def test_protocols_are_the_papers():
     recipe = load_experiment("table12", [0], False, dataset="cifar100").protocol()
     assert (recipe.lr, recipe.weight_decay, recipe.batch, recipe.epochs) == (1e-3, 0.1, 256, 600)
-    assert [recipe.rate(done) for done in (0, 0.69, 0.7, 0.9)] == pytest.approx([1e-3, 1e-3, 2e-4, 4e-5])
+    rates = recipe.learning_rates(100)
+    assert [rates.rate(progress) for progress in (0, 0.69, 0.7, 0.9)] == pytest.approx([1, 1, 0.2, 0.04])
     assert (recipe.augmentation.padding, recipe.augmentation.policy, recipe.augmentation.cutout) == (4, "cifar10", 16)
     recipe = load_experiment("table12", [0], False, dataset="stl10").protocol()
     assert (recipe.batch, recipe.epochs, recipe.augmentation.padding, recipe.augmentation.cutout) == (64, 300, 12, 32)

@@ -208,7 +208,7 @@ def test_columns_are_all_written_and_nothing_else(make, monkeypatch, parts, dtyp
 def test_reads_nothing_beyond_its_inputs():
     code = """
 import ctypes, mmap, torch
-from hannet.kernels import cpu
+from hannet.ops.cpu import launch as cpu
 libc = ctypes.CDLL(None, use_errno=True)
 def at_the_edge(tensor):
     size = -(-tensor.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -8,10 +8,10 @@ import pytest
 def test_shorter_registers_compute_the_same(register):
     """As on processors without AVX-512 or AVX2; in a process of its own, because compiled code is never forgotten."""
     code = f"""
-from hannet.kernels import simd
+from hannet.ops.cpu import simd
 simd.REGISTER = {register}
 import torch
-from hannet import reference
+from hannet.ops import reference
 from hannet.functional import han_stack
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
