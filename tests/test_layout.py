@@ -67,6 +67,7 @@ def test_the_import_rule_sees_imports():
     assert {"experiments.base", "experiments.store", "data.synthetic", "models.hannet"} <= found
 
 
+@pytest.mark.slow
 def test_import_is_free_of_optional_and_slow_packages():
     unwanted = ["numba", "typer", "rich", "matplotlib", "pandas", "sklearn", "onnx", "onnxscript", "triton.language"]
     code = f"import sys, hannet; print(*[name for name in {unwanted} if name in sys.modules])"

@@ -70,6 +70,7 @@ def test_of_two_classes_both_break_exactly_what_can_be_broken(method, norm):
     assert found.norms[~found.success].isinf().all()
 
 
+@pytest.mark.slow
 def test_cw_finds_the_nearest_point_of_the_border(linear):
     model, x, y, distances = linear
     found = attack(model, x, y, CW(20, 2000, 0.003), bounds=WIDE)
@@ -132,6 +133,7 @@ def test_bounds_hold(name):
     assert (low.x.min(), low.x.max()) == (-1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_the_seed_decides_alone_and_nothing_else_changes(name):
     model = nn.Sequential(HanNet(8, 3, 10, 4), nn.BatchNorm1d(3), nn.Dropout()).double()
@@ -297,6 +299,7 @@ def test_the_margin_is_not_fooled_by_large_logits_and_the_cross_entropy_is(norm)
     assert attack(model, x, y, PGD(norm, eps)).accuracy > plain.accuracy + 0.05
 
 
+@pytest.mark.slow
 def test_search_breaks_a_linear_classifier_just_above_each_point_s_own_distance_and_never_below(linear):
     model, x, y, distances = linear
     factor = torch.tensor([0.9999, 1.001] * 25)
@@ -321,6 +324,7 @@ def test_search_takes_radii_of_zero_and_points_that_are_wrong():
             search(model, x, y, radius)
 
 
+@pytest.mark.slow
 def test_search_finds_more_than_pgd_on_a_net_with_corners():
     model = HanNet(6, 3, 16, 8).double()
     x = torch.rand(100, 6).double()
@@ -352,6 +356,7 @@ def digits():
     return model, test.x[:300].flatten(1).float() / 255, test.y[:300]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "sizes"), [("l2", [0.2, 0.5, 1, 2]), ("linf", [0.01, 0.03, 0.1, 0.3])])
 def test_on_mnist_more_room_breaks_more(digits, norm, sizes):
     accuracies = [attack(*digits, PGD(norm, eps)).accuracy for eps in sizes]
@@ -363,12 +368,14 @@ def test_on_mnist_more_room_breaks_more(digits, norm, sizes):
     assert attack(*digits, FGSM(norm, sizes[2])).accuracy >= accuracies[2]
 
 
+@pytest.mark.slow
 def test_on_mnist_cw_finds_nearer_points_with_a_larger_c(digits):
     broken = [attack(*digits, CW(c, 100, 0.05)).success.double().mean() for c in (0.01, 1, 5)]
     assert broken == sorted(broken)
     assert broken[-1] > 0.95
 
 
+@pytest.mark.slow
 def test_import_is_light():
     code = "import sys, hannet.attacks; print(*[name for name in ('foolbox', 'eagerpy', 'git') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -189,6 +189,7 @@ def holds(net, x):
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [VECTORS, IMAGES], ids=["vectors", "images"])
 def test_rounding_stays_within_what_is_claimed(kinds):
     finite = []
@@ -213,6 +214,7 @@ def test_rounding_of_one_module_stays_within_what_is_claimed(name, dtype):
         assert holds(net, (size * torch.randn(2, *shape)).to(dtype))
 
 
+@pytest.mark.slow
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32), st.sampled_from([0, -320, -200, 5, 200, 307]))
 @often
 def test_spectral_bound_is_one_and_a_close_one(rows, columns, seed, exponent):

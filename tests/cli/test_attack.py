@@ -74,6 +74,7 @@ def test_attack_as_json(hannet, model, data, arguments, norm, settings):
     assert facts["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_attack_in_words_with_files(hannet, model, data, tmp_path):
     out_file = tmp_path / "found.npz"
     arguments = ("attack", model, "--data", data, "--points", "20", "--out", str(out_file))
@@ -240,6 +241,7 @@ def test_certify_in_words_with_files(hannet, model, data, tmp_path):
     assert hannet(*arguments, "--force")[0] == 0
 
 
+@pytest.mark.slow
 def test_no_attack_within_the_radius_changes_a_class(hannet, model, data, tmp_path):
     assert hannet("certify", model, "--data", data, "--out", str(tmp_path / "radii.csv"))[0] == 0
     lines = [line.split(",") for line in (tmp_path / "radii.csv").read_text().splitlines()[1:]]

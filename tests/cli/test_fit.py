@@ -39,6 +39,7 @@ def test_help_has_an_example(hannet):
         assert f"Example: hannet {command}" in hannet(command, "-h")[1]
 
 
+@pytest.mark.slow
 def test_one_folder_has_one_fit(hannet, houses):
     arguments = ["fit", "houses.csv", "--target", "price €", *TINY]
     long = [*arguments, "--epochs", "100000"]
@@ -231,6 +232,7 @@ def test_bad_new_tables_are_one_sentence(hannet, houses):
     assert "model.safetensors" in err
 
 
+@pytest.mark.slow
 def test_a_reader_may_leave_before_the_end(hannet, houses, tmp_path):
     assert hannet("fit", "houses.csv", "--target", "area", "--out", "model", *TINY)[0] == 0
     command = [
@@ -249,6 +251,7 @@ def test_a_reader_may_leave_before_the_end(hannet, houses, tmp_path):
     assert (process.wait(timeout=60), told.splitlines()[-1]) == (0, "90 rows predicted.")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_and_is_exit_code_130(houses, tmp_path):
     command = [sys.executable, "-c", "from hannet.cli import main; main()"]
     fit = [*command, "fit", "houses.csv", "--target", "area", "--epochs", "1000000", "--out", "models/deep"]
@@ -261,6 +264,7 @@ def test_ctrl_c_leaves_nothing_and_is_exit_code_130(houses, tmp_path):
     assert list((tmp_path / "models").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("HANNET_DATA" not in os.environ, reason="HANNET_DATA names no folder")
 def test_a_real_table(hannet):
     data = Path(os.environ["HANNET_DATA"], "regression", "skillcraft.csv")

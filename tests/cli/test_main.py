@@ -74,6 +74,7 @@ def test_a_bad_command_line_is_one_sentence_and_exit_code_2(hannet, case):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_reproduce(hannet, tiny, tmp_path):
     arguments = ("reproduce", "figure1", "--quick", "--out", str(tmp_path))
     code, out, err = hannet(*arguments)
@@ -91,6 +92,7 @@ def test_reproduce(hannet, tiny, tmp_path):
     assert json.loads((tmp_path / "figure1-quick.json").read_text())["rows"] == summary["rows"]
 
 
+@pytest.mark.slow
 def test_a_shard_says_what_is_missing_and_the_last_one_shows_the_table(hannet, tiny, tmp_path):
     arguments = ("reproduce", "figure1", "--quick", "--jobs", "1", "--out", str(tmp_path))
     code, out, _ = hannet(*arguments, "--shard", "1/2")
@@ -242,6 +244,7 @@ def test_info(hannet):
     assert all(line["dtype"] in out for line in facts["paths"])
 
 
+@pytest.mark.slow
 def test_without_typer_one_sentence_says_what_to_install():
     code = "import sys; sys.modules['typer'] = None; from hannet.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -257,6 +260,7 @@ def test_without_matplotlib_too(hannet, tiny, tmp_path, monkeypatch):
     assert "pip install 'hannet[all]'" in err
 
 
+@pytest.mark.slow
 def test_as_is_trains_nothing_and_shows_what_there_is(hannet, monkeypatch, tmp_path):
     from hannet.experiments.paper import _board, figure6
 

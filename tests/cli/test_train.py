@@ -94,6 +94,7 @@ def test_the_defaults_are_those_of_the_help(hannet, patterns):
     assert told["recipe"]["lr"] == 1e-3
 
 
+@pytest.mark.slow
 def test_the_seed_decides(hannet, patterns):
     def weights(seed):
         assert hannet("train", "images", "mnist", *TINY, "--seed", seed, "--force")[0] == 0
@@ -197,6 +198,7 @@ def test_a_training_that_diverges_is_one_sentence_and_saves_nothing(hannet, patt
     assert not list(Path.cwd().rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_numbers_on_the_screen_and_the_network_that_was_there(hannet, patterns):
     assert hannet("train", "images", "mnist", *TINY)[0] == 0
     before = {path: path.read_bytes() for path in Path("hannet-models").rglob("*.*")}
@@ -213,6 +215,7 @@ def test_a_full_disk_keeps_the_numbers_on_the_screen_and_the_network_that_was_th
     assert {path: path.read_bytes() for path in Path("hannet-models").rglob("*.*")} == before
 
 
+@pytest.mark.slow
 def test_on_mnist(hannet):
     if not os.environ.get("HANNET_DATA"):
         pytest.skip("HANNET_DATA is not set")

@@ -12,6 +12,7 @@ from images_toy import MIXER, TINY
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_nothing_is_saved():
     if not os.environ.get("HANNET_DATA"):
         pytest.skip("HANNET_DATA is not set")
@@ -47,6 +48,7 @@ def test_a_checkpoint_that_no_fresh_start_mends_says_no_such_thing(hannet, photo
     assert "--fresh" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_training_that_was_cut_off_goes_on(hannet, photos, number, expected):
     arguments = ["train", "images", str(photos), *MIXER, "--size", "16"]
@@ -78,6 +80,7 @@ def test_a_training_that_was_cut_off_goes_on(hannet, photos, number, expected):
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [MIXER, TINY])
 def test_one_folder_has_one_training(hannet, photos, model):
     arguments = ["train", "images", str(photos), *model, "--size", "16", "--epochs", "100000", "--out", "net"]

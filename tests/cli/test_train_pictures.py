@@ -47,6 +47,7 @@ def test_few_pictures_make_small_batches(hannet, photos, model):
     assert facts["recipe"]["batch"] == 55 // 8
 
 
+@pytest.mark.slow
 def test_mobilevit_takes_pictures_of_its_size(hannet, photos):
     arguments = ("--model", "mobilevit-xxs", "--size", "64", "--epochs", "1", "--batch", "32", "--json")
     facts = json.loads(hannet("train", "images", str(photos), *arguments)[1])
@@ -70,6 +71,7 @@ def test_the_folder_may_be_where_we_are(hannet, photos):
     assert {path.name for path in photos.parent.iterdir()} == {"photos", "here"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "part"),
     [
@@ -92,6 +94,7 @@ def test_a_report_names_the_gpu_that_trained(hannet, photos):
     assert told["device"] == f"cuda {torch.cuda.get_device_name()}"
 
 
+@pytest.mark.slow
 def test_a_mixer_learns_grey_images(hannet, patterns):
     facts = json.loads(hannet("train", "images", "mnist", *MIXER, "--mlp-blocks", "1", "--json")[1])
     assert facts["recipe"]["augmentation"] == {"padding": 3, "flip": False, "policy": "", "cutout": 0}

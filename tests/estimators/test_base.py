@@ -50,6 +50,7 @@ def fitted(kind, **options):
     return quick(kind, **options).fit(X, target(kind))
 
 
+@pytest.mark.slow
 @parametrize_with_checks([HanRegressor(), HanClassifier(), HanRegressor(**QUICK), HanClassifier(**QUICK)])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
@@ -338,6 +339,7 @@ def test_callbacks_follow_a_fit_and_leave_no_trace(kind):
 # The package
 
 
+@pytest.mark.slow
 def test_the_estimators_are_names_of_the_package():
     assert hannet.HanRegressor is HanRegressor
     assert {"HanRegressor", "HanClassifier", "HanNet", "__version__"} <= set(dir(hannet))
@@ -359,6 +361,7 @@ def test_digits():
     assert HanClassifier(members=2, epochs=50, random_state=0).fit(x_train, y_train).score(x_test, y_test) > 0.95
 
 
+@pytest.mark.slow
 def test_iris_and_diabetes():
     x, y = load_iris(return_X_y=True)
     assert cross_val_score(HanClassifier(members=2, random_state=0), x, y, cv=3).mean() > 0.9

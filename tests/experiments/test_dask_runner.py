@@ -53,6 +53,7 @@ def workers(scheduler: Path, number: int):
         ]
 
 
+@pytest.mark.slow
 def test_a_worker_dies_and_nothing_is_lost(scheduler, tmp_path):
     toy, store, seen, killed = Toy(tmp_path / "log", sizes=(2,) * 10, pause=0.1), Store(tmp_path / "store"), [], []
     with workers(scheduler, 2) as processes:
@@ -77,6 +78,7 @@ def test_a_worker_dies_and_nothing_is_lost(scheduler, tmp_path):
     assert list((store.folder / "claims").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_group_that_fails_there_is_reported_and_another_version_refused(scheduler, tmp_path, monkeypatch):
     toy, store = Toy(tmp_path / "log", faults={1: "fails"}), Store(tmp_path / "store")
     with workers(scheduler, 1):
@@ -88,6 +90,7 @@ def test_a_group_that_fails_there_is_reported_and_another_version_refused(schedu
             run_sweep(toy, store, print, cluster=str(scheduler))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "{}", "not json"])
 def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, content):
     monkeypatch.setattr(cluster, "CONNECT_WITHIN", 0.3)

@@ -185,6 +185,7 @@ def test_kills_at_random_moments_change_nothing(store, tmp_path, forked):
     assert list((store.folder / "claims").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_workers_as_they_start_in_earnest_survive_the_death_of_one(store, tmp_path):
     toy, killed = Toy(tmp_path / "log", sizes=(2,) * 8, pause=0.02), []
 

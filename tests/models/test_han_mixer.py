@@ -202,6 +202,7 @@ def test_autocast_stays_near_single_precision():
     assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in net.parameters())
 
 
+@pytest.mark.slow
 def test_compiles_without_graph_breaks():
     net, x = small(mlp_blocks=1, han_blocks=2).eval(), torch.randn(3, 3, 16, 16)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")

@@ -33,6 +33,7 @@ def test_first_and_second_derivatives(make, reflections, apply_abs, bias, member
     torch.autograd.gradgradcheck(run, inputs, check_batched_grad=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reflections", "apply_abs", "bias"), OPTIONS)
 @pytest.mark.parametrize("members", [None, 2])
 def test_derivatives_and_rules_with_the_features_last_but_one(make, reflections, apply_abs, bias, members):
@@ -138,6 +139,7 @@ def test_a_changed_parameter_is_noticed(make):
         y.sum().backward()
 
 
+@pytest.mark.slow
 def test_gradients_without_memory_are_zeros():
     """In a process of its own: what reads them ends it. The second derivative of abs is such a tensor."""
     program = """if True:

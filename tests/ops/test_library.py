@@ -14,6 +14,7 @@ def leaves(*tensors):
     return [t if t is None else t.clone().requires_grad_() for t in tensors]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reflections", "apply_abs", "bias"), OPTIONS)
 @pytest.mark.parametrize("members", [None, 2])
 def test_operators_keep_pytorchs_rules(make, reflections, apply_abs, bias, members):

@@ -23,6 +23,7 @@ BACKENDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "batches"), BACKENDS)
 def test_compiles_without_graph_breaks(backend, batches, kernel_only):
     model = HanNet(3, 2, width=8, depth=4)
@@ -57,6 +58,7 @@ def test_an_exported_program_holds_only_pytorchs_operators():
     assert_close(program.module()(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "model", [HanNet(3, 2, width=8, depth=4), HanLayer(3, reflections=2), HanStack(3, 2, bias=False)]
@@ -168,6 +170,7 @@ def test_transforms_equal_those_of_the_reference(make, name):
     assert_close(TRANSFORMS[name](han_stack)(*inputs), TRANSFORMS[name](reference.stack)(*inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["grad", "per-sample gradients", "gradient of a vmap", "jacrev", "jacfwd", "jvp"])
 def test_transforms_compile(make, name):
     inputs = make(3, 4, 2)

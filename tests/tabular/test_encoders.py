@@ -117,6 +117,7 @@ def test_for_very_many_rows_categories_have_fewer_columns(monkeypatch):
     assert Encoder.fit(cells).notes == []
 
 
+@pytest.mark.slow
 def test_very_many_categorical_columns_stay_bounded():
     rng = np.random.default_rng(0)
     cells = frame(**{f"x{n}": rng.choice([f"a{k}" for k in range(40)], 400) for n in range(200)})
@@ -242,6 +243,7 @@ def tables(draw):
     return both[:rows], both[rows:]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(tables(), st.sampled_from([",", ";", "\t"]))
 def test_any_table_becomes_finite_numbers_or_one_sentence(both, delimiter):

@@ -216,6 +216,7 @@ def test_extreme_numbers_neither_fail_nor_warn():
     assert json.loads(json.dumps(report.facts, allow_nan=False))["rows"]
 
 
+@pytest.mark.slow
 def test_more_columns_than_importance_can_afford():
     rng = np.random.default_rng(0)
     cells = pd.DataFrame({f"x{n}": texts(values) for n, values in enumerate(rng.normal(size=(120, 40)))})

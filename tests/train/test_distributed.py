@@ -20,6 +20,7 @@ def test_one_process_is_the_first_and_sums_nothing():
     assert processes.sum(value) is value
 
 
+@pytest.mark.slow
 def test_an_accelerator_that_is_no_cuda_device_is_left_alone():
     """As on a Mac, whose GPU has no float64."""
     code = (

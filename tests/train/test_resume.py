@@ -58,6 +58,7 @@ def bits(networks):
     return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()]).view(torch.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_a_resumed_training_has_the_bits_of_an_undisturbed_one(plan, tmp_path):
     expected = bits(run(plan))

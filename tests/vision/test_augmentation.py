@@ -149,6 +149,7 @@ def test_the_policy_is_of_25_pairs_of_known_operations():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(5, 4), (1, 3)], ids=str)
 @pytest.mark.parametrize("padding", [0, 1, 6])
 @pytest.mark.parametrize("flip", [False, True])

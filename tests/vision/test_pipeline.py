@@ -101,7 +101,7 @@ def test_the_steps_are_those_of_plain_pytorch():
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_other_precisions_learn(precision):
-    _, history = trained(replace(RECIPE, precision=precision, epochs=10, ema=0.0))
+    _, history = trained(replace(RECIPE, precision=precision, epochs=20, ema=0.0))
     assert history.validation_error[-1] < 0.2
 
 
@@ -173,6 +173,7 @@ def test_progress_is_told():
     assert {"loss", "validation error"} <= told[-1].metrics.keys()
 
 
+@pytest.mark.slow
 def test_goes_on_from_a_checkpoint_after_any_step(tmp_path):
     """A training is cut off by a signal after each of some steps in turn; what comes out is what never was cut off."""
     whole, history = trained()
@@ -220,6 +221,7 @@ def test_what_is_ignored_stays_ignored(tmp_path):
     assert len(history.train_loss) == 3
 
 
+@pytest.mark.slow
 def test_bits_are_the_same_after_sigkill(tmp_path):
     """A process that keeps its state after every step is killed at random times until it is done."""
     command = [sys.executable, TOY]
@@ -243,6 +245,7 @@ def test_bits_are_the_same_after_sigkill(tmp_path):
     assert list(kept.parent.iterdir()) == [kept]
 
 
+@pytest.mark.slow
 def test_one_folder_keeps_one_training(tmp_path):
     """Another one ends, of one process or of two, until the first one is killed: its lock dies with it."""
     kept = tmp_path / "kept"
@@ -265,6 +268,7 @@ def test_one_folder_keeps_one_training(tmp_path):
     assert [path.name for path in kept.iterdir() if path.suffix == ".lock"] == []
 
 
+@pytest.mark.slow
 def test_two_processes_get_what_one_gets(tmp_path):
     for processes, name in enumerate(("one", "two"), 1):
         launched(TOY, "", tmp_path / name, 3, 0, processes=processes)
@@ -279,6 +283,7 @@ def test_two_processes_get_what_one_gets(tmp_path):
     assert "gloo" not in left, "the group's threads outlive it, and may abort the process"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 6])
 def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path, stop):
     """One of them is told to, in the last step as in the first; sums of a part of an epoch are those of both."""
@@ -295,6 +300,7 @@ def test_two_processes_stop_after_the_same_step_and_go_on(tmp_path, stop):
     assert two[2:] == one[2:]
 
 
+@pytest.mark.slow
 def test_two_processes_that_find_two_states_end(tmp_path):
     """As on two machines whose folders of that name are not one."""
     launched(TOY, tmp_path / "0", tmp_path / "out", 1, 10)

@@ -32,6 +32,7 @@ def test_every_candidate_is_fitted_on_all_points_and_on_four_fifths():
     assert [run.key for run in kinds[0]] == list(map(plain, kinds[1]))
 
 
+@pytest.mark.slow
 def test_trains_reports_and_draws(tmp_path, monkeypatch):
     monkeypatch.setattr(_board, "QUICK_ITERATIONS", 5)
     monkeypatch.setitem(FREE, "boosted trees", Estimators("boosting", BRIEF))

@@ -52,6 +52,7 @@ def test_accuracy_takes_the_mean_of_both_outputs_and_nan_is_wrong():
     assert accuracy(outputs, torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]])).tolist() == pytest.approx([1 / 3])
 
 
+@pytest.mark.slow
 def test_trains_reports_draws_and_repeats_only_what_is_missing(tiny, tmp_path):
     store = Store(tmp_path)
     seen = []
@@ -117,6 +118,7 @@ def test_selections_stand_side_by_side():
     assert ("FCNet", "one recipe") not in rows
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_ctrl_c_ends_in_one_sentence_and_the_rerun_goes_on(tmp_path):
     command = [sys.executable, "-c", "from hannet.cli import main; main()"]

@@ -71,6 +71,7 @@ def test_a_problem_fills_the_square_and_has_no_noise(inputs):
     assert not torch.equal(problem.x_train, problem_of(config, 4).x_train)
 
 
+@pytest.mark.slow
 def test_trains_reports_draws_and_repeats_only_what_is_missing(tiny, tmp_path):
     store = Store(tmp_path)
     runs = {run.key: run for group in tiny.groups() for run in group}

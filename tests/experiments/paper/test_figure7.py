@@ -30,6 +30,7 @@ def tiny(monkeypatch) -> Experiment:
     return load_experiment("figure7", [0, 1], quick=True)
 
 
+@pytest.mark.slow
 def test_trains_reports_and_draws(tiny, tmp_path):
     store, seen = Store(tmp_path), []
     runs = {run.key for group in tiny.groups() for run in group}

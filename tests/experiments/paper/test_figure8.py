@@ -35,6 +35,7 @@ def tiny(few_digits) -> Experiment:
     return load_experiment("figure8", [0, 1], quick=True)
 
 
+@pytest.mark.slow
 def test_trains_reports_and_draws(tiny, tmp_path):
     store, seen = Store(tmp_path), []
     assert run_sweep(tiny, store, seen.append) == 2 * len(NETWORKS) == len(store.records())

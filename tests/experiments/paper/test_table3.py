@@ -29,6 +29,7 @@ def test_the_plan_is_the_papers():
     assert len({run.key for group in groups for run in group}) == 20 * len(ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", list(ROWS))
 def test_every_net_trains_as_members(row, monkeypatch):
     monkeypatch.setattr(_board, "QUICK_ITERATIONS", 20)

@@ -54,6 +54,7 @@ def tiny(few_digits, monkeypatch):
         monkeypatch.setitem(ATTACKS, name, replace(attack, steps=2))
 
 
+@pytest.mark.slow
 def test_trains_attacks_reports_and_draws(tiny, tmp_path):
     plan, store, seen = load_experiment("table6", [0], quick=True), Store(tmp_path), []
     assert run_sweep(plan, store, seen.append) == len(METHODS)

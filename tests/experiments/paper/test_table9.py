@@ -86,6 +86,7 @@ def test_a_split_by_group_keeps_groups_whole():
     assert torch.equal(torch.cat(parts).sort().values, torch.arange(100))
 
 
+@pytest.mark.slow
 def test_trains_reports_draws_and_repeats_nothing(small, tmp_path):
     plan = load_experiment("table9", [0, 1], quick=True, only=["skillcraft", BY_SUBJECT])
     store, seen = Store(tmp_path), []

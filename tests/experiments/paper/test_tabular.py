@@ -28,6 +28,7 @@ def small(monkeypatch):
     monkeypatch.setattr(table9, "regression", regression)
 
 
+@pytest.mark.slow
 def test_fits_every_method_reports_and_draws(small, tmp_path):
     plan = load_experiment("tabular", [0, 1], quick=True, only=["elevators", BY_SUBJECT])
     store = Store(tmp_path)
@@ -44,6 +45,7 @@ def test_fits_every_method_reports_and_draws(small, tmp_path):
         assert path.stat().st_size > 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_learns_a_line_and_speaks_in_the_targets_units(method):
     rng = np.random.default_rng(1)

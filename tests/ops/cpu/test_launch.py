@@ -51,6 +51,7 @@ def assert_as_accurate(inputs, reflections=1, apply_abs=True, dim=-1):
         assert (ours - truth).norm() <= allowed, (name, float((ours - truth).norm()), float(allowed))
 
 
+@pytest.mark.slow
 def test_the_default_device_does_not_matter():
     """In a process of its own: what is not on the CPU has no address, and a write there would end this one."""
     program = """if True:
@@ -204,6 +205,7 @@ def test_columns_are_all_written_and_nothing_else(make, monkeypatch, parts, dtyp
         assert all(map(torch.equal, *outcomes))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages with mprotect")
 def test_reads_nothing_beyond_its_inputs():
     code = """
@@ -318,6 +320,7 @@ def test_ten_thousand_layers_can_be_rebuilt():
     assert (grad_u[:1] - expected).norm() <= 1e-4 * expected.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_and_its_parent_go_on():
     code = """
@@ -345,6 +348,7 @@ assert same()
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_trains_a_network_with_dense_layers():
     code = """

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("register", [16, 32])
 def test_shorter_registers_compute_the_same(register):
     """As on processors without AVX-512 or AVX2; in a process of its own, because compiled code is never forgotten."""

@@ -26,6 +26,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_everything_here_through_the_interpreter():
     """In a process of its own, for Triton must know before it is imported."""
@@ -377,6 +378,7 @@ def test_says_how_it_runs():
     assert launch.describe().startswith("Triton ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED or not BENCHMARKS.is_dir(), reason="compiles, from a checkout")
 def test_everything_compiles_for_a_gpu_without_one(monkeypatch):
     """The interpreter runs what the compiler refuses."""
