@@ -22,6 +22,7 @@ import hannet
 from hannet.data.regression import regression, standardise
 from hannet.experiments import store
 from hannet.experiments.paper import _mnist
+from hannet.experiments.record import Record, Run
 from hannet.train.recipe import Recipe
 from hannet.train.trainer import train
 from stack import Apply, Eager, compare
@@ -86,8 +87,8 @@ def main() -> None:
         metrics = epochs(CASES[name]())
         for what, value in metrics.items():
             print(f"{what:>60}  {value:.4g}")
-        run = store.Run(f"benchmark fit: {name}", {"threads": arguments.threads}, 0)
-        store.Store(arguments.out).append([store.Record.of(run, metrics, perf_counter() - began)])
+        run = Run(f"benchmark fit: {name}", {"threads": arguments.threads}, 0)
+        store.Store(arguments.out).append([Record.of(run, metrics, perf_counter() - began)])
 
 
 def epochs(case: Case) -> dict[str, float]:

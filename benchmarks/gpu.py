@@ -22,6 +22,7 @@ from torch import nn
 import hannet
 from hannet.data.synthetic import checkerboard
 from hannet.experiments import store
+from hannet.experiments.record import Record, Run
 from hannet.train.recipe import Recipe
 from hannet.train.trainer import device, train
 from stack import Eager, dense, forward_backward
@@ -181,8 +182,8 @@ def main() -> None:
     print(
         f"a training step of 50 members of HanNet 100x20 takes {found['members: 50 over 1']:.3g} times as long as one member's"
     )
-    run = store.Run("benchmark gpu", {"shapes": args.shapes, "modes": args.modes, "dtype": "bfloat16"}, 0)
-    record = store.Record.of(run, metrics | found, perf_counter() - began)
+    run = Run("benchmark gpu", {"shapes": args.shapes, "modes": args.modes, "dtype": "bfloat16"}, 0)
+    record = Record.of(run, metrics | found, perf_counter() - began)
     versions = {"triton": triton.__version__, "cuda": str(torch.version.cuda), "driver": _driver()}
     record = replace(record, device=torch.cuda.get_device_name(), versions=dict(record.versions) | versions)
     store.Store(args.out).append([record])

@@ -27,6 +27,7 @@ import torch
 from hannet.experiments import store as runs
 from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
+from hannet.experiments.record import Record, Run
 from hannet.experiments.runner import run_sweep
 
 ITERATIONS = 100  # of each net
@@ -54,9 +55,9 @@ def main() -> None:
             kept, right = trial(victim, store, chance, seconds, expected)
             counts += Counter({f"kills: {victim}": 1, "identical in the end": right, "had nothing yet": kept == 0})
             print(f"{number + 1:>4} {victim:<24} {kept:>3} kept, {'identical' if right else 'DIFFERENT'}", flush=True)
-    run = runs.Run("benchmark kills", {"kills": arguments.kills, "iterations": ITERATIONS}, arguments.seed)
+    run = Run("benchmark kills", {"kills": arguments.kills, "iterations": ITERATIONS}, arguments.seed)
     metrics = {name: float(count) for name, count in counts.items()}
-    runs.Store(arguments.out).append([runs.Record.of(run, metrics, time.perf_counter() - began)])
+    runs.Store(arguments.out).append([Record.of(run, metrics, time.perf_counter() - began)])
     print(f"{counts['identical in the end']} of {arguments.kills} identical")
     sys.exit(counts["identical in the end"] != arguments.kills)
 

@@ -16,6 +16,7 @@ import torch
 from hannet.data.synthetic import checkerboard
 from hannet.experiments import store
 from hannet.experiments.paper._board import build
+from hannet.experiments.record import Record, Run
 from hannet.train.recipe import Recipe
 from hannet.train.trainer import predict, train
 from stack import compare
@@ -49,8 +50,8 @@ def main() -> None:
         ratio, difference = side_by_side(network)
         print(f"{label:>32}: {ratio:5.2f} times as fast, outputs differ by at most {difference:.1g}", flush=True)
         metrics |= {f"{label}: apart over together": ratio, f"{label}: largest difference": difference}
-    run = store.Run("benchmark members", {"threads": arguments.threads, "networks": NETWORKS, "rates": RATES}, 0)
-    store.Store(arguments.out).append([store.Record.of(run, metrics, perf_counter() - began)])
+    run = Run("benchmark members", {"threads": arguments.threads, "networks": NETWORKS, "rates": RATES}, 0)
+    store.Store(arguments.out).append([Record.of(run, metrics, perf_counter() - began)])
 
 
 def side_by_side(network: dict[str, object]) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from triton.backends.nvidia import compiler as nvidia
 from triton.compiler import ASTSource
 
 from hannet.experiments import store as runs
+from hannet.experiments.record import Record, Run
 from hannet.ops.cuda import launch, triton_kernels
 
 SHAPES = [
@@ -173,8 +174,8 @@ def main() -> None:
                 cells = [f"{found[head]:.4g}" if head in found else "" for head in heads]
                 print(f"| {' | '.join([kernel, shape, dtype, *cells])} |", flush=True)
                 metrics |= {f"{shape} {dtype} {kernel}: {name}": value for name, value in found.items()}
-    run = runs.Run("benchmark registers", {"shapes": args.shapes, "dtypes": args.dtype, "arch": args.arch}, 0)
-    record = runs.Record.of(run, metrics, perf_counter() - began)
+    run = Run("benchmark registers", {"shapes": args.shapes, "dtypes": args.dtype, "arch": args.arch}, 0)
+    record = Record.of(run, metrics, perf_counter() - began)
     record = replace(
         record, device=f"compiled for sm_{args.arch}", versions=dict(record.versions) | {"triton": triton.__version__}
     )

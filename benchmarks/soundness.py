@@ -30,6 +30,7 @@ from hannet.attacks import CW, PGD, attack, search
 from hannet.certify import certified_radius, lipschitz_bound
 from hannet.data import images
 from hannet.experiments import store
+from hannet.experiments.record import Record, Run
 from hannet.layers.activations import Abs
 from hannet.layers.han import HanStack
 from hannet.models import registry
@@ -100,8 +101,8 @@ def finish(
     print(f"Lipschitz bound over the steepest slope of {len(ratios)} nets: ", end="")
     print(", ".join(f"{name} {value:.4f}" for name, value in spread.items()))
     config = {name: getattr(arguments, name) for name in ("nets", "points", "searched", "threads")} | {"saved": saved}
-    run = store.Run("benchmark soundness", config, arguments.seed)
-    store.Store(arguments.out).append([store.Record.of(run, metrics, seconds)])
+    run = Run("benchmark soundness", config, arguments.seed)
+    store.Store(arguments.out).append([Record.of(run, metrics, seconds)])
     sys.exit(metrics["broken"] > 0 or min(ratios) < 1)
 
 

@@ -20,6 +20,7 @@ from torch.nn.utils.parametrizations import orthogonal
 
 import hannet
 from hannet.experiments import store as runs
+from hannet.experiments.record import Record, Run
 from hannet.train.recipe import Recipe
 from hannet.train.trainer import train
 
@@ -264,8 +265,8 @@ def ask(
         start = time.perf_counter()
         row = questions[name]()
         show(row)
-        run = runs.Run(f"benchmark {benchmark}: {name}", {"threads": args.threads, **config}, 0)
-        store.append([runs.Record.of(run, row, time.perf_counter() - start)])
+        run = Run(f"benchmark {benchmark}: {name}", {"threads": args.threads, **config}, 0)
+        store.append([Record.of(run, row, time.perf_counter() - start)])
 
 
 def main() -> None:

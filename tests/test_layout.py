@@ -64,7 +64,7 @@ def test_typer_and_rich_stay_in_the_command_line(path):
 
 def test_the_import_rule_sees_imports():
     found = imported(PACKAGE / "experiments" / "paper" / "_board.py")
-    assert {"experiments.base", "experiments.store", "data.synthetic", "models.hannet"} <= found
+    assert {"experiments.base", "experiments.record", "data.synthetic", "models.hannet"} <= found
 
 
 @pytest.mark.slow

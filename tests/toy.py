@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 
 from hannet.experiments.base import Result
-from hannet.experiments.store import Run, Store
+from hannet.experiments.record import Run
+from hannet.experiments.store import Store
 from hannet.reporting.progress import OnProgress, ProgressEvent
 from hannet.storage.files import StoreError
 

@@ -12,7 +12,8 @@ from hannet.cli.console import describe
 from hannet.cli.reproduce import parse_seeds
 from hannet.experiments.base import EXPERIMENTS
 from hannet.experiments.paper import _board, figure1
-from hannet.experiments.store import Record, Run, Store
+from hannet.experiments.record import Record, Run
+from hannet.experiments.store import Store
 from hannet.reporting.progress import ProgressEvent
 
 

@@ -12,7 +12,7 @@ from hannet.experiments.query import (
     select,
     to_csv,
 )
-from hannet.experiments.store import Record, Run
+from hannet.experiments.record import Record, Run
 
 
 def row(seed: int, width: int | None, loss: float, **config):

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from hannet.cli.console import rich_table
+from hannet.experiments.record import Record, Run
 from hannet.experiments.report import save
-from hannet.experiments.store import Record, Run
 from hannet.reporting.tables import Table, markdown
 from hannet.storage.files import StoreError
 

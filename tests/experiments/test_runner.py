@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hannet.experiments import runner
+from hannet.experiments.record import Record, Run
 from hannet.experiments.runner import run_sweep, shard_of
-from hannet.experiments.store import Record, Run, Store
+from hannet.experiments.store import Store
 from hannet.experiments.work_queue import MAX_DEATHS, SweepError
 from hannet.storage.files import StoreError
 from toy import Toy, outcome

@@ -12,7 +12,8 @@ from .console import exit_with_error, progress_bar, stdout_console
 
 if TYPE_CHECKING:
     from ..experiments.base import Experiment
-    from ..experiments.store import Run, Store
+    from ..experiments.record import Run
+    from ..experiments.store import Store
 MAX_SEEDS = 10_000
 SEED_LIMIT = 2**31
 

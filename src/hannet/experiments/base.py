@@ -15,7 +15,8 @@ from torch import nn
 
 from ..reporting.progress import OnProgress
 from ..reporting.tables import Table
-from .store import Record, Run, Store
+from .record import Record, Run
+from .store import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -24,7 +24,8 @@ from distributed.client import FutureCancelledError
 from ..reporting.progress import OnProgress, ProgressEvent
 from ..storage.provenance import versions
 from .base import Experiment
-from .store import Run, Store
+from .record import Run
+from .store import Store
 from .work_queue import FATAL, Computed, Outcome, SweepError, WorkQueue, compute, format_exception, save_results
 
 CONNECT_WITHIN = 10.0  # seconds

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any
 
 from ..train.recipe import Recipe
-from .store import Record
+from .record import Record
 
 Row = dict[str, Any]
 
@@ -24,7 +24,7 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
 }
 _CONDITION = re.compile(r"(.+?)\s*(!=|<=|>=|=|<|>)\s*(.*)", re.DOTALL)
 _ALWAYS_SHOWN = ("experiment", "seed")  # shown of every record, with its metrics; the rest if records differ in it
-_NEVER_SHOWN = ("key", "seconds", "device", "versions.", "commit", "when")
+_NEVER_SHOWN = ("key", "seconds", "device", "versions.", "commit", "sources", "when")
 
 
 def flatten_record(record: Record) -> Row:
@@ -55,12 +55,12 @@ def columns(rows: Iterable[Row]) -> list[str]:
 def informative_columns(rows: Sequence[Row]) -> list[str]:
     """The keys to look at: experiment, seed, what the configs differ in, and the metrics."""
 
-    def tells(key: str) -> bool:
+    def is_informative(key: str) -> bool:
         if key in _ALWAYS_SHOWN or key.startswith("metrics."):
             return True
         return not key.startswith(_NEVER_SHOWN) and len({row.get(key) for row in rows}) > 1
 
-    return [key for key in columns(rows) if tells(key)]
+    return [key for key in columns(rows) if is_informative(key)]
 
 
 def select(rows: Sequence[Row], conditions: Sequence[str], sort: str | None = None) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..reporting.figures import figure_as_bytes
 from ..reporting.tables import Table, markdown
 from ..storage.files import write_atomic
-from .store import Record
+from .record import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,8 @@ import torch
 
 from ..reporting.progress import OnProgress, ProgressEvent
 from .base import Experiment
-from .store import Run, Store
+from .record import Run
+from .store import Store
 from .work_queue import FATAL, MAX_DEATHS, SweepError, WorkQueue, attempt
 
 ALL = (1, 1)

@@ -1,15 +1,11 @@
-"""A run (what to compute) becomes a record (what came out), kept in a store so that nothing is computed twice."""
+"""Records are kept in a store, so that nothing is computed twice."""
 
-import hashlib
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,76 +15,11 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ..storage.files import StoreError, open_lock, store_errors, try_lock, write_atomic
-from ..storage.provenance import commit, describe_device, versions
-
-
-@dataclass(frozen=True)
-class Run:
-    """One thing to compute. config holds plain JSON values: equal configs mean equal runs, whatever their key order."""
-
-    experiment: str
-    config: Mapping[str, Any]
-    seed: int
-
-    @cached_property
-    def key(self) -> str:
-        """Sixteen hexadecimal digits that name this run in the store."""
-        text = json.dumps([self.experiment, self.config, self.seed], sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one run gave, where, when and with which versions. metrics: a number, or None for one that is not finite.
-
-    curves: numbers an epoch, for pictures; four significant digits.
-    """
-
-    key: str
-    experiment: str
-    config: Mapping[str, Any]
-    seed: int
-    metrics: Mapping[str, float | None]
-    seconds: float
-    device: str
-    versions: Mapping[str, str]
-    commit: str | None
-    when: str
-    curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        run: Run,
-        metrics: Mapping[str, float],
-        seconds: float,
-        curves: Mapping[str, Sequence[float]] | None = None,
-        trained_on: str = "cpu",
-    ) -> "Record":
-        """The record of a run that just ended on this machine. trained_on: "cpu" or "cuda"."""
-        return cls(
-            key=run.key,
-            experiment=run.experiment,
-            config=run.config,
-            seed=run.seed,
-            metrics={name: _finite(value) for name, value in metrics.items()},
-            seconds=round(seconds, 3),
-            device=describe_device(trained_on),
-            versions=versions(),
-            commit=commit(),
-            when=datetime.now(UTC).isoformat(timespec="seconds"),
-            curves={
-                name: [_finite(float(f"{value:.4g}")) for value in curve] for name, curve in (curves or {}).items()
-            },
-        )
+from .record import Record, Run
 
 
 def _plain(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in asdict(record).items() if name != "curves" or value}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {name: value for name, value in asdict(record).items() if name not in ("curves", "sources") or value}
 
 
 class Store:

@@ -10,7 +10,8 @@ from ..reporting.progress import OnProgress, ProgressEvent
 from ..storage.files import StoreError
 from ..train.errors import TerminatedError
 from .base import Experiment, format_seeds
-from .store import Record, Run, Store, serialize_weights
+from .record import Record, Run
+from .store import Store, serialize_weights
 
 RETRY_AFTER = 0.5  # seconds until a group that another process has is tried again
 MAX_DEATHS = 3  # processes that may die over a group before it counts as failed

@@ -1,7 +1,9 @@
-"""What a result depends on: device, versions, commit."""
+"""What a result depends on: device, versions, commit, sources."""
 
+import hashlib
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -17,11 +19,43 @@ def describe_device(kind: str = "cpu") -> str:
     return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, threads: {torch.get_num_threads()}"
 
 
-@cache
+_ALWAYS = ("hannet", "torch", "numba", "numpy")
+_IF_USED = {"scikit-learn": "sklearn", "scipy": "scipy", "tabm": "tabm", "foolbox": "foolbox", "deel-torchlip": "deel"}
+
+
 def versions() -> Mapping[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    packages = ("hannet", "torch", "numba", "numpy")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+    """Versions of Python and of the packages that a result depends on; of optional ones, those that this process has imported."""
+    packages = [*_ALWAYS, *(name for name, module in _IF_USED.items() if module in sys.modules)]
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+
+
+_version = cache(metadata.version)
+
+
+@cache
+def source_hash() -> str:
+    """Twelve hexadecimal digits that name the package's sources as they are on disk.
+
+    They are those of the tree that Git has for them: `git rev-parse COMMIT:src/hannet` begins with them, if COMMIT holds the same
+    sources. So a changed page of documentation does not count as a change, and a changed source that was not committed does.
+    """
+    return _tree_hash(Path(__file__).parents[1]).hex()[:12]
+
+
+def _tree_hash(folder: Path) -> bytes:
+    """Git's hash of a folder, compiled and hidden files apart."""
+    paths = [p for p in folder.iterdir() if p.name != "__pycache__" and not p.name.startswith(".")]
+    entries = b"".join(
+        b"40000 %s\0%s" % (p.name.encode(), _tree_hash(p))
+        if p.is_dir()
+        else b"100644 %s\0%s" % (p.name.encode(), _git_hash(b"blob", p.read_bytes()))
+        for p in sorted(paths, key=lambda p: p.name + "/" * p.is_dir())
+    )
+    return _git_hash(b"tree", entries)
+
+
+def _git_hash(kind: bytes, content: bytes) -> bytes:
+    return hashlib.sha1(b"%s %d\0%s" % (kind, len(content), content), usedforsecurity=False).digest()
 
 
 @cache

@@ -4,9 +4,10 @@ from hannet.certify import certified_accuracy
 from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _mnist, certified
 from hannet.experiments.paper.certified import EPOCHS, NETS, RADII, Experiment
+from hannet.experiments.record import Record, Run
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
-from hannet.experiments.store import Record, Run, Store
+from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
 

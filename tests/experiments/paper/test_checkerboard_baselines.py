@@ -6,9 +6,10 @@ import torch
 from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
 from hannet.experiments.paper.checkerboard_baselines import DATA, FREE, LARGER, MATCHED, Estimators, Experiment, fit
+from hannet.experiments.record import Record, Run
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
-from hannet.experiments.store import Record, Run, Store
+from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 
 BRIEF = {"learning_rate": (0.1,), "max_iter": (2, 3), "max_leaf_nodes": (4,), "min_samples_leaf": (20,)}

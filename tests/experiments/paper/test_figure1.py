@@ -10,9 +10,10 @@ from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
 from hannet.experiments.paper._board import RATES, accuracy
 from hannet.experiments.paper.figure1 import NETWORKS, RECIPES, Experiment
+from hannet.experiments.record import Record, Run
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
-from hannet.experiments.store import Record, Run, Store
+from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
 

@@ -8,9 +8,10 @@ from hannet import FCNet, HanNet
 from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import figure3
 from hannet.experiments.paper.figure3 import NETWORKS, PAIRS, PARTS, RATES, WIDTHS, Cell, Experiment, build, problem_of
+from hannet.experiments.record import Record, Run
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
-from hannet.experiments.store import Record, Run, Store
+from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
 

@@ -4,7 +4,8 @@ from hannet.experiments import work_queue
 from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board
 from hannet.experiments.paper.figure6 import Experiment
-from hannet.experiments.store import Record, Store
+from hannet.experiments.record import Record
+from hannet.experiments.store import Store
 from hannet.train.recipe import Recipe
 
 

@@ -4,9 +4,10 @@ from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import figure3, table2
 from hannet.experiments.paper.figure3 import PAIRS
 from hannet.experiments.paper.table2 import INPUTS, Experiment
+from hannet.experiments.record import Record
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
-from hannet.experiments.store import Record, Store
+from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 
 

@@ -5,7 +5,8 @@ from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _board, figure1, table3
 from hannet.experiments.paper._board import RATES
 from hannet.experiments.paper.table3 import ROWS, Experiment
-from hannet.experiments.store import Record, Store
+from hannet.experiments.record import Record
+from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
 from hannet.train.trainer import predict

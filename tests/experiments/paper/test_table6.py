@@ -8,9 +8,10 @@ from hannet.attacks import CW, PGD
 from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _mnist, table6
 from hannet.experiments.paper.table6 import ATTACKS, CW_RATE, METHODS, PAPER, SHOWN, WEIGHT_DECAYS, Experiment
+from hannet.experiments.record import Record, Run
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
-from hannet.experiments.store import Record, Run, Store
+from hannet.experiments.store import Store
 from hannet.reporting.tables import markdown
 from hannet.train.recipe import Recipe
 

@@ -7,9 +7,10 @@ import torch
 from hannet.data import Images, images
 from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _vision
+from hannet.experiments.record import Record
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
-from hannet.experiments.store import Record, Store
+from hannet.experiments.store import Store
 from hannet.models import HanMixer
 from hannet.models.registry import build_model
 from hannet.reporting.tables import markdown

@@ -23,7 +23,7 @@ from ...train import trainer as training
 from ...train.callbacks import ProgressReporter, TrainingState
 from ...train.recipe import Recipe
 from ..base import Result
-from ..store import Record, Run
+from ..record import Record, Run
 
 RATES = (0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5)
 QUICK_RATES = (0.025, 0.05, 0.1)

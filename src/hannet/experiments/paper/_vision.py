@@ -16,7 +16,8 @@ from ...train import checkpoint
 from ...vision import pipeline
 from ...vision.recipe import ImageRecipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
-from ..store import Record, Run, Store, scratch_folder
+from ..record import Record, Run
+from ..store import Store, scratch_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -24,7 +24,8 @@ from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
-from ..store import Record, Run, Store
+from ..record import Record, Run
+from ..store import Store
 from . import _mnist
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from ...train import trainer as training
 from ...train.callbacks import ProgressReporter, TrainingState
 from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds
-from ..store import Record, Run, Store
+from ..record import Record, Run
+from ..store import Store
 from . import _board
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import numpy as np
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ..base import BaseExperiment, Result, format_seeds
-from ..store import Record, Run, Store
+from ..record import Record, Run
+from ..store import Store
 from . import _board
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
-from ..store import Record, Run, Store
+from ..record import Record, Run
+from ..store import Store
 from . import _board
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...reporting.tables import Table
-from ..store import Record, Store
+from ..record import Record
+from ..store import Store
 from . import _board, figure3
 from .figure3 import COLOURS, NETWORKS, PAIRS, SELECTIONS, Cell, over_seeds
 

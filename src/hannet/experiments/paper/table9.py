@@ -28,7 +28,8 @@ from ...train import trainer as training
 from ...train.callbacks import Callback, TrainingState
 from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
-from ..store import Record, Run, Store
+from ..record import Record, Run
+from ..store import Store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,8 @@ from ...models.registry import seeded
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ..base import Result, format_seeds, mean_and_std
-from ..store import Record, Run, Store
+from ..record import Record, Run
+from ..store import Store
 from .table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE, Cells, read, splits_of
 
 if TYPE_CHECKING:

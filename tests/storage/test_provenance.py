@@ -1,0 +1,45 @@
+"""What a record says of the code it ran."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hannet.storage import provenance
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_hash_of_the_sources_is_gits(tmp_path):
+    sources = tmp_path / "src"
+    (sources / "a").mkdir(parents=True)
+    (sources / "a.py").write_text("one")  # Git sorts a folder as if its name ended in a slash: a.py, then a
+    (sources / "a" / "b.toml").write_text("two")
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    git("init", "-q")
+    git("add", "src")
+    expected = git("rev-parse", f"{git('write-tree')}:src")
+    (sources / "__pycache__").mkdir()
+    (sources / "__pycache__" / "a.pyc").write_bytes(b"compiled")
+    (sources / ".hidden").write_text("an editor's")
+    assert provenance._tree_hash(sources).hex() == expected
+    (sources / "a" / "b.toml").write_text("three")
+    assert provenance._tree_hash(sources).hex() != expected
+
+
+def test_the_hash_is_that_of_this_package():
+    assert provenance._tree_hash(ROOT / "src" / "hannet").hex()[:12] == provenance.source_hash()
+
+
+def test_versions_name_an_optional_package_once_it_is_imported(monkeypatch):
+    monkeypatch.delitem(sys.modules, "sklearn", raising=False)
+    assert set(provenance.versions()) >= {"python", "hannet", "torch", "numba", "numpy"}
+    assert "scikit-learn" not in provenance.versions()
+    pytest.importorskip("sklearn")
+    assert provenance.versions()["scikit-learn"]
