@@ -9,17 +9,15 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from statistics import fmean, stdev
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from torch import nn
 
+from ..reporting.figures import Figure
 from ..reporting.progress import OnProgress
 from ..reporting.tables import Table
 from .record import Record, Run
 from .store import Store
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 EXPERIMENTS = (
     "figure1",
@@ -32,6 +30,8 @@ EXPERIMENTS = (
     "figure7",
     "figure8",
     "checkerboard-baselines",
+    "recipe-search",
+    "recipe-controls",
     "table3",
     "table6",
     "table9",
@@ -80,7 +80,7 @@ class Experiment(Protocol):
     def table(self, records: Mapping[str, Record]) -> Table:
         """Ours beside the paper's. records: by the key of their run, all runs among them."""
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """The picture, from the store's records and models."""
 
 
@@ -124,7 +124,7 @@ class BaseExperiment:
         """A table, which says so if it is of a quick run."""
         return Table(title + " (quick)" * self.quick, columns, rows, [QUICK] * self.quick + [*notes])
 
-    def annotate_quick(self, figure: "Figure") -> "Figure":
+    def annotate_quick(self, figure: Figure) -> Figure:
         """The picture, which says so if it is of a quick run."""
         if self.quick:
             figure.suptitle(QUICK)
@@ -142,6 +142,18 @@ def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | 
     if not known or len(known) < len(values):
         return None, None
     return fmean(known), stdev(known) if len(known) > 1 else None
+
+
+def paired_p_value(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p of a paired permutation test of the means: exact for up to 16 pairs, else from 100,000 draws."""
+    from scipy.stats import permutation_test
+
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    draws = math.inf if len(differences) <= 16 else 99_999
+    found = permutation_test(
+        (differences,), fmean, permutation_type="samples", vectorized=False, n_resamples=draws, rng=0
+    )
+    return float(found.pvalue)
 
 
 def describe_experiment(name: str) -> str:

@@ -4,15 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..reporting.figures import figure_as_bytes
+from ..reporting.figures import Figure, figure_as_bytes
 from ..reporting.tables import Table, markdown
 from ..storage.files import write_atomic
 from .record import Record
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def summary(table: Table, records: Mapping[str, Record]) -> dict[str, Any]:
@@ -25,7 +22,7 @@ def summary(table: Table, records: Mapping[str, Record]) -> dict[str, Any]:
     }
 
 
-def save(stem: Path, table: Table, records: Mapping[str, Record], figure: "Figure") -> list[Path]:
+def save(stem: Path, table: Table, records: Mapping[str, Record], figure: Figure) -> list[Path]:
     """Write STEM.md, .json, .png and .svg, each aside and then renamed. Returns their paths; raises StoreError."""
     contents = {
         ".md": markdown(table).encode(),

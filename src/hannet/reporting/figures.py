@@ -1,13 +1,25 @@
-"""Figures as files."""
+"""Figures, which need matplotlib only once one is drawn, and figures as files."""
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+else:
+    Figure = Any
 
 
-def figure_as_bytes(figure: "Figure", form: str) -> bytes:
+__all__ = ["Figure", "figure_as_bytes", "new_figure"]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure that makes room for its labels; sizes in inches."""
+    from matplotlib import figure
+
+    return figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def figure_as_bytes(figure: Figure, form: str) -> bytes:
     """The picture as a png or svg file; equal pictures are equal files."""
     from matplotlib import rc_context
 

@@ -202,8 +202,8 @@ def rates_of(records: Sequence[Record]) -> str:
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers a net learns."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """How many numbers a net learns; frozen ones do not count."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 COLOURS: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": 1}

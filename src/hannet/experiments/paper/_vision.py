@@ -6,10 +6,11 @@ The last epoch counts, and nothing is chosen by the test images: a curve of thei
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from ...data import Images, images
 from ...models.registry import build_model
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import checkpoint
@@ -18,9 +19,6 @@ from ...vision.recipe import ImageRecipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store, scratch_folder
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 QUICK_EPOCHS, QUICK_IMAGES = 1, 512
 TESTED = {
@@ -157,12 +155,10 @@ class Experiment(BaseExperiment):
             row["rate"] = fmean(record.metrics["images_per_second"] or 0.0 for record in found)
         return row
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """Error on training and test images over the epochs, a line a network, mean over seeds; the paper's errors at the end."""
-        from matplotlib.figure import Figure
-
         records = store.records()
-        figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+        figure = new_figure(10.5, 4.2)
         panels = figure.subplots(1, 2, sharey=True)
         for colour, (part, network) in enumerate(self.chosen().items()):
             found = [records[run.key] for seed in self.seeds if (run := self.run(part, seed)).key in records]

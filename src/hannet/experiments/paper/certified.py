@@ -11,7 +11,7 @@ which nobody tuned. Three seeds take about half an hour on two cores, most of it
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import nn
 from ...certify import certificates
 from ...layers.activations import GroupSort
 from ...models.registry import seeded
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
@@ -27,9 +28,6 @@ from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
 from . import _mnist
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 EPOCHS, QUICK_EPOCHS = 20, 1
 BATCH = 256
@@ -118,12 +116,10 @@ class Experiment(BaseExperiment):
         ]
         return self.make_table("Certified accuracy on MNIST", columns, rows, notes)
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """Certified accuracy over the radius, mean and range over seeds."""
-        from matplotlib.figure import Figure
-
         records = store.records()
-        figure = Figure(figsize=(7.5, 4.4), layout="constrained")
+        figure = new_figure(7.5, 4.4)
         axis = figure.subplots()
         for place, part in enumerate(self.chosen_parts):
             label, _, recipe = NETS[part]

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ...data.synthetic import SIDE, Square
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train import trainer as training
@@ -27,9 +28,6 @@ from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
 from . import _board, figure1
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DATA = {"checkerboard": _board.CHECKERBOARD, "sines": _board.SINES}
 VALIDATION = 0  # the seed that draws the validation points, the same for all methods and seeds
@@ -234,13 +232,11 @@ class Experiment(BaseExperiment):
             chosen.append(next(fitted for fitted, judged in pairs if judged is best))
         return chosen
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """The targets, and each method's surface: at matched size where it has one; first seed, chosen by validation."""
-        from matplotlib.figure import Figure
-
         records = store.records()
         labels = [*MATCHED, *FREE]
-        figure = Figure(figsize=(2.1 * (1 + len(labels)), 5.4), layout="constrained")
+        figure = new_figure(2.1 * (1 + len(labels)), 5.4)
         lines = figure.subplots(len(DATA), 1 + len(labels), sharex=True, sharey=True)
         for line, target in zip(lines, DATA, strict=True):
             square = _board.square(DATA[target])
@@ -298,8 +294,7 @@ def _score(record: Record) -> float:
 def _size(record: Record) -> int:
     if "size" in record.metrics:
         return int(_board.metric(record, "size"))
-    net = _board.build(record.config, record.seed)
-    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+    return _board.parameters(_board.build(record.config, record.seed))
 
 
 def _options(record: Record) -> dict[str, Any]:

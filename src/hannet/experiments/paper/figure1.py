@@ -8,9 +8,10 @@ points decide nothing), and `one recipe` for all seeds. One seed takes about fou
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ...data.synthetic import checkerboard
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
@@ -19,9 +20,6 @@ from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
 from . import _board
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "HanNet": {"kind": "HanNet", "width": 100, "depth": 20},
@@ -133,12 +131,10 @@ class Experiment(BaseExperiment):
             "rates": _board.rates_of(chosen),
         }
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """Target, training points, and the surfaces of two networks: first seed, the last selection of the table."""
-        from matplotlib.figure import Figure
-
         square = checkerboard()
-        figure = Figure(figsize=(13.5, 4.1), layout="constrained")
+        figure = new_figure(13.5, 4.1)
         axes = figure.subplots(1, 4, sharey=True)
         surface = axes[0].imshow(_board.grid(square.target), **_board.IMAGE)
         axes[0].set_title("target\n12 x 12 squares, 6,561 points", fontsize=10)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.registry import MODELS, build_model
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
@@ -36,7 +37,7 @@ from . import _board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import SubFigure
 
 NETWORKS: dict[str, dict[str, Any]] = {"FC-1": {"kind": "FCNet", "depth": 2}, "Han-3": {"kind": "HanNet", "depth": 4}}
 PAIRS = tuple(product(NETWORKS, NETWORKS))  # target, trained
@@ -160,12 +161,10 @@ class Experiment(BaseExperiment):
             "held-out: the one with the lowest training loss; the test points decide nothing",
         ]
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """Figure 3 above, RMSE over the width; Figure 4 below, the landscapes of targets and nets of the first seed."""
-        from matplotlib.figure import Figure
-
         records = store.records()
-        figure = Figure(figsize=(10, 9.2), layout="constrained")
+        figure = new_figure(10, 9.2)
         parts = figure.add_gridspec(2, 1, height_ratios=(1, 1.45))
         self.draw_errors(figure.add_subfigure(parts[0]), records)
         self._draw_landscapes(figure.add_subfigure(parts[1]), records)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ..base import BaseExperiment, Result, format_seeds
@@ -24,7 +25,6 @@ from . import _board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "hannet": {"kind": "HanNet"},
@@ -136,12 +136,10 @@ class Experiment(BaseExperiment):
             cells[size] = Accuracies(fmean(train), fmean(test))
         return cells
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """Heat maps, width over depth: a column a family; train and test as the paper selects, and test held out."""
-        from matplotlib.figure import Figure
-
         records, families = store.records(), self.chosen_parts
-        figure = Figure(figsize=(1 + 4.6 * len(families), 8.4), layout="constrained")
+        figure = new_figure(1 + 4.6 * len(families), 8.4)
         axes = figure.subplots(len(MAPS), len(families), sharex=True, sharey=True, squeeze=False)
         for line, (selection, name) in zip(axes, MAPS, strict=True):
             for axis, family in zip(line, families, strict=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train import trainer as training
@@ -22,7 +23,6 @@ from . import _board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "HanNet": {"kind": "HanNet", "width": 200, "depth": 20},
@@ -105,12 +105,10 @@ class Experiment(BaseExperiment):
             "rates": _board.rates_of(chosen),
         }
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """Target and training points, then each network's surface and its absolute error: first seed, held out."""
-        from matplotlib.figure import Figure
-
         square, records = _board.square(_board.SINES), store.records()
-        figure = Figure(figsize=(13.5, 7.6), layout="constrained")
+        figure = new_figure(13.5, 7.6)
         axes = figure.subplots(2, 1 + len(NETWORKS), sharex=True, sharey=True)
         heights = _draw(axes[0, 0], "target\n6,561 points", square.target, HEIGHTS)
         points, values = square.x_train.T.numpy(), square.y_train[:, 0].numpy()

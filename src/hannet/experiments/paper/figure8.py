@@ -8,8 +8,9 @@ Nothing is selected: the last epoch counts. Five seeds take about half an hour o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
@@ -17,9 +18,6 @@ from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
 from . import _mnist
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DEPTHS = tuple(range(2, 21))
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -97,12 +95,10 @@ class Experiment(BaseExperiment):
         ]
         return self.make_table("Figure 8: MNIST, Han-layers beside a dense layer", columns, rows, notes)
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """Train and test accuracy over the number of layers, mean and range over seeds, and the parameters beside them."""
-        from matplotlib.figure import Figure
-
         records = store.records()
-        figure = Figure(figsize=(10.5, 4), layout="constrained")
+        figure = new_figure(10.5, 4)
         accuracy, size = figure.subplots(1, 2, width_ratios=(3, 2))
         for part, style in (("train", "--"), ("test", "-")):
             values = [self._accuracies(f"HanNet, {depth} layers", part, records) for depth in DEPTHS]

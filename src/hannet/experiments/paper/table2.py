@@ -7,16 +7,14 @@ the largest of its Figure 3. One core takes about 14 minutes a seed, of which `-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from ...reporting.figures import Figure, new_figure
 from ...reporting.tables import Table
 from ..record import Record
 from ..store import Store
 from . import _board, figure3
 from .figure3 import COLOURS, NETWORKS, PAIRS, SELECTIONS, Cell, over_seeds
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WIDTH = 100
 INPUTS = (2, 3, 4)
@@ -65,11 +63,9 @@ class Experiment(figure3.Experiment):
         ]
         return self.make_table("Table 2: FC-1 and Han-3 approximate each other", columns, rows, notes)
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """RMSE over the number of inputs, ours and the paper's; one panel a target."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 4), layout="constrained")
+        figure = new_figure(9, 4)
         for axis, target in zip(self.draw_errors(figure, store.records()), NETWORKS, strict=True):
             for trained, colour in COLOURS.items():
                 axis.plot(INPUTS, PAPER[target, trained], "x", color=colour, label=f"{trained}, the paper's")

@@ -16,8 +16,9 @@ with two others, all of them close to a constant (docs/log.md). Five seeds take 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
@@ -25,9 +26,6 @@ from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
 from . import _board
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Row(NamedTuple):
@@ -126,12 +124,10 @@ class Experiment(BaseExperiment):
     def _chosen(self, row: str, selection: str, records: Mapping[str, Record]) -> list[Record]:
         return _board.chosen(selection, (self._at_rates(row, seed) for seed in self.seeds), records)
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """A bar for each net and selection, every seed a dot, the paper's number a line."""
-        from matplotlib.figure import Figure
-
         records = store.records()
-        figure = Figure(figsize=(10, 4.4), layout="constrained")
+        figure = new_figure(10, 4.4)
         axis = figure.subplots()
         for offset, selection in zip((-0.2, 0.2), SELECTIONS, strict=True):
             for place, name in enumerate(self.chosen_parts):

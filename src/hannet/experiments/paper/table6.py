@@ -13,12 +13,13 @@ whose accuracy stays over 92.5%, and over 90% as in the paper. Not in the paper:
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
 
 from ...attacks import CW, PGD, Attack, attack
+from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
@@ -26,9 +27,6 @@ from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
 from . import _mnist
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _HAN = {"kind": "Han-layers", "layers": 20}
 _FC = {"kind": "FCNet", "width": _mnist.PIXELS, "depth": 1}
@@ -186,12 +184,10 @@ class Experiment(BaseExperiment):
     def _accuracies(self, method: str, name: str, records: Mapping[str, Record]) -> list[float | None]:
         return [records[self._run(method, seed).key].metrics[name] for seed in self.seeds]
 
-    def picture(self, store: Store) -> "Figure":
+    def picture(self, store: Store) -> Figure:
         """A bar for each method and attack, the paper's number a line."""
-        from matplotlib.figure import Figure
-
         records = store.records()
-        figure = Figure(figsize=(14.5, 4.2), layout="constrained")
+        figure = new_figure(14.5, 4.2)
         axis = figure.subplots()
         width = 0.8 / len(self._methods)
         for place, method in enumerate(self._methods):
