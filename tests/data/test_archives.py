@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hannet.data import DataError
-from hannet.data.archives import take
+from hannet.data.archives import extract
 
 CONTENTS = {"set/train.bin": bytes(range(256)) * 20, "set/test.bin": b"some pixels"}
 SIZES = {path: len(content) for path, content in CONTENTS.items()}
@@ -49,7 +49,7 @@ def test_takes_what_is_asked_for_and_nothing_else(archive, tmp_path):
         entry("set/link", type=tarfile.SYMTYPE, linkname="/etc"),
     ]
     archive.write_bytes(packed(*strangers))
-    take(archive, tmp_path / "cache", SIZES)
+    extract(archive, tmp_path / "cache", SIZES)
     assert files(tmp_path / "cache") == CONTENTS
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "set.tar.gz"]
 
@@ -60,7 +60,7 @@ def test_names_may_begin_with_the_folder_itself(archive, tmp_path):
         for path, content in CONTENTS.items():
             opened.addfile(entry(f"./{path}", content)[0], io.BytesIO(content))
     archive.write_bytes(held.getvalue())
-    take(archive, tmp_path / "cache", SIZES)
+    extract(archive, tmp_path / "cache", SIZES)
     assert files(tmp_path / "cache") == CONTENTS
 
 
@@ -80,7 +80,7 @@ def test_a_member_that_is_not_the_file_is_refused(archive, tmp_path, fault):
     wrong, message = FAULTS[fault]
     archive.write_bytes(packed(wrong))
     with pytest.raises(DataError, match=message) as caught:
-        take(archive, tmp_path / "cache", SIZES)
+        extract(archive, tmp_path / "cache", SIZES)
     assert "\n" not in str(caught.value)
     assert files(tmp_path / "cache") == {}
 
@@ -88,12 +88,12 @@ def test_a_member_that_is_not_the_file_is_refused(archive, tmp_path, fault):
 def test_a_missing_member_is_named(archive, tmp_path):
     archive.write_bytes(packed())
     with pytest.raises(DataError, match=r"set.tar.gz: does not hold set/validation.bin"):
-        take(archive, tmp_path / "cache", {**SIZES, "set/validation.bin": 4})
+        extract(archive, tmp_path / "cache", {**SIZES, "set/validation.bin": 4})
 
 
 def test_no_archive_is_one_sentence(archive, tmp_path):
     with pytest.raises(DataError, match=r"not a .tar.gz file, or damaged"):
-        take(archive, tmp_path / "cache", SIZES)
+        extract(archive, tmp_path / "cache", SIZES)
 
 
 WHOLE = packed()
@@ -113,7 +113,7 @@ def test_any_cut_or_flipped_bit_gives_whole_files_or_one_sentence(tmp_path_facto
     folder = tmp_path_factory.mktemp("any")
     (folder / "any.tar.gz").write_bytes(content if form == "packed" else gzip.compress(content))
     try:
-        take(folder / "any.tar.gz", folder / "cache", SIZES)
+        extract(folder / "any.tar.gz", folder / "cache", SIZES)
     except DataError as error:
         assert "\n" not in str(error)  # noqa: PT017
     for path, written in files(folder).items():
@@ -126,7 +126,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(archive, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(DataError, match=r"cannot hold train.bin \(File too large\); make room there"):
-            take(archive, tmp_path / "cache", SIZES)
+            extract(archive, tmp_path / "cache", SIZES)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert files(tmp_path / "cache") == {}
@@ -136,4 +136,4 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(archive, tmp_path):
     archive.write_bytes(packed())
     (tmp_path / "cache" / "set").touch()
     with pytest.raises(DataError, match=r"cannot hold train.bin \(File exists\)"):
-        take(archive, tmp_path / "cache", SIZES)
+        extract(archive, tmp_path / "cache", SIZES)

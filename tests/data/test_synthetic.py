@@ -122,7 +122,7 @@ DAMAGE = {
     "not text": (lambda path: path.write_bytes(b"\xff\xfe" * 999), "not a table of numbers"),
     "a web page": (lambda path: path.write_text("<html>\n<p>404"), "not a table of numbers"),
     "off the mesh": (lambda path: edit(path, "e-01", "e-02"), "points off the"),
-    "nan": (lambda path: path.write_text("nan nan 0 0\n" * TRAIN), "points off the"),
+    "nan": (lambda path: path.write_text("nan nan 0 0\n" * TRAIN), "numbers that are not finite"),
     "other targets": (lambda path: path.write_text(path.read_text()[:-25] + "3.000000000000000000e+00\n"), "targets"),
     "repeated points": (
         lambda path: path.write_text(path.read_text().splitlines()[0].join(["", "\n"]) * TRAIN),

@@ -44,3 +44,5 @@ def test_only_a_whole_model_is_replaced_and_only_by_force(tmp_path):
     (tmp_path / "net" / "notes.txt").touch()
     with pytest.raises(StoreError, match="no model's"):
         require_free(tmp_path / "net", *names, force=True)
+    with pytest.raises(StoreError, match="Not a directory"):
+        require_free(tmp_path / "net" / "notes.txt", *names, force=True)

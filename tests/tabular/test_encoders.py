@@ -267,7 +267,7 @@ def test_any_table_becomes_finite_numbers_or_one_sentence(both, delimiter):
     "values", [["1", "2", "x", "999"], ["a", "b", "x", "999"] * 2, ["2020-01-01", "2021-02-03", "x", "999"]]
 )
 def test_chosen_words_are_missing_when_learning_and_when_encoding(values):
-    encoder = Encoder.fit(frame(x=values), words=["x", "999"])
+    encoder = Encoder.fit(frame(x=values), tokens=["x", "999"])
     again = Encoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
     assert again == encoder
     assert encoder.columns[0].kind == {"1": "number", "a": "category", "2": "date"}[values[0][0]]

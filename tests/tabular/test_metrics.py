@@ -26,7 +26,7 @@ def split():
 def test_other_models_train_however_few_the_rows(split, rows, classes):
     data = split(rows, classes)
     for name, model in baselines.baselines(data, 0).items():
-        measures = baselines.evaluate(baselines.ScaledModel(model, data), data, 0.0)
+        measures = baselines.evaluate(baselines.fit_scaled(model, data), data, 0.0)
         assert measures["size"]["count"] >= 1, name
         assert np.isfinite(measures["log_loss" if classes else "rmse"]), name
 
@@ -35,7 +35,7 @@ def test_the_mlp_trains_on_all_rows_and_trees_split_however_few(split):
     data = split(20)
     models = baselines.baselines(data, 0)
     assert not models["MLP"].early_stopping
-    rows = {name: baselines.evaluate(baselines.ScaledModel(model, data), data, 0.0) for name, model in models.items()}
+    rows = {name: baselines.evaluate(baselines.fit_scaled(model, data), data, 0.0) for name, model in models.items()}
     assert rows["boosted trees"]["rmse"] < 0.8 * rows["mean"]["rmse"]
     assert "but 2 rows to a leaf" in baselines.baseline_note(data)
     assert baselines.baselines(split(40), 0)["boosted trees"].min_samples_leaf == 20
@@ -70,7 +70,7 @@ def test_what_matters_is_measured_throughout_a_sorted_table():
 def test_sizes():
     data = compare.Split(np.eye(4), np.arange(4.0), np.eye(4), np.arange(4.0), 0)
     sizes = {
-        name: baselines.model_size(baselines.ScaledModel(model, data))
+        name: baselines.model_size(baselines.fit_scaled(model, data))
         for name, model in baselines.baselines(data, 0).items()
     }
     assert sizes["mean"] == {"count": 1, "of": "weights"}
@@ -136,11 +136,11 @@ def test_a_model_that_is_worse_than_none_is_told():
     x = np.zeros((4, 1))
     numbers = compare.Split(x, np.array([1.0, 3, 2, 2]), x, np.array([1.0, 2, 3, 4]), 0)
     (note,) = baselines.underperformance_warning(numbers, {"rmse": 1.3})
-    assert "its RMSE on held-out rows is 1.3, above that of always the training rows' mean, 1.2247" in note
+    assert "its RMSE on held-out rows is 1.3, above that of always predicting the training rows' mean, 1.2247" in note
     assert baselines.underperformance_warning(numbers, {"rmse": 1.2}) == []
     classes = compare.Split(x, np.array([0, 1, 1, 1]), x, np.array([0, 0, 0, 1]), 2)
     (note,) = baselines.underperformance_warning(classes, {"accuracy": 0.2})
-    assert "0.2000, below that of always the most frequent class, 0.2500" in note
+    assert "0.2000, below that of always predicting the most frequent class, 0.2500" in note
     assert baselines.underperformance_warning(classes, {"accuracy": 0.25}) == []
 
 

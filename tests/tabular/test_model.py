@@ -6,7 +6,7 @@ import pytest
 
 from hannet.estimators.serialization import ModelError
 from hannet.storage.files import StoreError
-from hannet.tabular.model import Model, require_free
+from hannet.tabular.model import Model
 from tabular_toy import KINDS, learn
 
 
@@ -54,18 +54,6 @@ def test_a_table_of_another_model_is_one_sentence(saved, table, tmp_path):
         Model.load(saved)
     with pytest.raises(ModelError, match="not a folder"):
         Model.load(tmp_path / "none")
-
-
-def test_only_a_model_is_ever_replaced_and_only_by_force(saved, tmp_path):
-    require_free(tmp_path / "new", force=False)
-    require_free(saved, force=True)
-    with pytest.raises(StoreError, match="--force"):
-        require_free(saved, force=False)
-    (saved / "notes.txt").touch()
-    with pytest.raises(StoreError, match="no model's"):
-        require_free(saved, force=True)
-    with pytest.raises(StoreError, match="Not a directory"):
-        require_free(saved / "notes.txt", force=True)
 
 
 def test_a_save_that_fails_leaves_what_was_there(saved, table, monkeypatch):

@@ -57,13 +57,13 @@ def test_the_same_seed_gives_the_same_numbers(table):
 def test_predictions_stand_beside_the_columns(table):
     model, _, _ = learn(table, "color", baselines=False)
     shuffled = Table(table.cells[["kind", "b", "a"]].assign(prediction="mine", extra="new"))
-    told = model.predict(shuffled)
-    assert list(told.cells)[3:] == ["prediction", "extra", "prediction 2", "probability blue", "probability red"]
-    assert set(told.cells["prediction 2"]) <= {"blue", "red"}
-    assert told.metrics is None
-    assert "ignored: prediction, extra" in told.notes[0]
+    prediction = model.predict(shuffled)
+    assert list(prediction.cells)[3:] == ["prediction", "extra", "prediction 2", "probability blue", "probability red"]
+    assert set(prediction.cells["prediction 2"]) <= {"blue", "red"}
+    assert prediction.metrics is None
+    assert "ignored: prediction, extra" in prediction.notes[0]
     straight = model.predict(table)
-    assert straight.cells["prediction"].equals(told.cells["prediction 2"].rename("prediction"))
+    assert straight.cells["prediction"].equals(prediction.cells["prediction 2"].rename("prediction"))
     assert straight.metrics.keys() == {"accuracy", "interval", "log_loss", "auc"}
     assert "any that trained the model make it look better" in straight.notes[-1]
 
@@ -74,11 +74,11 @@ def test_odd_new_tables(table):
     new["a"] = texts(["", "inf", "oops", "1"])
     new["kind"] = texts(["never seen", "NA", "x", ""])
     new["number"] = texts(["", "?", "1", "2"])
-    told = model.predict(Table(new))
-    assert np.isfinite(told.cells["prediction"].astype(float)).all()
-    assert [note.split("'")[1] for note in told.notes if "'" in note] == ["a", "kind", "number"]
-    assert "measured on few rows (2)" in told.notes[-1]
-    assert told.metrics["rmse"] > 0
+    prediction = model.predict(Table(new))
+    assert np.isfinite(prediction.cells["prediction"].astype(float)).all()
+    assert [note.split("'")[1] for note in prediction.notes if "'" in note] == ["a", "kind", "number"]
+    assert "measured on few rows (2)" in prediction.notes[-1]
+    assert prediction.metrics["rmse"] > 0
     with pytest.raises(TableError, match="lacks 2 of the model's columns: 'a', 'kind'"):
         model.predict(Table(new[["b"]]))
 
@@ -138,15 +138,15 @@ def test_rows_that_are_equal_by_chance_are_drawn_one_by_one():
 def test_a_table_is_spelt_as_the_one_learned_from():
     rng = np.random.default_rng(0)
     a = rng.uniform(1000, 9000, 60)
-    spelt = [f"{value:,.2f}".translate(str.maketrans(",.", ".,")) for value in a]
-    cells = pd.DataFrame({"a": texts(spelt), "y": texts(spelt)})
+    formatted = [f"{value:,.2f}".translate(str.maketrans(",.", ".,")) for value in a]
+    cells = pd.DataFrame({"a": texts(formatted), "y": texts(formatted)})
     model, report, _ = learn(Table(cells, (), ";"), "y", baselines=False)
     assert "numbers have decimal commas in 'a', 'y'" in report.facts["notes"]
     new = pd.DataFrame(dict.fromkeys("ay", texts(["1.234", "2.500", "3.000,50"])))
     first, second = (model.predict(Table(new[:count], (), ",")) for count in (2, 3))
     assert first.cells["prediction"].tolist() == second.cells["prediction"][:2].tolist()
-    told = model.predict(Table(pd.DataFrame({"a": texts(["1234.0", "2500.0"])}), plain=frozenset("a")))
-    assert told.cells["prediction"].tolist() == first.cells["prediction"].tolist()
+    prediction = model.predict(Table(pd.DataFrame({"a": texts(["1234.0", "2500.0"])}), numeric=frozenset("a")))
+    assert prediction.cells["prediction"].tolist() == first.cells["prediction"].tolist()
     assert (model.target.codes(Table(new))[0] == [1234, 2500, 3000.5]).all()
 
 
@@ -167,10 +167,10 @@ def test_many_probabilities_are_added_without_a_warning(table):
     many = replace(model, target=replace(model.target, name="class", classes=classes), estimator=Even())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = many.predict(Table(table.cells.assign(**{"probability 7": "mine"})))
-    assert told.cells.shape[1] == table.cells.shape[1] + 152
-    assert told.cells["probability 7"][0] == "mine"
-    assert told.cells["probability 7 2"][0] == "0.006667"
+        prediction = many.predict(Table(table.cells.assign(**{"probability 7": "mine"})))
+    assert prediction.cells.shape[1] == table.cells.shape[1] + 152
+    assert prediction.cells["probability 7"][0] == "mine"
+    assert prediction.cells["probability 7 2"][0] == "0.006667"
 
 
 def test_progress_ends_with_the_last_model(table):
@@ -236,7 +236,7 @@ def test_importance_has_a_unit_and_tells_of_a_sample_only_where_there_is_one(tab
 
 def test_where_no_column_matters_it_is_told():
     split = metrics.Split(np.eye(2), np.ones(2), np.eye(2), np.ones(2), 0)
-    assert "no column, as the error rises with none" in importance_note({"a": -0.1, "b": 0.0}, split, ".4f")[0]
+    assert "no column, as the error rises with none" in importance_note({"a": -0.1, "b": 0.0}, split, ".4f")
 
 
 def test_an_index_of_pandas_is_left_out_and_told(table, tmp_path):

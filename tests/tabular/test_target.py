@@ -11,9 +11,9 @@ from hannet.tabular.target import Target, infer_target
 from tabular_toy import learn, texts
 
 
-@pytest.mark.parametrize("spelt", [["1,0", "2,00", "3"], ["1", "2,0", "3,000"]])
-def test_classes_are_spelt_as_the_target(spelt):
-    target, _ = infer_target(texts(spelt * 20), "y", None, ",")
+@pytest.mark.parametrize("values", [["1,0", "2,00", "3"], ["1", "2,0", "3,000"]])
+def test_classes_are_spelt_as_the_target(values):
+    target, _ = infer_target(texts(values * 20), "y", None, ",")
     assert (target.classes, target.decimal) == (("1", "2", "3"), ",")
 
 
@@ -79,7 +79,7 @@ def test_what_is_advised_works(case):
     values, task, advice, instead = ASIDE[case]
     with pytest.raises(TableError, match=advice):
         infer_target(texts(values), "y", task)
-    infer_target(texts(values), "y", instead.get("task", task), words=instead.get("words", DEFAULT_MISSING))
+    infer_target(texts(values), "y", instead.get("task", task), tokens=instead.get("words", DEFAULT_MISSING))
 
 
 def test_nothing_is_advised_that_cannot_work():
@@ -157,7 +157,7 @@ def test_a_word_that_no_cell_holds_is_told():
 def test_advice_on_words_keeps_those_that_were_named():
     cells = pd.Series(["1.5", "2.5", "3.5", "4.5", "5.5", "6.5"] * 10 + ["n.a."] * 9 + ["-999"], dtype="str")
     with pytest.raises(TableError, match=r"--missing default,-999,n\.a\. leaves such rows out"):
-        infer_target(cells, "y", "regression", words=["default", "-999"])
+        infer_target(cells, "y", "regression", tokens=["default", "-999"])
 
 
 def test_a_word_that_was_named_is_no_class():

@@ -1,8 +1,13 @@
 """The paper's data, made by formula or read from the files of their publishers, and a user's own images."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
+
+ProgressCallback = Callable[[int, int], None]  # called with images done and images to do
 
 
 class DataError(RuntimeError):
@@ -17,3 +22,12 @@ class Images:
     y: Tensor
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Reading a file or folder in this block raises DataError where the system refuses it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,5 +1,6 @@
-"""Files out of a publisher's .tar.gz."""
+"""Files extracted from a publisher's .tar.gz."""
 
+import shutil
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -9,14 +10,13 @@ from typing import IO
 from ..storage.files import atomic_writer
 from . import DataError
 
-_CHUNK = 1 << 20
 _UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, TypeError, zlib.error)
 
 
-def take(packed: Path, folder: Path, members: Mapping[str, int]) -> None:
+def extract(packed: Path, folder: Path, members: Mapping[str, int]) -> None:
     """Write the members of a .tar.gz that are asked for, by path and bytes, below a folder; each appears whole or not at all.
 
-    Nothing else is taken out, wherever it wants to go. Raises DataError if one is missing, no plain file or of other bytes,
+    Nothing else is extracted, wherever it wants to go. Raises DataError if one is missing, no plain file or of other bytes,
     for a damaged archive, and for a folder that cannot hold them.
     """
     missing = dict(members)
@@ -30,7 +30,7 @@ def take(packed: Path, folder: Path, members: Mapping[str, int]) -> None:
                 content = opened.extractfile(member) if member.isreg() and not member.issparse() else None
                 if content is None or member.size != size:
                     raise DataError(f"{packed}: {path} is not the file of {size:,} bytes that it should be")
-                _write(content, folder / path, size)
+                _write(content, folder / path)
                 if not missing:
                     return
     except _UNREADABLE as error:
@@ -38,22 +38,10 @@ def take(packed: Path, folder: Path, members: Mapping[str, int]) -> None:
     raise DataError(f"{packed}: does not hold {next(iter(missing))}")
 
 
-def _write(content: IO[bytes], path: Path, size: int) -> None:
+def _write(content: IO[bytes], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_writer(path) as opened:
-            _copy(content, opened, size)
+            shutil.copyfileobj(content, opened)
     except OSError as error:
         raise DataError(f"{path.parent}: cannot hold {path.name} ({error.strerror}); make room there") from error
-
-
-def _copy(content: IO[bytes], opened: IO[bytes], size: int) -> None:
-    while size:
-        try:
-            chunk = content.read(min(size, _CHUNK))
-        except OSError as error:
-            raise EOFError from error  # reading: not the fault of where it is written to
-        if not chunk:
-            raise EOFError
-        opened.write(chunk)
-        size -= len(chunk)

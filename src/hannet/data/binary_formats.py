@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -14,9 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import DataError
-
-Progress = Callable[[int, int], None]
+from . import DataError, ProgressCallback, reading
 
 _CHUNK = 1 << 20
 UNREADABLE = (
@@ -25,8 +23,8 @@ UNREADABLE = (
 )  # what zipfile, zlib and the parser of an .npy header say to rubbish
 
 
-def _room(count: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """For images and their classes, in the computer's memory whatever the default device."""
+def _allocate(count: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Uninitialised images and their classes, in the computer's memory whatever the default device."""
     with torch.device("cpu"):
         return torch.empty(count, *size, dtype=torch.uint8), torch.empty(count, dtype=torch.int64)
 
@@ -39,13 +37,12 @@ def records(
     x: (count, *size), uint8; y: (count,), int64. Each file holds as many images. Raises DataError for a file of other bytes,
     and for a label out of range.
     """
-    x, y = _room(count, size)
+    x, y = _allocate(count, size)
     each, width = count // len(paths), labels + prod(size)
-    for place, path in enumerate(paths):
+    for path, x_part, y_part in zip(paths, x.split(each), y.split(each), strict=True):
         rows = _content(path, each * width).reshape(each, width)
-        held = slice(place * each, (place + 1) * each)
-        x[held] = rows[:, labels:].reshape(each, *size)
-        y[held] = _positions(rows[:, labels - 1].long().numpy(), classes, 0, path)
+        x_part[:] = rows[:, labels:].reshape(each, *size)
+        y_part[:] = _positions(rows[:, labels - 1].long().numpy(), classes, 0, path)
     return x, y
 
 
@@ -62,7 +59,7 @@ def columns(paths: Sequence[Path], count: int, size: Sequence[int], classes: int
 
 
 def batches(
-    paths: Sequence[Path], count: int, size: Sequence[int], classes: int, on_progress: Progress | None = None
+    paths: Sequence[Path], count: int, size: Sequence[int], classes: int, on_progress: ProgressCallback | None = None
 ) -> tuple[Tensor, Tensor]:
     """Downsampled ImageNet's .npz files: data, (n, pixels), uint8, and labels, (n,), from 1 on, one file after the other.
 
@@ -74,16 +71,15 @@ def batches(
     if sum(counts) != count:
         raise DataError(f"{paths[0].parent}: its files hold {sum(counts):,} images instead of {count:,}")
     try:
-        x, y = _room(count, size)
+        x, y = _allocate(count, size)
     except RuntimeError as error:  # the allocator's
         raise DataError(f"{paths[0].parent}: {count * prod(size):,} bytes of images do not fit into memory") from error
     done = 0
-    for path, rows in zip(paths, counts, strict=True):
-        held = slice(done, done + rows)
+    for path, x_part, y_part in zip(paths, x.split(counts), y.split(counts), strict=True):
         with _array(path, "data") as (stream, _, _):
-            _fill(stream, x[held].flatten().numpy())
-        y[held] = _positions(_labels(path, rows), classes, 1, path)
-        done += rows
+            _fill(stream, x_part.flatten().numpy())
+        y_part[:] = _positions(_labels(path, len(y_part)), classes, 1, path)
+        done += len(y_part)
         if on_progress:
             on_progress(done, count)
     return x, y
@@ -91,10 +87,8 @@ def batches(
 
 def _content(path: Path, size: int) -> Tensor:
     """The bytes of a file that must have that many."""
-    try:
+    with reading(path):
         content, found = np.fromfile(path, np.uint8, size), path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if len(content) != size or found != size:
         raise DataError(f"{path}: holds {found:,} bytes instead of {size:,}")
     return torch.from_numpy(content)

@@ -3,13 +3,14 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from .download import Archive, File, Source
 
 Part = Literal["train", "test"]
+
+_CATALOG = tomllib.loads(Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class ImageSource(Source):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Channels, height, width."""
+        """The channels, height and width of an image."""
         return self.size
 
     def part(self, part: Part) -> tuple[tuple[File, ...], int]:
@@ -48,9 +49,8 @@ class ImageSource(Source):
         return self.files[self.training_files :], self.counts[1]
 
 
-@cache
-def _catalog() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    return tomllib.loads(Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8"))
+def _with_tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
 def _file(path: str, url: str, checksum: str, archive: Archive | None = None) -> File:
@@ -69,8 +69,8 @@ def _unpacked(archive: Mapping[str, Any]) -> list[File]:
 def table_sources() -> dict[str, TableSource]:
     """The paper's tables by name."""
     found = {}
-    for name, entry in _catalog()["regression"].items():
-        facts: dict[str, Any] = {key: tuple(value) if key == "features" else value for key, value in entry.items()}
+    for name, entry in _CATALOG["regression"].items():
+        facts = _with_tuples(entry)
         file = _file(f"regression/{name}.csv", facts.pop("url"), facts.pop("checksum"))
         found[name] = TableSource(name=name, files=(file,), **facts)
     return found
@@ -79,10 +79,8 @@ def table_sources() -> dict[str, TableSource]:
 def image_sources() -> dict[str, ImageSource]:
     """The named sets of images by name."""
     found = {}
-    for name, entry in _catalog()["images"].items():
-        facts: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
-        }
+    for name, entry in _CATALOG["images"].items():
+        facts = _with_tuples(entry)
         files = [_file(**file) for file in facts.pop("files", ())]
         files += [file for archive in facts.pop("archives", ()) for file in _unpacked(archive)]
         if "numbered_classes" in facts:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import DataError
-from .archives import take
+from . import DataError, reading
+from .archives import extract
 
 RETRIES = 2
 _KINDS = {"sha256": "SHA-256", "md5": "MD5"}
@@ -61,7 +61,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of one row."""
+        """The shape of one row."""
 
     @property
     def where(self) -> str:
@@ -78,21 +78,21 @@ def find(file: File) -> Path:
     """
     given = _given(file)
     if file.archive:
-        return given or _unpacked(file, file.archive)
+        return given or _unpack(file, file.archive)
     if not given:
-        return _downloaded(file.name, file.url, file.checksum, _cache(file), file)
-    if (found := _sum(given, file.checksum)) != file.checksum:
+        return _download(file.name, file.url, file.checksum, _cache(file), file)
+    if (found := _digest(given, file.checksum)) != file.checksum:
         kind, _, value = file.checksum.partition(":")
+        found = found.removeprefix(f"{kind}:")
         raise DataError(
-            f"{given}: its {_KINDS[kind]} is {found.partition(':')[2]} instead of {value}; "
-            f"remove it, or replace it by {file.url}"
+            f"{given}: its {_KINDS[kind]} is {found} instead of {value}; remove it, or replace it by {file.url}"
         )
     return given
 
 
 def is_published(file: File, path: Path) -> bool:
     """Whether the file at that path has its checksum. Raises DataError if it cannot be read."""
-    return _sum(path, file.checksum) == file.checksum
+    return _digest(path, file.checksum) == file.checksum
 
 
 def where(file: File) -> str:
@@ -114,17 +114,15 @@ def _cache(file: File) -> Path:
     return Path(pooch.os_cache("hannet"), file.folder)
 
 
-def _sum(path: Path, like: str) -> str:
-    kind = like.partition(":")[0]
-    try:
-        with path.open("rb") as opened:
-            found = hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+def _digest(path: Path, checksum: str) -> str:
+    """The checksum of a file, of the same kind as another one."""
+    kind = checksum.partition(":")[0]
+    with reading(path), path.open("rb") as opened:
+        found = hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False))
     return f"{kind}:{found.hexdigest()}"
 
 
-def _unpacked(file: File, archive: Archive) -> Path:
+def _unpack(file: File, archive: Archive) -> Path:
     """The path in the cache of an archive's file, taken out of it first if it is not there or damaged."""
     path = _cache(file) / file.name
     if path.exists() and (archive.by_hand or is_published(file, path)):
@@ -134,42 +132,38 @@ def _unpacked(file: File, archive: Archive) -> Path:
             f"{file.folder}/{file.name} is not here: agree to the terms at {archive.url}, download {archive.name} there, and "
             f"unpack it in {path.parents[1]} or in a folder that HANNET_DATA names"
         )
-    above = path.parents[1]
-    was_there = (above / archive.name).exists()
-    packed = _downloaded(archive.name, archive.url, archive.checksum, above, file)
-    take(packed, above, dict(archive.members))
-    if not was_there:
+    cache = path.parents[1]
+    existed = (cache / archive.name).exists()
+    packed = _download(archive.name, archive.url, archive.checksum, cache, file)
+    extract(packed, cache, dict(archive.members))
+    if not existed:
         packed.unlink(missing_ok=True)
     return path
 
 
-def _downloaded(name: str, url: str, checksum: str, folder: Path, wanted: File) -> Path:
+def _download(name: str, url: str, checksum: str, folder: Path, wanted: File) -> Path:
     """The path of what is at a URL, below a folder of the cache; wanted: the file that it is or holds."""
     import pooch
-    from requests.exceptions import RequestException
+    from requests import exceptions
 
     store = pooch.create(path=folder, base_url="", registry={name: checksum}, urls={name: url}, retry_if_failed=RETRIES)
     download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16)
+    host = urlsplit(url).netloc
     try:
         return Path(store.fetch(name, downloader=download))
-    except RequestException as error:
-        reason = _reason(error, urlsplit(url).netloc)
+    except exceptions.HTTPError as error:
+        reason = f"{host} answered {getattr(error.response, 'status_code', 'an error')}"
+    except exceptions.ConnectionError:
+        reason = f"{host} cannot be reached"
+    except exceptions.RequestException:
+        reason = f"{host} broke off"
     except ValueError:  # pooch's word for a wrong checksum
         kind, _, value = checksum.partition(":")
         reason = f"{url} is not the file with the {_KINDS[kind]} {value}"
     except OSError as error:
-        why = error.strerror or "Permission denied"  # the only reason that pooch drops
-        raise DataError(f"{folder}: cannot hold {name} ({why}); make room there, or use HANNET_DATA") from error
+        fault = error.strerror or "Permission denied"  # the only reason that pooch drops
+        raise DataError(f"{folder}: cannot hold {name} ({fault}); make room there, or use HANNET_DATA") from error
     raise DataError(
         f"{name} could not be downloaded because {reason}: check the connection and try again, put the file into "
         f"{folder}, or set HANNET_DATA to a folder that holds {wanted.folder}/{wanted.name}"
     )
-
-
-def _reason(error: Exception, host: str) -> str:
-    from requests.exceptions import ConnectionError as Unreachable
-    from requests.exceptions import HTTPError
-
-    if isinstance(error, HTTPError) and error.response is not None:
-        return f"{host} answered {error.response.status_code}"
-    return f"{host} cannot be reached" if isinstance(error, Unreachable) else f"{host} broke off"

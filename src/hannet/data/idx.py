@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import DataError
+from . import DataError, reading
 
 _UNSIGNED_BYTE = 8  # the type that the header of an IDX file names
 
@@ -28,10 +28,8 @@ def labelled(paths: Sequence[Path], count: int, size: Sequence[int], classes: in
 
 
 def _read(path: Path, shape: Sequence[int]) -> Tensor:
-    try:
+    with reading(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     return parse(content, shape, str(path))
 
 
@@ -42,16 +40,16 @@ def parse(content: bytes, shape: Sequence[int], name: str) -> Tensor:
     """
     start = struct.pack(f">HBB{len(shape)}I", 0, _UNSIGNED_BYTE, len(shape), *shape)
     size = len(start) + prod(shape)
-    unpacking = zlib.decompressobj(zlib.MAX_WBITS + 16)  # + 16: with the header and the checksum of gzip
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS + 16)  # + 16: with the header and the checksum of gzip
     try:
-        unpacked = unpacking.decompress(content, size + 1)
+        unpacked = decompressor.decompress(content, size + 1)
     except zlib.error as error:
         raise DataError(f"{name}: not a gzip file, or damaged") from error
     if unpacked[: len(start)] != start[: len(unpacked)]:
         raise DataError(f"{name}: not an IDX file of {' x '.join(map(str, shape))} unsigned bytes")
-    if len(unpacked) > size or unpacking.unused_data:
+    if len(unpacked) > size or decompressor.unused_data:
         raise DataError(f"{name}: goes on after its {size:,} bytes")
-    if not unpacking.eof:
+    if not decompressor.eof:
         raise DataError(f"{name}: cut short")
     if len(unpacked) < size:
         raise DataError(f"{name}: holds {len(unpacked):,} bytes instead of {size:,}")

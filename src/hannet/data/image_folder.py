@@ -4,9 +4,8 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,15 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import DataError, Images
+from . import DataError, Images, ProgressCallback, reading
 from .catalog import Part
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"},
-)
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 LARGEST = 100_000_000  # pixels of one picture: what unpacks to more is refused
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would start programs, EPS Ghostscript
@@ -30,22 +27,12 @@ _PARTS = ("train", "test", "val")
 _HELD_OUT = 5  # one in so many pictures of a class tests
 _SEED = 0
 _UNREADABLE = (
-    *(
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        SyntaxError,
-        EOFError,
-        AssertionError,
-    ),
-    *(RuntimeError, MemoryError, struct.error, zlib.error),
+    *(OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, SyntaxError, EOFError),
+    *(AssertionError, RuntimeError, MemoryError, struct.error, zlib.error),
 )  # what Pillow's decoders say to rubbish
 
 
-class _Found(NamedTuple):
+class _Scan(NamedTuple):
     """Pictures by class, and how many files and links were passed over."""
 
     classes: dict[str, list[Path]]
@@ -53,15 +40,13 @@ class _Found(NamedTuple):
     links: int
 
 
-def folder(
-    path: str | Path, size: int, part: Part = "train", on_progress: Callable[[int, int], None] | None = None
-) -> Images:
+def folder(path: str | Path, size: int, part: Part = "train", on_progress: ProgressCallback | None = None) -> Images:
     """The pictures of a folder of class folders, (3, size, size) as `picture` makes them; classes are in the order of names.
 
     Either PATH/train/CLASS/*.jpg with PATH/test or PATH/val beside it, or PATH/CLASS/*.jpg, of which one in five pictures of
     each class, always the same ones, tests. Hidden files are passed over; so are other files, folders inside a class, and
-    links out of the folder, which notes count. on_progress: called with pictures done and pictures to do. Raises ValueError
-    for a size below 1 or an unknown part, DataError for fewer than two classes, an empty class, or pictures that are broken.
+    links out of the folder, which notes count. Raises ValueError for a size below 1 or an unknown part, DataError for fewer
+    than two classes, an empty class, or pictures that are broken.
     """
     if part not in ("train", "test"):
         raise ValueError(f'part must be "train" or "test", got {part!r}')
@@ -69,10 +54,12 @@ def folder(
     path = Path(path)
     if not path.is_dir():
         raise DataError(f"{path} is {'no folder' if path.exists() else 'not there'}")
-    chosen, classes, notes = _parted(path, part)
-    files = [file for name in classes for file in chosen.get(name, [])]
-    y = torch.tensor([place for place, name in enumerate(classes) for _ in chosen.get(name, [])], device="cpu")
-    return Images(_decoded(path, files, size, on_progress), y, tuple(classes), tuple(notes))
+    scan = _find_pictures(path, part)
+    x = _decode(path, [file for files in scan.classes.values() for file in files], size, on_progress)
+    y = torch.tensor([label for label, files in enumerate(scan.classes.values()) for _ in files], device="cpu")
+    left_out = {"that is no picture": scan.others, "that leads out of the folder": scan.links}
+    notes = (f"{count:,} left out {what}" for what, count in left_out.items() if count)
+    return Images(x, y, tuple(scan.classes), tuple(notes))
 
 
 def picture(path: str | Path, size: int) -> Tensor:
@@ -81,7 +68,7 @@ def picture(path: str | Path, size: int) -> Tensor:
     Raises ValueError for a size below 1, DataError for a file that is no picture, broken, or of more than 100 million pixels.
     """
     _require_size(size)
-    with _quiet():
+    with warnings.catch_warnings(action="ignore"):  # Pillow's: what matters of them is an error here
         return _picture(Path(path), size)
 
 
@@ -90,46 +77,43 @@ def _require_size(size: int) -> None:
         raise ValueError(f"size must be at least 1, got {size}")
 
 
-def _parted(path: Path, part: Part) -> tuple[dict[str, list[Path]], list[str], list[str]]:
-    """The pictures of a part by class, all classes, notes."""
+def _find_pictures(path: Path, part: Part) -> _Scan:
+    """The pictures of a part in either layout."""
     train, test = path / "train", next((path / name for name in _PARTS[1:] if (path / name).is_dir()), None)
     if train.is_dir() and test:
-        return _beside(path, train, test, part)
-    found = _found(path, path)
-    if found.classes.get("train") == [] and any(entry.is_dir() for entry in _visible(train)):
+        return _find_in_parts(path, train, test, part)
+    scan = _scan(path, path)
+    if scan.classes.get("train") == [] and any(entry.is_dir() for entry in _visible(train)):
         raise DataError(f"{path}: has a folder train, but neither test nor val beside it")
-    _require_classes(path, found)
-    for name, files in found.classes.items():
+    _require_classes(path, scan)
+    for name, files in scan.classes.items():
         if len(files) < 2:
-            raise DataError(
-                f"{path}: the class {name} has {len(files) or 'no'} picture{'s' * (not files)}, but needs two"
-            )
-    chosen = {name: _split(files)[part == "test"] for name, files in found.classes.items()}
-    return chosen, list(found.classes), _notes(found)
+            count = f"{len(files) or 'no'} picture{'s' * (not files)}"
+            raise DataError(f"{path}: the class {name} has {count}, but needs two")
+    return scan._replace(classes={name: _split(files)[part == "test"] for name, files in scan.classes.items()})
 
 
-def _beside(path: Path, train: Path, test: Path, part: Part) -> tuple[dict[str, list[Path]], list[str], list[str]]:
-    """Of the layout with a folder for each part."""
-    found = {"train": _found(path, train), "test": _found(path, test)}
-    _require_classes(train, found["train"])
-    classes, tested = found["train"].classes, found["test"].classes
+def _find_in_parts(path: Path, train: Path, test: Path, part: Part) -> _Scan:
+    """The pictures of a part where each has a folder, with the same classes."""
+    scans = {"train": _scan(path, train), "test": _scan(path, test)}
+    _require_classes(train, scans["train"])
+    classes, tested = scans["train"].classes, scans["test"].classes
     if empty := [name for name, files in classes.items() if not files]:
         raise DataError(f"{train}: the class {empty[0]} has no pictures")
     if unknown := [name for name in tested if name not in classes]:
         raise DataError(f"{test}: the class {unknown[0]} is not one of those in {train}")
     if missing := [name for name in classes if not tested.get(name)]:
         raise DataError(f"{test}: the class {missing[0]} has no pictures")
-    return found[part].classes, list(classes), _notes(found[part])
+    return scans[part]
 
 
-def _require_classes(path: Path, found: _Found) -> None:
-    if len(found.classes) < 2:
-        (only,) = found.classes or [""]
-        what = f"only one class, {only}" if only else "no folders of classes"
+def _require_classes(path: Path, scan: _Scan) -> None:
+    if len(scan.classes) < 2:
+        what = f"only one class, {next(iter(scan.classes))}" if scan.classes else "no folders of classes"
         raise DataError(f"{path}: holds {what}, but a classifier needs at least two folders of pictures")
 
 
-def _found(root: Path, path: Path) -> _Found:
+def _scan(root: Path, path: Path) -> _Scan:
     """What the class folders below a path hold; links may lead to anything below root."""
     top = Path(os.path.realpath(root))
     others = links = 0
@@ -139,57 +123,44 @@ def _found(root: Path, path: Path) -> _Found:
             links += 1
         elif not entry.is_dir():
             others += 1
+        elif entry.name.encode(errors="replace").decode() != entry.name:  # bytes that are no text
+            raise DataError(f"{path}: the name of a class must be text in UTF-8, got {entry.name!r}")
         else:
-            _require_unicode(entry)
-            inside = _visible(entry)
-            near = [file for file in inside if Path(os.path.realpath(file)).is_relative_to(top)]
-            classes[entry.name] = [file for file in near if file.suffix.lower() in SUFFIXES and file.is_file()]
-            links += len(inside) - len(near)
-            others += len(near) - len(classes[entry.name])
-    return _Found(classes, others, links)
-
-
-def _require_unicode(path: Path) -> None:
-    try:
-        path.name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{path.parent}: the name of a class must be text in UTF-8, got {path.name!r}") from error
+            entries = _visible(entry)
+            inside = [file for file in entries if Path(os.path.realpath(file)).is_relative_to(top)]
+            classes[entry.name] = [file for file in inside if file.suffix.lower() in SUFFIXES and file.is_file()]
+            links += len(entries) - len(inside)
+            others += len(inside) - len(classes[entry.name])
+    return _Scan(classes, others, links)
 
 
 def _visible(path: Path) -> list[Path]:
-    try:
+    with reading(path):
         return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Those that train, those that test."""
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(_SEED), device="cpu").tolist()
-    held = set(order[: max(1, len(files) // _HELD_OUT)])
-    return [file for place, file in enumerate(files) if place not in held], [files[place] for place in sorted(held)]
+    test = set(order[: max(1, len(files) // _HELD_OUT)])
+    return [file for position, file in enumerate(files) if position not in test], [files[i] for i in sorted(test)]
 
 
-def _notes(found: _Found) -> list[str]:
-    counts = {"that is no picture": found.others, "that leads out of the folder": found.links}
-    return [f"{count:,} left out {what}" for what, count in counts.items() if count]
-
-
-def _decoded(path: Path, files: Sequence[Path], size: int, on_progress: Callable[[int, int], None] | None) -> Tensor:
+def _decode(path: Path, files: Sequence[Path], size: int, on_progress: ProgressCallback | None) -> Tensor:
     try:
         x = torch.empty(len(files), 3, size, size, dtype=torch.uint8, device="cpu")
     except RuntimeError as error:  # the allocator's
         raise DataError(f"{path}: {len(files):,} pictures of {size} x {size} do not fit into memory") from error
 
-    def decode(place: int) -> DataError | None:
+    def decode(position: int) -> DataError | None:
         try:
-            x[place] = _picture(files[place], size)
+            x[position] = _picture(files[position], size)
         except DataError as error:
             return error
         return None
 
     broken = []
-    with _quiet(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         try:
             for done, fault in enumerate(pool.map(decode, range(len(files))), 1):
                 broken += [fault] if fault else []
@@ -204,22 +175,14 @@ def _decoded(path: Path, files: Sequence[Path], size: int, on_progress: Callable
     return x
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings: what matters of them is an error here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _picture(path: Path, size: int) -> Tensor:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path, formats=_FORMATS) as opened:
             _require_bounded(opened)
             opened.draft(None, (2 * size, 2 * size))  # a JPEG may be read smaller, but never as small as it becomes
-            pixels = np.array(_squared(_upright(opened), size))
+            pixels = np.array(ImageOps.fit(_upright(opened), (size, size)))  # all pixels count: nothing aliases
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there") from error
     except UnidentifiedImageError as error:
@@ -233,7 +196,7 @@ def _picture(path: Path, size: int) -> Tensor:
 
 
 def _require_bounded(image: "Image") -> None:
-    """Before anything is unpacked."""
+    """Refuse a picture of too many pixels before anything is unpacked."""
     from PIL.Image import DecompressionBombError
 
     if image.width * image.height > LARGEST:
@@ -241,33 +204,17 @@ def _require_bounded(image: "Image") -> None:
 
 
 def _upright(image: "Image") -> "Image":
-    """As its EXIF data turns it, in RGB, where it is transparent on white."""
+    """The image as its EXIF data turns it, in RGB, where it is transparent on white."""
     from PIL import Image, ImageOps
 
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        image = _of_8_bit(image)
+        values = np.asarray(image)
+        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError(image.mode)
+        image = Image.fromarray((values >> 8).astype(np.uint8))  # the upper 8 of 16 bits
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _of_8_bit(image: "Image") -> "Image":
-    """Of 16 bits the upper 8."""
-    from PIL import Image
-
-    values = np.asarray(image)
-    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 0xFFFF:
-        raise ValueError(image.mode)
-    return Image.fromarray((values >> 8).astype(np.uint8))
-
-
-def _squared(image: "Image", size: int) -> "Image":
-    """The middle square of an image, resized; the resizing sees all pixels that become one, so nothing aliases."""
-    from PIL import Image
-
-    side = min(image.size)
-    left, top = ((length - side) / 2 for length in image.size)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))

@@ -3,31 +3,27 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import DataError, Images, binary_formats, idx
+from . import DataError, Images, ProgressCallback, binary_formats, idx
 from .binary_formats import UNREADABLE
 from .catalog import ImageSource, Part, image_sources
 from .download import File, find, is_published, where
 from .image_folder import folder, picture
-
-if TYPE_CHECKING:
-    from .binary_formats import Progress
 
 SETS = image_sources()
 
 __all__ = ["SETS", "ImageSource", "Images", "Part", "folder", "load", "mnist", "picture", "stored"]
 
 
-def load(name: str, part: Part = "train", on_progress: "Progress | None" = None) -> Images:
+def load(name: str, part: Part = "train", on_progress: ProgressCallback | None = None) -> Images:
     """A named set's images to train on or to test on, as its publishers give them, downloaded at first use.
 
-    on_progress: called with images read and images to read, where that takes long. notes: which files of HANNET_DATA are not
-    the published ones. Raises ValueError for an unknown name or part, DataError if a file cannot be had or is damaged.
+    on_progress: called where reading takes long. notes: which files of HANNET_DATA are not the published ones. Raises
+    ValueError for an unknown name or part, DataError if a file cannot be had or is damaged.
 
     >>> list(SETS)
     ['mnist', 'cifar10', 'cifar100', 'stl10', 'downsampled-imagenet']
@@ -57,7 +53,7 @@ def mnist(part: Part = "train") -> Images:
 
 
 def _notes(file: File, path: Path) -> list[str]:
-    """What to say of a file that was looked at by its form alone."""
+    """A note on a file whose form alone was checked, if it is not the published one."""
     by_form = file.archive and (file.archive.by_hand or where(file) == "HANNET_DATA")
     return [f"{file.name} differs from the published file"] if by_form and not is_published(file, path) else []
 

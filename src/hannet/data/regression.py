@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import DataError
+from . import DataError, reading
 from .catalog import TableSource, table_sources
 from .download import find
 
@@ -37,7 +37,7 @@ def regression(name: str) -> Regression:
     if name not in SETS:
         raise ValueError(f"name must be one of {', '.join(SETS)}, got {name!r}")
     source = SETS[name]
-    table = _read(find(source.files[0]), source.rows, len(source.features) + 1)
+    table = read_numbers(find(source.files[0]), (source.rows, len(source.features) + 1), ",")
     x, y = table[:, :-1], table[:, -1]
     groups = x[:, source.features.index("subject")].astype(np.int64) if "subject" in source.features else None
     return Regression(x, y, groups, source)
@@ -60,16 +60,16 @@ def standardise(x: NDArray[np.float64]) -> Tensor:
     return torch.from_numpy(((x - x.mean(0)) / x.std(0)).astype(np.float32))
 
 
-def _read(path: Path, rows: int, columns: int) -> NDArray[np.float64]:
+def read_numbers(path: Path, shape: tuple[int, int], separator: str | None = None) -> NDArray[np.float64]:
+    """A text file's table of numbers, between separators or blanks; raises DataError if it is damaged or of another shape."""
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
-        table = np.array([line.split(",") for line in lines], dtype=np.float64)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        with reading(path):
+            lines = path.read_text(encoding="ascii").splitlines()
+        table = np.array([line.split(separator) for line in lines], dtype=np.float64)
     except ValueError as error:
         raise DataError(f"{path}: not a table of numbers, or cut off in the middle of a line") from error
-    if table.shape != (rows, columns):
-        raise DataError(f"{path}: expected {rows} rows of {columns} numbers, got shape {table.shape}")
+    if table.shape != shape:
+        raise DataError(f"{path}: expected {shape[0]} rows of {shape[1]} numbers, got shape {table.shape}")
     if not np.isfinite(table).all():
         raise DataError(f"{path}: holds numbers that are not finite")
     return table

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import DataError
+from .regression import read_numbers
 
 SIDE = 81  # points of the mesh along one side, 0.025 apart
 TRAIN = 1640  # a quarter of the 6561 points
@@ -100,28 +101,17 @@ def _authors_order(target: Tensor) -> Tensor:
     root = os.environ.get("HANNET_DATA")
     if not root:
         raise DataError("The authors' split needs the environment variable HANNET_DATA: the folder with checkerboard/")
-    order = [_read(Path(root, "checkerboard", name), n, target) for name, n in _AUTHORS_FILES.items()]
-    joined = torch.cat(order)
-    if len(joined.unique()) != SIDE * SIDE:
-        raise DataError(
-            f"{Path(root, 'checkerboard')}: the two files share points, so they are not one split of the mesh"
-        )
-    return joined
-
-
-_AUTHORS_FILES = {"trainset.txt": TRAIN, "testset.txt": SIDE * SIDE - TRAIN}
+    folder = Path(root, "checkerboard")
+    counts = {"trainset.txt": TRAIN, "testset.txt": SIDE * SIDE - TRAIN}
+    order = torch.cat([_read(folder / name, count, target) for name, count in counts.items()])
+    if len(order.unique()) != SIDE * SIDE:
+        raise DataError(f"{folder}: the two files share points, so they are not one split of the mesh")
+    return order
 
 
 def _read(path: Path, rows: int, target: Tensor) -> Tensor:
     """Mesh indices of the points of one file, whose lines are `x1 x2 y y`."""
-    try:
-        table = np.array([line.split() for line in path.read_text(encoding="ascii").splitlines()], dtype=np.float64)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not a table of numbers, or cut off in the middle of a line") from error
-    if table.shape != (rows, 4):
-        raise DataError(f"{path}: expected {rows} rows of 4 numbers, got shape {table.shape}")
+    table = read_numbers(path, (rows, 4))
     steps = (table[:, :2] + 1) / 0.025
     nearest = np.rint(steps)
     if not np.all((np.abs(steps - nearest) < 1e-4) & (nearest >= 0) & (nearest < SIDE)):

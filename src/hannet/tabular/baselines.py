@@ -3,17 +3,17 @@
 import time
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-if TYPE_CHECKING:
-    pass
 from .metrics import Split, predict, rmse, score
 
 MIN_SAMPLES_LEAF = 20  # rows in a leaf of boosted trees, at least, as scikit-learn has it
@@ -24,22 +24,25 @@ def underperformance_warning(split: Split, row: Mapping[str, Any]) -> list[str]:
     """A note if a model with these metrics is worse than one that looks at no column."""
     if split.classes:
         share = float((split.y_test == np.bincount(split.y).argmax()).mean())
-        told = f"{row['accuracy']:.4f}, below that of always the most frequent class, {share:.4f}"
-        return [f"HanNet is of no use here: its accuracy on held-out rows is {told}"] * (row["accuracy"] < share)
-    mean = rmse(split.y_test, np.full(len(split.y_test), split.y.mean()))
-    told = f"{row['rmse']:.5g}, above that of always the training rows' mean, {mean:.5g}"
-    return [f"HanNet is of no use here: its RMSE on held-out rows is {told}"] * (row["rmse"] > mean)
+        worse, measured = row["accuracy"] < share, f"accuracy on held-out rows is {row['accuracy']:.4f}"
+        baseline = f"below that of always predicting the most frequent class, {share:.4f}"
+    else:
+        error = rmse(split.y_test, np.full(len(split.y_test), split.y.mean()))
+        worse, measured = row["rmse"] > error, f"RMSE on held-out rows is {row['rmse']:.5g}"
+        baseline = f"above that of always predicting the training rows' mean, {error:.5g}"
+    return [f"HanNet is of no use here: its {measured}, {baseline}"] if worse else []
 
 
 def evaluate(model: Any, split: Split, began: float) -> dict[str, Any]:
-    """A trained model's metrics on the held-out rows, its size, and the seconds since it began."""
+    """A trained model's metrics on the held-out rows, its size, and the seconds since its training began."""
     seconds = time.perf_counter() - began
     return score(split.y_test, predict(model, split.x_test)) | {"size": model_size(model), "seconds": seconds}
 
 
 def model_size(model: Any) -> dict[str, Any]:
     """How many numbers a model consists of; of trees, how many leaves."""
-    model = model.model if isinstance(model, ScaledModel) else model
+    model = getattr(model, "regressor_", model)
+    model = model[-1] if isinstance(model, Pipeline) else model
     if hasattr(model, "_predictors"):
         return {"count": sum(tree.get_n_leaf_nodes() for trees in model._predictors for tree in trees), "of": "leaves"}
     if hasattr(model, "n_parameters_"):
@@ -54,22 +57,23 @@ def model_size(model: Any) -> dict[str, Any]:
 
 
 def _min_samples_leaf(rows: int) -> int:
-    """Fewer than MIN_SAMPLES_LEAF where no tree could split otherwise."""
+    """The smallest number of rows in a leaf: fewer than MIN_SAMPLES_LEAF where no tree could split otherwise."""
     return MIN_SAMPLES_LEAF if rows >= 2 * MIN_SAMPLES_LEAF else max(2, rows // 10)
 
 
 def baseline_note(split: Split) -> str:
-    """A note on what `baselines` gives."""
-    few = f" but {_min_samples_leaf(len(split.y))} rows to a leaf" if len(split.y) < 2 * MIN_SAMPLES_LEAF else ""
+    """A note on the models that `baselines` gives."""
+    small = len(split.y) < 2 * MIN_SAMPLES_LEAF
+    leaves = f" but {_min_samples_leaf(len(split.y))} rows to a leaf" if small else ""
     return (
         "the models below HanNet are scikit-learn's, with the same rows and inputs: an MLP with its defaults (100 units, no "
-        f"early stopping) but up to {MLP_EPOCHS} epochs, boosted trees (HistGradientBoosting) with their defaults{few}; trees have "
-        "leaves, the others weights"
+        f"early stopping) but up to {MLP_EPOCHS} epochs, boosted trees (HistGradientBoosting) with their defaults{leaves}; trees "
+        "have leaves, the others weights"
     )
 
 
 def baselines(split: Split, seed: int) -> dict[str, Any]:
-    """Models of scikit-learn to compare with, by name: as a person would take them, and as `baseline_note` says."""
+    """Untrained models of scikit-learn by name, with the settings that `baseline_note` states."""
     leaf = _min_samples_leaf(len(split.y))
     if not split.classes:
         return {
@@ -90,16 +94,10 @@ def baselines(split: Split, seed: int) -> dict[str, Any]:
     }
 
 
-class ScaledModel:
-    """A trained model of standardised inputs and, in regression, of a standardised target."""
-
-    def __init__(self, model: Any, split: Split):
-        self.model, self.scaler = model, StandardScaler().fit(split.x)
-        self.mean, self.std = (0.0, 1.0) if split.classes else (float(split.y.mean()), float(split.y.std()) or 1.0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that one has not converged: its numbers show it
-            model.fit(self.scaler.transform(split.x), split.y if split.classes else (split.y - self.mean) / self.std)
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Numbers (rows,), or the probabilities of classes (rows, classes)."""
-        return predict(self.model, self.scaler.transform(x)) * self.std + self.mean
+def fit_scaled(model: Any, split: Split) -> Any:
+    """Train a model on standardised inputs and, in regression, on a standardised target."""
+    scaled = make_pipeline(StandardScaler(), model)
+    if not split.classes:
+        scaled = TransformedTargetRegressor(scaled, transformer=StandardScaler())
+    with warnings.catch_warnings(action="ignore"):  # that it has not converged: its numbers show it
+        return scaled.fit(split.x, split.y)

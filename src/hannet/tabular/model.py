@@ -26,7 +26,7 @@ _FORMAT = 1  # of table.json
 
 @dataclass(frozen=True)
 class Prediction:
-    """A table with the predicted columns after its own. metrics: None if the table does not hold the target."""
+    """A table with the predicted columns after its own; metrics: None if the table does not hold the target."""
 
     cells: pd.DataFrame
     notes: Sequence[str]
@@ -35,7 +35,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Model:
-    """All that predicting takes. header: whether the table it learned from had one."""
+    """All that predicting takes; header: whether the table of the training had one."""
 
     target: Target
     header: bool
@@ -43,69 +43,99 @@ class Model:
     estimator: base.HanRegressor | base.HanClassifier
 
     def predict(self, table: Table) -> Prediction:
-        """`prediction`, and of each class its probability; a name that is taken gets a number. Raises TableError."""
-        x, odd = self.encoder.encode(table.cells, table.plain)
+        """Predict the target of every row.
+
+        Args:
+            table: Holds at least the columns that the model was trained on.
+
+        Returns:
+            The table with a column `prediction`, and of each class one with its probability; a name that is taken gets a number.
+
+        Raises:
+            TableError: A column is missing.
+        """
+        x, encoding_notes = self.encoder.encode(table.cells, table.numeric)
         output, classes = predict(self.estimator, x), np.array(self.target.classes, object)
-        chosen = classes[output.argmax(1)] if len(classes) else [f"{value:.7g}" for value in output]
-        added = {_unused_name("prediction", table.cells): chosen}
-        for place, name in enumerate(classes):
-            free = _unused_name(f"probability {name}", [*table.cells, *added])
-            added[free] = [f"{value:.4g}" for value in output[:, place]]
+        predicted = classes[output.argmax(1)] if len(classes) else [f"{value:.7g}" for value in output]
+        added = {_unused_name("prediction", table.cells): predicted}
+        for position, name in enumerate(classes):
+            unused = _unused_name(f"probability {name}", [*table.cells, *added])
+            added[unused] = [f"{value:.4g}" for value in output[:, position]]
         cells = pd.concat([table.cells, pd.DataFrame(added, index=table.cells.index)], axis=1)
         known = {self.target.name, *self.encoder.groups, *self.encoder.dropped}
-        extra = [name for name in table.cells if name not in known]
-        notes = [*table.notes, *odd, *([f"columns the model does not know, ignored: {', '.join(extra)}"] * bool(extra))]
-        return Prediction(cells, notes, self._metrics(table, output, notes))
+        notes = [*table.notes, *encoding_notes]
+        if unknown := [name for name in table.cells if name not in known]:
+            notes.append(f"columns the model does not know, ignored: {', '.join(unknown)}")
+        metrics, metric_notes = self._metrics(table, output)
+        return Prediction(cells, notes + metric_notes, metrics)
 
-    def _metrics(self, table: Table, output: np.ndarray, notes: list[str]) -> Mapping[str, Any] | None:
+    def _metrics(self, table: Table, output: np.ndarray) -> tuple[Mapping[str, Any] | None, list[str]]:
+        """The metrics if the table holds the target, and notes on them."""
         if self.target.name not in table.cells:
-            return None
-        y, counts = self.target.codes(table, self.encoder.missing)
-        if not counts.all():
-            notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~counts).sum():,}")
-        if not counts.any():
-            return None
+            return None, []
+        y, known = self.target.codes(table, self.encoder.missing)
+        notes = []
+        if not known.all():
+            notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~known).sum():,}")
+        if not known.any():
+            return None, notes
         notes.append("measured on the rows of this table: any that trained the model make it look better than it is")
-        notes += small_sample_warning(int(counts.sum()))
-        return score(y[counts], output[counts])
+        return score(y[known], output[known]), notes + small_sample_warning(int(known.sum()))
 
-    def save(self, folder: Path, more: Mapping[str, bytes]) -> None:
-        """Write model and more files aside, then rename: what was at folder is replaced whole. Raises StoreError, ModelError."""
-        with model_dir.replace_folder(folder) as aside:
-            self.estimator.save(aside)
-            kept = {
+    def save(self, folder: Path, extra_files: Mapping[str, bytes]) -> None:
+        """Save the model as a folder; what was there is replaced whole, or not at all.
+
+        Args:
+            folder: Where to.
+            extra_files: Contents of more files by name, such as those of a report.
+
+        Raises:
+            StoreError: The folder cannot be written.
+            ModelError: The estimator cannot be saved.
+        """
+        with model_dir.replace_folder(folder) as temporary:
+            self.estimator.save(temporary)
+            state = {
                 "format": _FORMAT,
-                "estimator": _digest(aside),
+                "estimator": _digest(temporary),
                 "target": asdict(self.target),
                 "header": self.header,
                 "encoder": self.encoder.to_dict(),
             }
-            for name, content in {"table.json": json.dumps(kept, allow_nan=False).encode(), **more}.items():
-                write_atomic(aside / name, content)
+            for name, content in {"table.json": json.dumps(state, allow_nan=False).encode(), **extra_files}.items():
+                write_atomic(temporary / name, content)
 
     @classmethod
     def load(cls, folder: Path) -> "Model":
-        """The model that `save` wrote. Raises ModelError if one of its files is missing, damaged or another model's."""
+        """Load a model.
+
+        Args:
+            folder: What `save` wrote.
+
+        Returns:
+            The same model.
+
+        Raises:
+            ModelError: One of its files is missing, damaged or another model's.
+        """
         if not folder.is_dir():
             raise ModelError(f"{folder} is not a folder: the model is the folder that `hannet fit` saved")
-        if lost := [name for name in PARTS if not (folder / name).is_file()]:
-            raise ModelError(f"{folder} is no model of `hannet fit`: it has no {' and no '.join(lost)}")
+        if missing := [name for name in PARTS if not (folder / name).is_file()]:
+            raise ModelError(f"{folder} is no model of `hannet fit`: it has no {' and no '.join(missing)}")
         estimator = base.load(folder)
+        path = folder / "table.json"
         try:
-            kept = json.loads((folder / "table.json").read_bytes())
-            encoder = Encoder.from_dict(kept["encoder"])
-            target = Target(kept["target"]["name"], tuple(kept["target"]["classes"]), kept["target"]["decimal"])
+            state = json.loads(path.read_bytes())
+            encoder = Encoder.from_dict(state["encoder"])
+            target = Target(state["target"]["name"], tuple(state["target"]["classes"]), state["target"]["decimal"])
             blank = pd.DataFrame({name: pd.Series([""], dtype="str") for name in encoder.groups})
-            fits = encoder.encode(blank)[0].shape[1] == estimator.n_features_in_ and kept["estimator"] == _digest(
-                folder
-            )
-            model = cls(target, bool(kept["header"]), encoder, estimator)
+            inputs = encoder.encode(blank)[0].shape[1]
+            model = cls(target, bool(state["header"]), encoder, estimator)
+            same = inputs == estimator.n_features_in_ and state["estimator"] == _digest(folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{folder / 'table.json'} is damaged, or of another version ({error!r})") from error
-        if kept.get("format") != _FORMAT or not fits:
-            raise ModelError(
-                f"{folder / 'table.json'} is of another version, or of another model than the files beside it"
-            )
+            raise ModelError(f"{path} is damaged, or of another version ({error!r})") from error
+        if state.get("format") != _FORMAT or not same:
+            raise ModelError(f"{path} is of another version, or of another model than the files beside it")
         return model
 
 
@@ -116,9 +146,4 @@ def _digest(folder: Path) -> str:
 
 def _unused_name(name: str, taken: Collection[str]) -> str:
     names = (name, *(f"{name} {number}" for number in range(2, len(taken) + 3)))
-    return next(free for free in names if free not in taken)
-
-
-def require_free(folder: Path, *, force: bool) -> None:
-    """Raises StoreError unless a model may be saved there: nothing is there yet, or a model and force."""
-    model_dir.require_free(folder, PARTS, REPORT, force=force)
+    return next(unused for unused in names if unused not in taken)

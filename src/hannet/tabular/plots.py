@@ -1,24 +1,21 @@
 """The figure of a report."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ..reporting.figures import Figure, new_figure
 
 
-def plot_predictions(name: str, classes: tuple[str, ...], y: np.ndarray, output: np.ndarray) -> "Figure":
-    """Of held-out rows: predicted against true numbers, or how often each class is taken for which."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+def plot_predictions(name: str, classes: tuple[str, ...], y: np.ndarray, output: np.ndarray) -> Figure:
+    """Plot predicted against true numbers of held-out rows, or how often each class is taken for which."""
+    figure = new_figure(5.2, 4.6)
     axes = figure.add_subplot()
     axes.set_title(f"{len(y):,} held-out rows", fontsize=10)
-    kinds = ("predicted", "true") if classes else ("true", "predicted")
-    axes.set_xlabel(f"{kinds[0]}: {_short(name)}", parse_math=False)
-    axes.set_ylabel(f"{kinds[1]}: {_short(name)}", parse_math=False)
+    horizontal, vertical = ("predicted", "true") if classes else ("true", "predicted")
+    axes.set_xlabel(f"{horizontal}: {_short(name)}", parse_math=False)
+    axes.set_ylabel(f"{vertical}: {_short(name)}", parse_math=False)
     if classes:
         _confusion(axes, classes, y, output.argmax(1))
     else:
@@ -30,7 +27,7 @@ def plot_predictions(name: str, classes: tuple[str, ...], y: np.ndarray, output:
 
 
 def _scale(axes: Any, ends: Sequence[float]) -> None:
-    """Few numbers along both axes, long ones as 150k or 1.5M, so that they stand apart."""
+    """Put few numbers along both axes, long ones as 150k or 1.5M, so that they do not overlap."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     largest = max(map(abs, ends))
@@ -40,8 +37,8 @@ def _scale(axes: Any, ends: Sequence[float]) -> None:
             axis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 40 else f"{name[:39]}…"
+def _short(name: str, limit: int = 40) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
 def _confusion(axes: Any, classes: tuple[str, ...], y: np.ndarray, predicted: np.ndarray) -> None:
@@ -49,7 +46,7 @@ def _confusion(axes: Any, classes: tuple[str, ...], y: np.ndarray, predicted: np
     np.add.at(counts, (y, predicted), 1)
     axes.imshow(counts, cmap="Blues")
     if len(classes) <= 30:
-        names = [name if len(name) <= 14 else f"{name[:13]}…" for name in classes]
+        names = [_short(name, 14) for name in classes]
         turn = 90 if max(map(len, names)) * len(names) > 40 else 0
         axes.set_xticks(range(len(names)), names, rotation=turn, parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)

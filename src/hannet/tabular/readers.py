@@ -27,19 +27,34 @@ class TableError(DataError):
 
 @dataclass(frozen=True)
 class Table:
-    """The cells of a file as text, column by column, and what its reader should know of how they were read.
+    """The cells of a file as text, column by column.
 
-    plain: columns that the file itself holds as numbers, so that their text has a decimal point.
+    Args:
+        cells: Columns of strings; "" is an empty cell.
+        notes: What a person should know of how the file was read.
+        delimiter: Between the fields of a line.
+        numeric: Columns that the file itself holds as numbers, so that their text has a decimal point.
     """
 
     cells: pd.DataFrame
     notes: tuple[str, ...] = ()
     delimiter: str = ","
-    plain: frozenset[str] = frozenset()
+    numeric: frozenset[str] = frozenset()
 
 
 def read(path: Path, *, header: bool = True) -> Table:
-    """The table in a file; without a header its columns are c0, c1, ...  Raises TableError."""
+    """Read a table from a file.
+
+    Args:
+        path: CSV, gzipped or not, or Parquet: the content decides, not the name.
+        header: Whether the first line names the columns, which else are c0, c1, ...
+
+    Returns:
+        The cells as text, and how they were read.
+
+    Raises:
+        TableError: The file cannot be read, is no table, has no rows, or uses a name for two columns.
+    """
     try:
         content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
@@ -49,29 +64,28 @@ def read(path: Path, *, header: bool = True) -> Table:
     if not content.strip():
         raise TableError(f"{path} is empty")
     notes: tuple[str, ...] = ()
-    delimiter, plain = ",", frozenset[str]()
+    delimiter, numeric = ",", frozenset[str]()
     if content.startswith(b"PAR1"):
-        names, columns, plain = _parquet(path, content)
+        names, columns, numeric = _read_parquet(path, content)
     else:
         text, notes = _decode(path, content)
         del content  # a large table need not be held twice
-        delimiter = _delimiter(text)
-        names, rows = _rows(path, EXCEL_HINT.sub("\n", text), delimiter, header=header)
+        delimiter = _infer_delimiter(text)
+        names, rows = _read_csv(path, EXCEL_HINT.sub("\n", text), delimiter, header=header)
         columns = [pd.Series(column, dtype="str").str.strip() for column in zip(*rows, strict=True)]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise TableError(f"{path}: the column name {twice[0]!r} comes twice; every column needs its own")
+    if duplicates := [name for name, count in Counter(names).items() if count > 1]:
+        raise TableError(f"{path}: the column name {duplicates[0]!r} comes twice; every column needs its own")
     if not columns or not len(columns[0]):
         raise TableError(f"{path} has a header ({join_names(names)}) but no rows")
-    return Table(pd.DataFrame(dict(zip(names, columns, strict=True))), notes, delimiter, plain)
+    return Table(pd.DataFrame(dict(zip(names, columns, strict=True))), notes, delimiter, numeric)
 
 
-def join_names(names: Sequence[str], most: int = 6) -> str:
+def join_names(names: Sequence[str], limit: int = 6) -> str:
     """The first of the names, with commas between."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
-def _parquet(path: Path, content: bytes) -> tuple[list[str], list[pd.Series], frozenset[str]]:
+def _read_parquet(path: Path, content: bytes) -> tuple[list[str], list[pd.Series], frozenset[str]]:
     """Names, columns, and which hold numbers; their text reads back as the same number."""
     try:
         import pyarrow as pa
@@ -91,8 +105,8 @@ def _parquet(path: Path, content: bytes) -> tuple[list[str], list[pd.Series], fr
         columns.append(pd.Series(["" if text is None else text for text in texts], dtype="str").str.strip())
     names = [name.strip() for name in table.column_names]
     numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-    kinds = zip(names, table.schema.types, strict=True)
-    return names, columns, frozenset(name for name, kind in kinds if any(test(kind) for test in numeric))
+    types = zip(names, table.schema.types, strict=True)
+    return names, columns, frozenset(name for name, type_ in types if any(test(type_) for test in numeric))
 
 
 def _decode(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
@@ -109,12 +123,12 @@ def _decode(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
     return text, notes
 
 
-def _delimiter(text: str) -> str:
+def _infer_delimiter(text: str) -> str:
     """The delimiter that cuts most of the first lines into as many fields, more than one, as the header has."""
-    if told := EXCEL_HINT.match(text):
-        return told[1]
+    if hint := EXCEL_HINT.match(text):
+        return hint[1]
 
-    def fit(delimiter: str) -> tuple[float, int]:
+    def rate(delimiter: str) -> tuple[float, int]:
         try:
             rows = [row for row in csv.reader(text[:100_000].splitlines()[:30], delimiter=delimiter) if row]
         except csv.Error:
@@ -122,10 +136,10 @@ def _delimiter(text: str) -> str:
         width = len(rows[0]) if rows else 0
         return (width > 1) * sum(len(row) == width for row in rows) / max(len(rows), 1), width
 
-    return max(DELIMITERS, key=fit)
+    return max(DELIMITERS, key=rate)
 
 
-def _rows(path: Path, text: str, delimiter: str, *, header: bool) -> tuple[list[str], list[list[str]]]:
+def _read_csv(path: Path, text: str, delimiter: str, *, header: bool) -> tuple[list[str], list[list[str]]]:
     """Names and rows, each row as long as the header."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows: list[list[str]] = []
@@ -148,18 +162,15 @@ def _rows(path: Path, text: str, delimiter: str, *, header: bool) -> tuple[list[
         raise TableError(f"{path} is empty")
     if not header and rows[0][0].strip() != "c0":  # what we wrote of such a table has a header
         return [f"c{number}" for number in range(len(rows[0]))], rows
-    filled = [name for name in rows[0] if name.strip()]
-    if filled and all(map(_is_number, filled)):
+    if _are_numbers([name for name in rows[0] if name.strip()]):
         raise TableError(
-            f"{path}: the first row holds only numbers; if it is no header, pass --no-header: "
-            "the columns are then c0, c1, ..."
+            f"{path}: the first row holds only numbers; if it is no header, pass --no-header: the columns are then c0, c1, ..."
         )
     return [name.strip() or f"column {number}" for number, name in enumerate(rows[0], 1)], rows[1:]
 
 
-def _is_number(text: str) -> bool:
+def _are_numbers(texts: Sequence[str]) -> bool:
     try:
-        float(text)
+        return bool(list(map(float, texts)))
     except ValueError:
         return False
-    return True

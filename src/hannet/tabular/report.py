@@ -1,30 +1,26 @@
-"""What a person reads about a fitted model."""
+"""The report of a fitted model: tables, notes, facts, and a figure."""
 
 import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..reporting import figures, tables
-from ..reporting.tables import Table as Results
 from ..storage.provenance import versions
 from . import baselines, metrics, plots
 from .encoders import Date, Encoder
 from .model import Model
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 @dataclass(frozen=True)
 class Report:
-    """What a person wants to know of a fit, and as facts for machines."""
+    """What a person wants to know of a fit: metrics of each model, what became of each column, all facts as plain values."""
 
-    results: Results
-    columns: Results
+    results: tables.Table
+    columns: tables.Table
     facts: Mapping[str, Any]
-    figure: "Figure"
+    figure: figures.Figure
 
     def files(self) -> dict[str, bytes]:
         """Contents of the report's files by their names."""
@@ -40,42 +36,41 @@ def make_report(
     model: Model,
     split: metrics.Split,
     rows: Sequence[Mapping[str, Any]],
-    rises: Mapping[str, float],
+    importances: Mapping[str, float],
     notes: Sequence[str],
-    plan: Mapping[str, Any],
+    config: Mapping[str, Any],
 ) -> Report:
-    """The report of a fit. rows: of each model; rises: the importance of each column; plan: what was chosen."""
+    """The report of a fit; rows: the metrics of each model; importances: of each column; config: what was chosen."""
     name, encoder = model.target.name, model.encoder
     form = metrics.error_format(rows)
     output = metrics.predict(model.estimator, split.x_test)
     figure = plots.plot_predictions(name, tuple(model.target.classes), split.y_test, output)
-    beside = [baselines.baseline_note(split)] if len(rows) > 1 else []
-    lines = [
+    notes = [
         _sizes_note(split, encoder),
         *baselines.underperformance_warning(split, rows[0]),
         *metrics.small_sample_warning(len(split.y_test)),
-        *beside,
-        *_left_out(encoder),
+        *([baselines.baseline_note(split)] if len(rows) > 1 else []),
+        *(f"column {column!r} is left out: {why}" for column, why in encoder.dropped.items()),
         *notes,
-        *importance_note(rises, split, form),
+        importance_note(importances, split, form),
     ]
-    ends = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
-    headings = {"model": ("model", ""), **metrics.headings(rows), **ends}
+    cost = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
+    headings = {"model": ("model", ""), **metrics.headings(rows), **cost}
     facts = {
         "target": asdict(model.target),
         "task": "classification" if model.target.classes else "regression",
         "rows": [dict(row) for row in rows],
         "train_rows": len(split.y),
         "test_rows": len(split.y_test),
-        "notes": lines,
-        "importance": rises,
+        "notes": notes,
+        "importance": importances,
         "columns": {column.name: {"kind": column.kind, "inputs": column.inputs} for column in encoder.columns},
         "dropped": dict(encoder.dropped),
-        "plan": plan,
+        "plan": config,
         "versions": dict(versions()),
     }
-    results = Results(f"{name}: predictions of held-out rows", headings, rows, lines)
-    return Report(results, _columns_table(model, rises, split, form), facts, figure)
+    results = tables.Table(f"{name}: predictions of held-out rows", headings, rows, notes)
+    return Report(results, _columns_table(encoder, importances, split, form), facts, figure)
 
 
 def _sizes_note(split: metrics.Split, encoder: Encoder) -> str:
@@ -86,52 +81,38 @@ def _sizes_note(split: metrics.Split, encoder: Encoder) -> str:
     )
 
 
-def _left_out(encoder: Encoder) -> list[str]:
-    return [f"column {name!r} is left out: {why}" for name, why in encoder.dropped.items()]
-
-
 def _describe_importance(split: metrics.Split) -> str:
     """What an importance is, and its unit."""
     error = "log loss (in nats)" if split.classes else "RMSE"
-    sampled = f" among {metrics.IMPORTANCE_ROWS:,} of them, drawn at random" * (
-        len(split.y_test) > metrics.IMPORTANCE_ROWS
-    )
+    limit = metrics.IMPORTANCE_ROWS
+    sampled = f" among {limit:,} of them, drawn at random" if len(split.y_test) > limit else ""
     return f"rise of the {error} of held-out rows when the column is shuffled{sampled}"
 
 
-def importance_note(rises: Mapping[str, float], split: metrics.Split, form: str) -> list[str]:
+def importance_note(importances: Mapping[str, float], split: metrics.Split, form: str) -> str:
     """A note on the columns that matter most, or on why they are not known."""
-    if not rises:
-        return [f"what matters most is not measured with more than {metrics.IMPORTANCE_COLUMNS} columns"]
-    first = "; ".join(f"{name} {rise:{form}}" for name, rise in list(rises.items())[:5] if rise > 0)
-    return [f"what matters most ({_describe_importance(split)}): {first or 'no column, as the error rises with none'}"]
+    if not importances:
+        return f"what matters most is not measured with more than {metrics.IMPORTANCE_COLUMNS} columns"
+    first = "; ".join(f"{name} {rise:{form}}" for name, rise in list(importances.items())[:5] if rise > 0)
+    return f"what matters most ({_describe_importance(split)}): {first or 'no column, as the error rises with none'}"
 
 
-def _columns_table(model: Model, rises: Mapping[str, float], split: metrics.Split, form: str) -> Results:
+def _columns_table(encoder: Encoder, importances: Mapping[str, float], split: metrics.Split, form: str) -> tables.Table:
     """What became of each column, the most important first."""
     rows: list[dict[str, Any]] = [
         {
             "column": _escape(column.name),
             "kind": f"{column.kind} {column.form}" if isinstance(column, Date) else column.kind,
             "inputs": len(column.inputs),
-            "rise": rises.get(column.name),
+            "importance": importances.get(column.name),
         }
-        for column in model.encoder.columns
+        for column in encoder.columns
     ]
-    rows.sort(key=lambda row: -(row["rise"] or 0.0))
-    rows += [{"column": _escape(name), "kind": f"left out: {why}"} for name, why in model.encoder.dropped.items()]
-    headings = {
-        "column": ("column", ""),
-        "kind": ("kind", ""),
-        "inputs": ("inputs", "{}"),
-        "rise": ("importance", f"{{:z{form}}}"),
-    }
-    return Results(
-        "Columns",
-        headings,
-        rows,
-        [f"importance: {_describe_importance(split)}" if rises else importance_note({}, split, form)[0]],
-    )
+    rows.sort(key=lambda row: -(row["importance"] or 0.0))
+    rows += [{"column": _escape(name), "kind": f"left out: {why}"} for name, why in encoder.dropped.items()]
+    forms = {"column": "", "kind": "", "inputs": "{}", "importance": f"{{:z{form}}}"}
+    note = f"importance: {_describe_importance(split)}" if importances else importance_note({}, split, form)
+    return tables.Table("Columns", {name: (name, form) for name, form in forms.items()}, rows, [note])
 
 
 def _escape(name: str) -> str:
