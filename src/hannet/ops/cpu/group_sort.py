@@ -16,6 +16,9 @@ def sort_groups(x, group, descending, y, places):
 
     Beside a NaN, which no comparison moves, the others of its group may end in any order.
     """
+    if group == 2:
+        _sort_pairs(x, descending, y, places)
+        return
     values, origins = np.empty((group, _BLOCK), x.dtype), np.empty((group, _BLOCK), x.dtype)
     groups = x.size // group
     for start in range(0, groups, _BLOCK):
@@ -35,6 +38,17 @@ def sort_groups(x, group, descending, y, places):
 
 
 @njit(nogil=True)
+def _sort_pairs(x, descending, y, places):
+    """The same of groups of two, in registers."""
+    for i in range(0, x.size - 1, 2):
+        a, b = x[i], x[i + 1]
+        swap = (a < b) if descending else (a > b)
+        y[i] = b if swap else a
+        y[i + 1] = a if swap else b
+        places[i], places[i + 1] = swap, not swap
+
+
+@njit(nogil=True)
 def _exchange(values, origins, i, size, descending):
     for j in range(size):
         a, b, origin_a, origin_b = values[i, j], values[i + 1, j], origins[i, j], origins[i + 1, j]
@@ -48,6 +62,12 @@ def _exchange(values, origins, i, size, descending):
 @njit(nogil=True, cache=True)
 def unsort_groups(grad_y, places, group, grad_x):
     """Puts every value back to the place it came from."""
+    if group == 2:
+        for i in range(0, grad_y.size - 1, 2):
+            swapped, a, b = places[i] != 0, grad_y[i], grad_y[i + 1]
+            grad_x[i] = b if swapped else a
+            grad_x[i + 1] = a if swapped else b
+        return
     for start in range(0, grad_y.size, group):
         for i in range(group):
             grad_x[start + places[start + i]] = grad_y[start + i]
