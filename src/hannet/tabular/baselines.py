@@ -10,11 +10,12 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import root_mean_squared_error
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .metrics import Split, predict, rmse, score
+from .metrics import Split, predict, score
 
 MIN_SAMPLES_LEAF = 20  # rows in a leaf of boosted trees, at least, as scikit-learn has it
 MLP_EPOCHS = 500  # of the MLP, at most
@@ -27,7 +28,7 @@ def underperformance_warning(split: Split, row: Mapping[str, Any]) -> list[str]:
         worse, measured = row["accuracy"] < share, f"accuracy on held-out rows is {row['accuracy']:.4f}"
         baseline = f"below that of always predicting the most frequent class, {share:.4f}"
     else:
-        error = rmse(split.y_test, np.full(len(split.y_test), split.y.mean()))
+        error = root_mean_squared_error(split.y_test, np.full(len(split.y_test), split.y.mean()))
         worse, measured = row["rmse"] > error, f"RMSE on held-out rows is {row['rmse']:.5g}"
         baseline = f"above that of always predicting the training rows' mean, {error:.5g}"
     return [f"HanNet is of no use here: its {measured}, {baseline}"] if worse else []

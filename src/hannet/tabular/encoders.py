@@ -56,9 +56,8 @@ class Number:
             return None
         valid = is_finite(values)
         fill = float(np.median(values[valid])) if valid.any() else 0.0
-        return replace(
-            column, fill=fill, indicator=bool(valid.sum() < len(cells)), signs=parsing.number_signs(present[valid])
-        )
+        signs = parsing.number_signs(present[valid])
+        return replace(column, fill=fill, indicator=bool(valid.sum() < len(cells)), signs=signs)
 
     def _values(self, cells: pd.Series) -> np.ndarray:
         values = parsing.parse_numbers(cells, self.decimal)

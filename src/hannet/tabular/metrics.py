@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, root_mean_squared_error
 
 RESAMPLES = 1000
 SMALL_SAMPLE = 30  # rows: of fewer, resamples say little about others
@@ -26,16 +26,13 @@ METRIC_NAMES = {
 
 @dataclass(frozen=True)
 class Split:
-    """Matrices (rows, inputs) and targets (rows,) to train and to test on.
-
-    y: numbers, or codes 0 to classes - 1, each of them among the training rows; classes: 0 in regression.
-    """
+    """Matrices (rows, inputs) and targets (rows,): numbers, or codes 0 to classes - 1, each of them among the training rows."""
 
     x: np.ndarray
     y: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    classes: int
+    classes: int  # 0: regression
 
 
 def predict(model: Any, x: np.ndarray) -> np.ndarray:
@@ -121,7 +118,7 @@ def permutation_importance(model: Any, groups: Mapping[str, slice], split: Split
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(split.y_test))[:IMPORTANCE_ROWS]  # a table may be sorted
     x, y = split.x_test[rows], split.y_test[rows]
-    error: Callable[[np.ndarray, np.ndarray], float] = _log_loss if split.classes else rmse
+    error: Callable[[np.ndarray, np.ndarray], float] = _log_loss if split.classes else root_mean_squared_error
     baseline = error(y, predict(model, x))
     importances = {}
     for name, place in groups.items():
@@ -129,8 +126,3 @@ def permutation_importance(model: Any, groups: Mapping[str, slice], split: Split
         shuffled[:, place] = x[rng.permutation(len(x)), place]
         importances[name] = error(y, predict(model, shuffled)) - baseline
     return dict(sorted(importances.items(), key=lambda item: -item[1]))
-
-
-def rmse(y: np.ndarray, output: np.ndarray) -> float:
-    """Root of the mean squared error."""
-    return float(np.sqrt(np.square(output - y).mean()))

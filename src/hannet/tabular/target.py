@@ -83,9 +83,9 @@ def infer_target(
         notes.append(
             f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing default,NA leaves it out"
         )
-    return Target(name, classes, decimal), notes + (
-        [] if classes else mixed_signs_note(name, parsing.number_signs(kept))
-    )
+    if not classes:
+        notes += mixed_signs_note(name, parsing.number_signs(kept))
+    return Target(name, classes, decimal), notes
 
 
 def _can_be_classes(cells: pd.Series) -> bool:
