@@ -142,7 +142,8 @@ def test_tables_hold_the_records_of_their_folder():
         lines = path.with_name("records.jsonl").read_text().splitlines()
         stored = {record["key"]: record for record in map(json.loads, lines)}
         for record in json.loads(path.read_text())["records"]:
-            assert stored[record["key"]] == stored[record["key"]] | record
+            kept = {"sources": None, **stored[record["key"]]}  # which the older ones lack
+            assert kept == kept | record
 
 
 @pytest.mark.parametrize("page", PAGES)

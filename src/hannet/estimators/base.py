@@ -52,6 +52,7 @@ _REQUIRED: Mapping[str, tuple[Any, Callable[[Any], bool], str]] = {
 class _HanEstimator(BaseEstimator):
     """What regressor and classifier share: all but how targets become numbers, and outputs predictions."""
 
+    _network: str | Callable[..., nn.Module] = "HanNet"  # an experiment fits others; those cannot be saved
     _loss: ClassVar[str]
     _y_options: ClassVar[Mapping[str, bool]]
 
@@ -152,7 +153,7 @@ class _HanEstimator(BaseEstimator):
     ) -> None:
         sizes = {"in_features": x.shape[1], "out_features": y.shape[1], "width": self.width, "depth": self.depth}
         shape = {name: int(size) for name, size in sizes.items()}  # a search may give a parameter as a NumPy integer
-        networks = [build_model("HanNet", seed, **shape).float() for seed in seeds]
+        networks = [build_model(self._network, seed, **shape).float() for seed in seeds]
         x *= self._features.shrink
         rows, held_out = torch.from_numpy(complement(validation, len(x))), torch.from_numpy(validation)
         n = rows.shape[1]

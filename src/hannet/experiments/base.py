@@ -39,6 +39,7 @@ EXPERIMENTS = (
     "table14",
     "narrow-mixer",
     "tabular",
+    "tabular-controls",
     "certified",
 )
 

@@ -106,6 +106,14 @@ def test_trains_reports_draws_and_repeats_nothing(small, tmp_path):
     assert len(table.rows) == 2 * len(FRACTIONS) * len(NETWORKS)
     assert [row["paper_rmse"] for row in table.rows[:6]] == list(PAPER_RMSE["skillcraft"])
     assert {row["paper_rmse"] for row in table.rows[6:]} == {None}
+    for hannet, *others in (
+        table.rows[start : start + len(NETWORKS)] for start in range(0, len(table.rows), len(NETWORKS))
+    ):
+        assert hannet["held_out_p"] is None
+        for row in others:
+            assert row["held_out_ratio"] == pytest.approx(row["held_out"] / hannet["held_out"])
+            assert 0 < row["held_out_p"] <= 1
+    assert sum("Wilcoxon" in note and "of 2;" in note for note in table.notes) == len(NETWORKS) - 1
     assert "QUICK" in markdown(table)
     for path in save(tmp_path / plan.name, table, records, plan.picture(store)):
         assert path.stat().st_size > 500

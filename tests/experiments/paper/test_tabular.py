@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from hannet.data.regression import SETS, Regression
 from hannet.experiments.base import load_experiment
-from hannet.experiments.paper import table9, tabular
+from hannet.experiments.paper import tabular
 from hannet.experiments.paper.table9 import BY_SUBJECT, FRACTIONS, PAPER_RMSE
 from hannet.experiments.paper.tabular import METHODS
 from hannet.experiments.report import save
@@ -16,23 +15,12 @@ def silent(_) -> None:
     pass
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """A table of 120 rows in place of the real ones."""
-
-    def regression(name: str) -> Regression:
-        x = np.random.default_rng(0).normal(size=(120, 3))
-        groups = (np.arange(120) // 12).astype(np.int64) if name == "parkinsons" else None
-        return Regression(x, 100 + 5 * x[:, 1], groups, SETS[name])
-
-    monkeypatch.setattr(table9, "regression", regression)
-
-
 @pytest.mark.slow
-def test_fits_every_method_reports_and_draws(small, tmp_path):
+def test_fits_every_method_reports_and_draws(few_rows, tmp_path):
     plan = load_experiment("tabular", [0, 1], quick=True, only=["elevators", BY_SUBJECT])
     store = Store(tmp_path)
-    assert run_sweep(plan, store, silent) == 2 * len(FRACTIONS) * (2 * (len(METHODS) - 1) + tabular.TRIALS_OF_TABM)
+    tabm = plan.fewer_trials["TabM"]
+    assert run_sweep(plan, store, silent) == 2 * len(FRACTIONS) * (2 * (len(METHODS) - 1) + tabm)
     assert run_sweep(plan, store, silent) == 0
     records = store.records()
     assert all(record.metrics["cpu_seconds"] > 0 and record.metrics["parameters"] > 0 for record in records.values())
@@ -57,7 +45,7 @@ def test_a_method_learns_a_line_and_speaks_in_the_targets_units(method):
     assert size > 100
 
 
-def test_a_new_default_of_the_estimator_is_a_new_run(small, monkeypatch):
+def test_a_new_default_of_the_estimator_is_a_new_run(few_rows, monkeypatch):
     from hannet import HanRegressor
 
     plan = load_experiment("tabular", [0], quick=True, only=["elevators"])

@@ -12,6 +12,7 @@ so only the first seed of it is run.
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Fitted = tuple[Callable[[Array], Array], int]  # predict, and how many numbers the model has learned
+Method = Callable[[Array, Array, int, bool], Fitted]
 
 
 def _han(x: Array, y: Array, seed: int, quick: bool) -> Fitted:
@@ -65,7 +67,7 @@ def _trees(x: Array, y: Array, seed: int, quick: bool) -> Fitted:
     return model.predict, nodes
 
 
-def _tabm(x: Array, y: Array, seed: int, quick: bool) -> Fitted:
+def fit_tabm(x: Array, y: Array, seed: int, quick: bool, **shape: int) -> Fitted:
     """All members see each batch; the mean of their squared errors is the loss, and their mean the prediction."""
     from sklearn.preprocessing import StandardScaler
     from tabm import TabM
@@ -77,7 +79,7 @@ def _tabm(x: Array, y: Array, seed: int, quick: bool) -> Fitted:
     generator = torch.Generator().manual_seed(seed)
     held, taught = torch.randperm(len(x), generator=generator).tensor_split([max(1, len(x) // 10)])
     with seeded(seed):
-        model = TabM.make(n_num_features=x.shape[1], d_out=1, k=16, n_blocks=3, d_block=128)
+        model = TabM.make(n_num_features=x.shape[1], d_out=1, **shape)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4)
         best, best_epoch, weights = float("inf"), 0, model.state_dict()
         for epoch in range(2 if quick else 100):
@@ -107,59 +109,76 @@ def _mean_of_tabm(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([model(part)[..., 0].mean(1) for part in x.split(1024)])
 
 
-METHODS: dict[str, Callable[[Array, Array, int, bool], Fitted]] = {
+METHODS: dict[str, Method] = {
     "HanRegressor": _han,
     "MLPRegressor": _mlp,
     "HistGradientBoosting": _trees,
-    "TabM": _tabm,
+    "TabM": partial(fit_tabm, k=16, n_blocks=3, d_block=128),
 }
-TRIALS_OF_TABM = 1
 REVISIONS: dict[str, int] = {}  # by method: to be raised with what decides its results and is not in its config
-COST = {"HanRegressor": 10.0, "MLPRegressor": 2.0, "HistGradientBoosting": 0.2, "TabM": 20.0}
 
 
 class Experiment(Cells):
     """The comparison for some seeds and sets."""
 
     stem: ClassVar[str] = "tabular"
+    fewer_trials: ClassVar[Mapping[str, int]] = {"TabM": 1}  # of the slow methods
+    costs: ClassVar[Mapping[str, float]] = {
+        "HanRegressor": 10.0,
+        "MLPRegressor": 2.0,
+        "HistGradientBoosting": 0.2,
+        "TabM": 20.0,
+    }
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """What is compared, in the order of the table."""
+        return METHODS
 
     def groups(self) -> list[list[Run]]:
         """Every run alone."""
-        return [[run] for cell in self.cells(METHODS) for run in self._runs(*cell)]
+        return [[run] for cell in self.cells(self.methods) for run in self._runs(*cell)]
 
     def _runs(self, part: str, fraction: float, method: str) -> list[Run]:
-        config: dict[str, Any] = {"method": method, "data": {"set": part, "fraction": fraction}}
-        if method == "HanRegressor":
-            from ...estimators.base import HanRegressor
-
-            config["parameters"] = HanRegressor().get_params()
+        config = {"method": method, "data": {"set": part, "fraction": fraction}, **self.settings(method)}
         if method in REVISIONS:
             config["revision"] = REVISIONS[method]
-        seeds = self.seeds[:TRIALS_OF_TABM] if method == "TabM" else self.seeds
+        seeds = self.seeds[: self.fewer_trials.get(method)]
         return [Run("tabular" + "-quick" * self.quick, config, seed) for seed in seeds]
+
+    def settings(self, method: str) -> dict[str, Any]:
+        """What else a config says of a method."""
+        if method != "HanRegressor":
+            return {}
+        from ...estimators.base import HanRegressor
+
+        return {"parameters": HanRegressor().get_params()}
 
     def cost(self, run: Run) -> float:
         """Expected time of a run, in any unit."""
         rows = {"skillcraft": 0.2, "parkinsons": 0.35, BY_SUBJECT: 0.35}.get(run.config["data"]["set"], 1.0)
-        return COST[run.config["method"]] * rows * run.config["data"]["fraction"]
+        return self.costs[run.config["method"]] * rows * run.config["data"]["fraction"]
 
     def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
-        """Fit one method to one split."""
-        (run,) = group
-        method, data = run.config["method"], run.config["data"]
+        """Fit one method to each split."""
+        return [self.measure(run, self.methods[run.config["method"]], on_progress) for run in group]
+
+    def measure(self, run: Run, fit: Method, on_progress: OnProgress) -> Result:
+        """Time the fit to a run's split, and judge it on the test rows."""
+        data = run.config["data"]
         table = read(data["set"])
         (split,) = splits_of(table, data["fraction"], [run.seed])
         train, test = split.train.numpy(), split.test.numpy()
         began, began_cpu = time.perf_counter(), time.process_time()
-        predict, size = METHODS[method](table.x[train], table.y[train], run.seed, self.quick)
+        predict, size = fit(table.x[train], table.y[train], run.seed, self.quick)
         seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
         errors = predict(table.x[test]) - table.y[test]
         rmse = float(np.sqrt(np.square(errors).mean()))
         r2 = 1 - (rmse / float(table.y[test].std())) ** 2
-        label = f"{method}, {data['set']} {data['fraction']:.0%}, seed {run.seed}"
+        label = f"{run.config['method']}, {data['set']} {data['fraction']:.0%}, seed {run.seed}"
         on_progress(ProgressEvent(label, 1, 1, "fits", {"test RMSE": rmse}))
         metrics = {"test_rmse": rmse, "test_r2": r2, "parameters": float(size), "seconds": seconds, "cpu_seconds": cpu}
-        return [Result(metrics)]
+        return Result(metrics)
 
     def table(self, records: Mapping[str, Record]) -> Table:
         """One row per set, share of training rows and method: mean and standard deviation over seeds."""
@@ -174,11 +193,11 @@ class Experiment(Cells):
             "size": ("size", "{:,.0f}"),
             "seconds": ("CPU s", "{:,.1f}"),
         }
-        rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(METHODS)]
+        rows = [self._row(*cell, [records[run.key] for run in self._runs(*cell)]) for cell in self.cells(self.methods)]
         notes = [
             f"{format_seeds(self.seeds)}, each with the split that it has in table9; std: over seeds",
             "HanRegressor's defaults were chosen on another split of these sets, which shares rows with the test rows here",
-            f"TabM: {format_seeds(self.seeds[:TRIALS_OF_TABM])} only, as it is slow",
+            f"TabM: {format_seeds(self.seeds[: self.fewer_trials['TabM']])} only, as it is slow",
             "every method saw the training rows only; the paper's HanNet was taken at its best epoch on the test rows",
             "size: number of parameters, of trees their nodes; CPU s: processor seconds of one fit, mean over seeds",
         ]
@@ -210,11 +229,12 @@ class Experiment(Cells):
         parts = self.chosen_parts
         figure = Figure(figsize=(2.6 * len(parts), 3.6), layout="constrained")
         for axis, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
-            for number, method in enumerate(METHODS):
+            for number, method in enumerate(self.methods):
                 mine = [row for row in rows if row["set"] == part and row["method"] == method]
-                places = [index + 0.18 * (number - 1.5) for index in range(len(mine))]
+                step = 0.72 / len(self.methods)
+                places = [index + step * (number - (len(self.methods) - 1) / 2) for index in range(len(mine))]
                 axis.bar(
-                    places, [row["rmse"] for row in mine], 0.17, yerr=[row["rmse_std"] or 0 for row in mine],
+                    places, [row["rmse"] for row in mine], 0.94 * step, yerr=[row["rmse_std"] or 0 for row in mine],
                     color=f"C{number}", label=method, error_kw={"linewidth": 0.8},
                 )  # fmt: skip
             for index, fraction in enumerate(FRACTIONS):
