@@ -363,7 +363,7 @@ def test_a_file_that_is_no_npz_is_one_sentence(hannet, model, tmp_path):
         except DataError as error:
             assert "\n" not in str(error)  # noqa: PT017
     path.unlink()
-    assert hannet("attack", model, "--data", str(path))[::2] == (1, f"hannet: {path} is not there\n")
+    assert hannet("attack", model, "--data", str(path))[::2] == (1, f"hannet: {path} does not exist\n")
 
 
 def test_a_full_disk_keeps_the_numbers_on_the_screen(hannet, model, data, tmp_path):

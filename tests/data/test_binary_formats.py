@@ -134,7 +134,7 @@ def test_a_damaged_file_is_named_in_one_sentence(put, case):
 @pytest.mark.parametrize("read", [read_cifar, read_columns, read_batches])
 def test_a_missing_file_and_a_folder_in_its_place_are_one_sentence(tmp_path, read):
     paths = [tmp_path / "none", tmp_path / "none"][: 1 + (read is read_columns)]
-    with pytest.raises(DataError, match=r"No such file|not there"):
+    with pytest.raises(DataError, match=r"No such file|does not exist"):
         read(paths)
     with pytest.raises(DataError, match=r"Is a directory|not an .npz file"):
         read([tmp_path for _ in paths])

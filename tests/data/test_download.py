@@ -135,7 +135,7 @@ FAULTS = {
     "not found": ((404, b"gone", 4), r"127.0.0.1:\d+ answered 404"),
     "server error": ((503, b"", 0), r"127.0.0.1:\d+ answered 503"),
     "another file": ((200, b"<html>", 6), "is not the file with the SHA-256"),
-    "always truncated": ((200, CONTENT[:999], len(CONTENT)), r"127.0.0.1:\d+ broke off"),
+    "always truncated": ((200, CONTENT[:999], len(CONTENT)), r"127.0.0.1:\d+ closed the connection"),
 }
 
 

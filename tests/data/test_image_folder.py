@@ -149,7 +149,7 @@ def encoded(suffix):
 
 def test_what_is_no_picture_is_one_sentence(tmp_path):
     path = tmp_path / "one.jpg"
-    with pytest.raises(DataError, match=r"one.jpg is not there"):
+    with pytest.raises(DataError, match=r"one.jpg does not exist"):
         picture(path, 8)
     for content in (b"", b"text", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage"):
         path.write_bytes(content)
@@ -277,7 +277,7 @@ def faulty(tmp_path, *files, size=4, part="train"):
 
 
 FAULTS = {
-    "not there": ([], "set is not there"),
+    "not there": ([], "set does not exist"),
     "nothing": (["/"], "no folders of classes, but a classifier needs at least two"),
     "no folders": (["a.png", "b.png"], "no folders of classes"),
     "one class": (["a/1.png", "a/2.png"], "only one class, a, but a classifier needs"),
@@ -318,7 +318,7 @@ def test_arguments_are_checked(pets):
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         folder(pets, 0)
     (pets / "file.png").touch()
-    with pytest.raises(DataError, match=r"file.png is no folder"):
+    with pytest.raises(DataError, match=r"file.png is not a folder"):
         folder(pets / "file.png", 4)
     with pytest.raises(DataError, match="14 pictures of 10000000 x 10000000 do not fit into memory"):
         folder(pets, 10**7)

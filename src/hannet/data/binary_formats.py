@@ -136,7 +136,7 @@ def _array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
                     raise ValueError(name)
                 yield stream, shape, dtype
     except FileNotFoundError as error:
-        raise DataError(f"{path} is not there") from error
+        raise DataError(f"{path} does not exist") from error
     except DataError:
         raise
     except UNREADABLE as error:

@@ -156,7 +156,7 @@ def _download(name: str, url: str, checksum: str, folder: Path, wanted: File) ->
     except exceptions.ConnectionError:
         reason = f"{host} cannot be reached"
     except exceptions.RequestException:
-        reason = f"{host} broke off"
+        reason = f"{host} closed the connection"
     except ValueError:  # pooch's word for a wrong checksum
         kind, _, value = checksum.partition(":")
         reason = f"{url} is not the file with the {_KINDS[kind]} {value}"

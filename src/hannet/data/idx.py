@@ -48,7 +48,7 @@ def parse(content: bytes, shape: Sequence[int], name: str) -> Tensor:
     if unpacked[: len(start)] != start[: len(unpacked)]:
         raise DataError(f"{name}: not an IDX file of {' x '.join(map(str, shape))} unsigned bytes")
     if len(unpacked) > size or decompressor.unused_data:
-        raise DataError(f"{name}: goes on after its {size:,} bytes")
+        raise DataError(f"{name}: has more than its {size:,} bytes")
     if not decompressor.eof:
         raise DataError(f"{name}: cut short")
     if len(unpacked) < size:

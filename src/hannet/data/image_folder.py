@@ -53,7 +53,7 @@ def folder(path: str | Path, size: int, part: Part = "train", on_progress: Progr
     _require_size(size)
     path = Path(path)
     if not path.is_dir():
-        raise DataError(f"{path} is {'no folder' if path.exists() else 'not there'}")
+        raise DataError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}")
     scan = _find_pictures(path, part)
     x = _decode(path, [file for files in scan.classes.values() for file in files], size, on_progress)
     y = torch.tensor([label for label, files in enumerate(scan.classes.values()) for _ in files], device="cpu")
@@ -184,7 +184,7 @@ def _picture(path: Path, size: int) -> Tensor:
             opened.draft(None, (2 * size, 2 * size))  # a JPEG may be read smaller, but never as small as it becomes
             pixels = np.array(ImageOps.fit(_upright(opened), (size, size)))  # all pixels count: nothing aliases
     except FileNotFoundError as error:
-        raise DataError(f"{path} is not there") from error
+        raise DataError(f"{path} does not exist") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not a picture of a known format, or broken") from error
     except Image.DecompressionBombError as error:

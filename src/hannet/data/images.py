@@ -67,7 +67,7 @@ def stored(path: Path) -> tuple[Tensor, Tensor]:
         with np.load(path, allow_pickle=False) as arrays:
             x, y = arrays["x"], arrays["y"]
     except FileNotFoundError as error:
-        raise DataError(f"{path} is not there") from error
+        raise DataError(f"{path} does not exist") from error
     except UNREADABLE as error:
         raise DataError(f"{path}: not an .npz file with the arrays x and y, or damaged") from error
     if x.dtype not in (np.uint8, np.float32, np.float64) or x.ndim < 2 or not x.size:
