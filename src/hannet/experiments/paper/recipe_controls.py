@@ -14,11 +14,11 @@ from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, format_seeds, mean_and_std, paired_p_value
+from ..base import Result, format_seeds, mean_and_std, paired_p_value
 from ..record import Record, Run
 from ..store import Store
 from . import _board
-from .recipe_search import COST, NETWORKS, RECIPE, label_of
+from .recipe_search import NETWORKS, RECIPE, Networks, label_of
 
 CHOSEN = dict.fromkeys(NETWORKS, (0.05, 1e-3))  # rate and lasso by recipe-search
 RESTARTS = 4
@@ -31,7 +31,7 @@ SEEDS_ELSEWHERE = 1  # on each split but the first
 HAN = next(iter(NETWORKS))
 
 
-class Experiment(BaseExperiment):
+class Experiment(Networks):
     """The controls for some seeds."""
 
     stem: ClassVar[str] = "recipe-controls"
@@ -49,11 +49,7 @@ class Experiment(BaseExperiment):
 
     def groups(self) -> list[list[Run]]:
         """The seeds of one network and split are members of one training."""
-        return [group for splits in SPLITS for label in NETWORKS for group in self._runs(label, splits)]
-
-    def cost(self, run: Run) -> float:
-        """Expected time of a run, in any unit."""
-        return COST[label_of(run)]
+        return [group for splits in SPLITS for label in self.networks for group in self._runs(label, splits)]
 
     def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the runs of one group together."""
@@ -61,7 +57,8 @@ class Experiment(BaseExperiment):
         return [replace(result, model=None) for result in results]
 
     def _accuracies(self, label: str, splits: str, records: Mapping[str, Record]) -> list[float]:
-        runs = (run for group in self._runs(label, splits) for run in group)
+        some = SPLITS if splits == "all" else [splits]
+        runs = (run for part in some for group in self._runs(label, part) for run in group)
         return [100 * _board.metric(records[run.key], "test_accuracy") for run in runs]
 
     def table(self, records: Mapping[str, Record]) -> Table:
@@ -80,15 +77,15 @@ class Experiment(BaseExperiment):
             "recipe": ("rate, lasso", ""),
         }
         rows = []
-        for label in NETWORKS:
+        for label in self.networks:
             size = _board.parameters(_board.build({"network": NETWORKS[label]}, 0))
             for splits in [*SPLITS, "all"]:
-                some = SPLITS if splits == "all" else [splits]
-                test, han = ([a for s in some for a in self._accuracies(name, s, records)] for name in (label, HAN))
+                test = self._accuracies(label, splits, records)
                 mean, std = mean_and_std(test)
                 row = {"network": label, "size": size, "splits": splits, "test": mean, "std": std, "runs": len(test)}
                 row |= {"median": median(test), "lowest": min(test), "highest": max(test)}
-                if label != HAN:
+                if HAN in self.networks and label != HAN:
+                    han = self._accuracies(HAN, splits, records)
                     row |= {"behind": sum(han) / len(han) - sum(test) / len(test), "p": paired_p_value(han, test)}
                 rows.append(row | {"recipe": "{:g}, {:g}".format(*CHOSEN[label])})
         notes = [
@@ -106,14 +103,16 @@ class Experiment(BaseExperiment):
         figure = new_figure(10.0, 4.2)
         axis = figure.subplots()
         for number, (splits, marker) in enumerate(zip(SPLITS, "osD", strict=True)):
-            for place, label in enumerate(NETWORKS):
+            for place, label in enumerate(self.networks):
                 test = self._accuracies(label, splits, records)
                 places = [place + 0.22 * (number - 1) + 0.02 * (index - len(test) / 2) for index in range(len(test))]
                 axis.plot(places, test, marker, color=f"C{number}", alpha=0.7, label=splits if place == 0 else None)
         axis.set(
-            xticks=range(len(NETWORKS)), ylabel="test accuracy in %", title="Checkerboard, one recipe for every net"
+            xticks=range(len(self.networks)),
+            ylabel="test accuracy in %",
+            title="Checkerboard, one recipe for every net",
         )
-        axis.set_xticklabels([label.replace(" + ", " +\n").replace(", ", ",\n") for label in NETWORKS], fontsize=8)
+        axis.set_xticklabels([label.replace(" + ", " +\n").replace(", ", ",\n") for label in self.networks], fontsize=8)
         axis.grid(axis="y", alpha=0.3)
         axis.legend(title="training points")
         return self.annotate_quick(figure)

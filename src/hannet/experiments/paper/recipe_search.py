@@ -38,6 +38,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dense + ABS 100x6": _DENSE_ABS | {"width": 100},
     "dense + ReLU 100x6": {"kind": "FCNet", "width": 100, "depth": 6},
 }  # fmt: skip
+PARTS = dict(zip(("han", "frozen", "maxmin", "orthogonal", "abs-small", "abs", "relu"), NETWORKS, strict=True))
 COST = dict(zip(NETWORKS, (1.0, 1.1, 5.8, 1.9, 0.7, 2.8, 3.8), strict=True))  # time of a step, relative
 RATES = (0.01, 0.025, 0.05, 0.1)
 LASSOS = (0.0, 1e-3, 3e-3)
@@ -51,7 +52,22 @@ def label_of(run: Run) -> str:
     return next(label for label, network in NETWORKS.items() if network == run.config["network"])
 
 
-class Experiment(BaseExperiment):
+class Networks(BaseExperiment):
+    """Some of the networks."""
+
+    parts: ClassVar[tuple[str, ...]] = tuple(PARTS)
+
+    @property
+    def networks(self) -> list[str]:
+        """Their labels."""
+        return [PARTS[part] for part in self.chosen_parts]
+
+    def cost(self, run: Run) -> float:
+        """Expected time of a run, in any unit."""
+        return COST[label_of(run)]
+
+
+class Experiment(Networks):
     """The search. seeds are not used: its starts are its own."""
 
     stem: ClassVar[str] = "recipe-search"
@@ -66,7 +82,7 @@ class Experiment(BaseExperiment):
 
     def groups(self) -> list[list[Run]]:
         """The rates and starts of one network, lasso and fold are members of one training."""
-        cells = product(NETWORKS, FOLDS, LASSOS)
+        cells = product(self.networks, FOLDS, LASSOS)
         return [
             group
             for label, fold, lasso in cells
@@ -76,10 +92,6 @@ class Experiment(BaseExperiment):
                 ]
             )
         ]
-
-    def cost(self, run: Run) -> float:
-        """Expected time of a run, in any unit."""
-        return COST[label_of(run)]
 
     def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
         """Train the runs of one group together."""
@@ -106,10 +118,10 @@ class Experiment(BaseExperiment):
             "median": ("median of the grid", "{:.1f}"),
         }
         rows = []
-        for label, network in NETWORKS.items():
+        for label in self.networks:
             chosen = self.best(label, records)
             scores = sorted(100 * self.score(label, recipe, records) for recipe in self._grid())
-            net = _board.build({"network": network}, 0)
+            net = _board.build({"network": NETWORKS[label]}, 0)
             row = {"network": label, "size": _board.parameters(net), "lr": chosen.lr, "lasso": chosen.lasso}
             rows.append(row | {"validation": scores[-1], "median": scores[len(scores) // 2]})
         notes = [
@@ -124,9 +136,9 @@ class Experiment(BaseExperiment):
         """Validation accuracy over the grid, a panel a network."""
         records, grid = store.records(), self._grid()
         rates, lassos = (sorted({getattr(recipe, name) for recipe in grid}) for name in ("lr", "lasso"))
-        figure = new_figure(2.3 * len(NETWORKS), 3.0)
-        axes = figure.subplots(1, len(NETWORKS), sharey=True)
-        for axis, label in zip(axes, NETWORKS, strict=True):
+        figure = new_figure(2.3 * len(self.networks), 3.0)
+        axes = figure.subplots(1, len(self.networks), sharey=True, squeeze=False)[0]
+        for axis, label in zip(axes, self.networks, strict=True):
             scores = {(r.lasso, r.lr): 100 * self.score(label, r, records) for r in grid}
             values = [[scores[lasso, rate] for rate in rates] for lasso in lassos]
             shown = axis.imshow(values, origin="lower", cmap="viridis", vmin=50, vmax=100, aspect="auto")
