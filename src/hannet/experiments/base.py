@@ -145,20 +145,6 @@ def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | 
     return fmean(known), stdev(known) if len(known) > 1 else None
 
 
-def paired_p_value(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p of a paired permutation test of the means: exact for up to 16 pairs, else from 100,000 draws; None for one pair."""
-    from scipy.stats import permutation_test
-
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    if len(differences) < 2:
-        return None
-    draws = math.inf if len(differences) <= 16 else 99_999
-    found = permutation_test(
-        (differences,), fmean, permutation_type="samples", vectorized=False, n_resamples=draws, rng=0
-    )
-    return float(found.pvalue)
-
-
 def describe_experiment(name: str) -> str:
     """What an experiment shows: the first sentence of its file."""
     return " ".join((_module(name).__doc__ or "").split("\n\n")[0].split())

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from hannet.experiments.paper._paired import compare, over_cells, paired_t
+from hannet.experiments.paper._paired import compare, over_cells, paired_t, permutation_p
 from hannet.experiments.record import Record, Run
 
 
@@ -44,3 +44,9 @@ def test_equal_cells_decide_nothing():
     assert over_cells([1.0, 1.0]) == (1.0, 0, None)
     assert over_cells([1.0, 0.5, 2.0])[:2] == (pytest.approx(1.0), 1)
     assert over_cells([1.0, 0.5])[2] == over_cells([0.5])[2] == 1.0
+
+
+def test_the_permutation_test_is_exact_for_few_pairs():
+    assert permutation_p([1, 2, 3, 4, 5], [0] * 5) == pytest.approx(2 / 2**5)
+    assert permutation_p([1, 2, 3], [3, 2, 1]) == 1
+    assert permutation_p([1], [0]) is None

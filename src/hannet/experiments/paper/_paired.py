@@ -19,6 +19,20 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> float | None:
     return _rounded(p) if math.isfinite(p) else None
 
 
+def permutation_p(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Two-sided p of a paired permutation test of the means: exact for up to 16 pairs, else from 100,000 draws; None for one pair."""
+    from scipy.stats import permutation_test
+
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    if len(differences) < 2:
+        return None
+    draws = math.inf if len(differences) <= 16 else 99_999
+    found = permutation_test(
+        (differences,), fmean, permutation_type="samples", vectorized=False, n_resamples=draws, rng=0
+    )
+    return _rounded(float(found.pvalue))
+
+
 def compare(mine: Sequence[Record], others: Sequence[Record]) -> tuple[float | None, float | None]:
     """Ratio of mean RMSE over the seeds that both have, and p."""
     theirs = {record.seed: record.metrics["test_rmse"] for record in others}

@@ -14,10 +14,11 @@ from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
-from ..base import Result, format_seeds, mean_and_std, paired_p_value
+from ..base import Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
 from . import _board
+from ._paired import permutation_p
 from .recipe_search import NETWORKS, RECIPE, Networks, label_of
 
 CHOSEN = dict.fromkeys(NETWORKS, (0.05, 1e-3))  # rate and lasso by recipe-search
@@ -86,7 +87,7 @@ class Experiment(Networks):
                 row |= {"median": median(test), "lowest": min(test), "highest": max(test)}
                 if HAN in self.networks and label != HAN:
                     han = self._accuracies(HAN, splits, records)
-                    row |= {"behind": sum(han) / len(han) - sum(test) / len(test), "p": paired_p_value(han, test)}
+                    row |= {"behind": sum(han) / len(han) - sum(test) / len(test), "p": permutation_p(han, test)}
                 rows.append(row | {"recipe": "{:g}, {:g}".format(*CHOSEN[label])})
         notes = [
             f"split 0: {format_seeds(self.seeds)}; elsewhere {format_seeds(self.seeds[:SEEDS_ELSEWHERE])} on each split",
