@@ -7,14 +7,11 @@ import sys
 import pytest
 
 from hannet import __version__
-from hannet.cli import console
-from hannet.cli.console import describe
 from hannet.cli.reproduce import parse_seeds
 from hannet.experiments.base import EXPERIMENTS
 from hannet.experiments.paper import _board, figure1
 from hannet.experiments.record import Record, Run
 from hannet.experiments.store import Store
-from hannet.reporting.progress import ProgressEvent
 
 
 @pytest.fixture
@@ -187,30 +184,6 @@ def test_no_records_are_one_sentence(hannet, tmp_path, monkeypatch):
     assert (code, err) == (1, "hannet: there are no records in hannet-results; name the folders that have some\n")
     Store(tmp_path / "empty")
     assert hannet("runs", "empty")[::2] == (1, "hannet: empty: no run has ended there yet\n")
-
-
-def test_progress_in_words():
-    event = ProgressEvent("HanNet, seed 0", 50, 200, metrics={"loss": 0.25, "test accuracy": 0.99})
-    assert describe(event, None, None) == "HanNet, seed 0 50/200, loss 0.25, test accuracy 99.0%"
-    assert describe(event, 12.3, None) == "HanNet, seed 0 50/200, 12 it/s, loss 0.25, test accuracy 99.0%"
-    sweep = ProgressEvent("sweep", 2, 4, "", {"group": "3/4", "runs/min": 7.25, "failed": 2})
-    later = ProgressEvent("waiting", 0, 1, "", within=sweep)
-    assert describe(later, None, 83.0) == "waiting, group 3/4, runs/min 7.25, failed 2, 1:23 left"
-
-
-def test_progress_in_a_log(capsys, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
-    with console.progress_bar() as bar:
-        for seconds, step in ((0, 10), (5, 60), (11, 120), (12, 130)):
-            clock[0] = seconds
-            bar(ProgressEvent("net", step, 130, within=ProgressEvent("sweep", step, 260, "")))
-        bar.fail("net: it diverged")
-    assert capsys.readouterr().err.splitlines() == [
-        " 46% net 120/130, 10 it/s, 0:14 left",
-        " 50% net 130/130, 10 it/s, 0:13 left",
-        "failed: net: it diverged",
-    ]
 
 
 def test_a_full_disk_is_one_sentence_and_exit_code_1(hannet, tiny, tmp_path):

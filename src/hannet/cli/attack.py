@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .console import exit_with_error, progress_bar
+from .console import exit_with_error
 from .options import AsJson, EvaluationData, ForceFiles, ModelFolder, require_free_files, save_files
+from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

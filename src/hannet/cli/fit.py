@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .console import exit_with_error, progress_bar, rich_table, stdout_console
+from .console import exit_with_error, rich_table, stdout_console
+from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from ..tabular.pipeline import FitOptions

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .console import exit_with_error, progress_bar, stdout_console
+from .console import exit_with_error, stdout_console
+from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from ..experiments.base import Experiment

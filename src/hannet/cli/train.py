@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..vision import SettingError
-from .console import exit_with_error, progress_bar
+from .console import exit_with_error
+from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from ..vision.classifier import TrainedClassifier
