@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hannet import HanLayer, HanStack, Householder, certify
-from hannet.certify import bounds, spectral_bound
+from hannet import HanLayer, HanStack, Householder
+from hannet.certify import bounds, radius, spectral_bound
 from hannet.layers.activations import Abs, GroupSort, MaxMin
 from hannet.layers.affine import Standardise, UnitLinear
 
@@ -163,7 +163,7 @@ def networks(draw, kinds):
 
 def claims(net, x):
     leaves = [leaf for _, leaf in bounds.computing_modules(net)]
-    shapes = certify._input_shapes(net, leaves, x[:1])
+    shapes = radius._input_shapes(net, leaves, x[:1])
     maps = (
         bounds.module_bound(leaf, bounds.arithmetic_of(x.dtype, shape))
         for leaf, shape in zip(leaves, shapes, strict=True)
