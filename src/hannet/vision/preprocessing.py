@@ -18,6 +18,12 @@ FILE = "preprocessing.json"
 AT_ONCE = 500  # images that a network sees at once: it bounds memory
 
 
+def normalise_and_resize(x: Tensor, mean: Sequence[float], std: Sequence[float], resize: int | None) -> Tensor:
+    """What networks take, in training and evaluation alike.  x: (n, channels, h, w), uint8 -> float32; h = w = resize if given."""
+    x = normalise(x, mean, std)
+    return F.interpolate(x, size=resize, mode="bilinear") if resize else x
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Images (channels, size, size), uint8, become (x / 255 - mean) / std; then resized to `resize`, if any; then flat, if it is.
@@ -45,9 +51,7 @@ class Preprocessing:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (n, channels, size, size), uint8 -> what the network takes, float32."""
-        out = normalise(x, self.mean, self.std)
-        if self.resize:
-            out = F.interpolate(out, size=self.resize, mode="bilinear")
+        out = normalise_and_resize(x, self.mean, self.std, self.resize)
         return out.flatten(1) if self.flat else out
 
     def from_pixels(self, network: nn.Module) -> nn.Module:

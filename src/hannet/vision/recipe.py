@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass, field
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..train.recipe import Recipe
-from .augmentation import IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalise
+from .augmentation import IMAGENET_MEAN, IMAGENET_STD, Augmentation
+from .preprocessing import normalise_and_resize
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,4 @@ class ImageRecipe(Recipe):
 
     def prepare(self, x: Tensor) -> Tensor:
         """What the network takes.  x: (n, channels, h, w), uint8 -> float32, normalised and resized."""
-        out = normalise(x, self.mean, self.std)
-        return F.interpolate(out, size=self.resize, mode="bilinear") if self.resize else out
+        return normalise_and_resize(x, self.mean, self.std, self.resize)
