@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..vision import SettingError
+from ..vision.presets import LOSS_SETTINGS, PRESETS, batch_size
 from .console import exit_with_error
 from .progress_bar import progress_bar
 
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from ..vision.classifier import TrainedClassifier
     from ..vision.splits import DataSplits
 
+    ModelName = str
+    LossName = str
+else:  # the names in the tables, which typer offers and mypy cannot compute
+    ModelName, LossName = Literal[tuple(PRESETS)], Literal[tuple(LOSS_SETTINGS)]
 Option = typer.Option
-Name = Literal["hannet", "fcnet", "han-mixer", "mobilevit-xxs", "mobilevit-xs"]
 Data = Annotated[str, typer.Argument(help="A folder with a folder of pictures for each class; or mnist, cifar10, ...")]
-Model = Annotated[Name, Option(help="What to train; mobilevits have Han-blocks.")]
+Model = Annotated[ModelName, Option(help="What to train; mobilevits have Han-blocks.")]
 Size = Annotated[
     int | None, Option(min=8, help="Pixels that a folder's pictures become.  [default: 64; 256 for mobilevit]")
 ]
@@ -33,10 +37,7 @@ Depth = Annotated[
 MlpBlocks = Annotated[int | None, Option(min=0, help="Mixer blocks before those of han-mixer.  [default: 0]")]
 Lipschitz = Annotated[bool, Option("--lipschitz", help="A hannet to certify: 1-Lipschitz outputs.")]
 Reflections = Annotated[int | None, Option(min=1, help="In each layer of hannet.  [default: 1; 32 with --lipschitz]")]
-Loss = Annotated[
-    Literal["cross-entropy", "multi-margin", "hkr"] | None,
-    Option(help="What training minimizes.  [default: cross-entropy]"),
-]
+Loss = Annotated[LossName | None, Option(help="What training minimizes.  [default: cross-entropy]")]
 Temperature = Annotated[float | None, Option(help="What cross entropy divides the outputs by.  [default: 1]")]
 Margin = Annotated[float | None, Option(help="Of multi-margin and hkr.  [default: 1]")]
 Augment = Annotated[
@@ -95,14 +96,14 @@ def images(
     """
     from ..storage import model_dir
     from ..train.distributed import DistributedContext
-    from ..vision import classifier, presets
+    from ..vision import classifier
     from ..vision.splits import dataset_name
 
     given: dict[str, Any] = {"width": width, "depth": depth, "mlp_blocks": mlp_blocks, "lipschitz": lipschitz}
     given |= {"reflections": reflections, "loss": loss, "temperature": temperature, "margin": margin}
     given |= {"augment": augment, "lr": lr, "weight_decay": weight_decay, "batch": batch, "epochs": epochs}
     given |= {"precision": precision, "ema": ema, "minutes": minutes}
-    preset = presets.PRESETS[model]
+    preset = PRESETS[model]
     settings = preset.resolve(given)
     folder = out or Path("hannet-models", f"{dataset_name(data)}-{model}")
     folder = folder.resolve() if folder.name in ("", "..") else folder  # then its neighbours are not named after it
@@ -112,7 +113,7 @@ def images(
     if preset.flat and processes.count > 1:
         raise SettingError(f"{model} trains in one process, not in {processes.count}", "model")
     splits = _load_splits(data, seed, size, preset.size)
-    settings["batch"] = presets.batch_size(batch, len(splits.training.y), processes.count)
+    settings["batch"] = batch_size(batch, len(splits.training.y), processes.count)
     checkpoint = None if preset.flat else folder.with_name(f".{folder.name}.unfinished")
     train = partial(classifier.train, preset, settings, splits, seed, fresh=fresh and processes.first)
     trained = _train(train, checkpoint)

@@ -1,4 +1,8 @@
-"""The only table from the name of a network to what builds it; networks from a seed, and from the folders that `save_pretrained` writes."""
+"""The only table from the name of a network to what builds it; networks from a seed, and from the folders that `save_pretrained` writes.
+
+Configs of experiments and saved folders use these names. What `hannet train images --model` accepts are the presets of
+vision/presets.py, each of which builds one of these networks and says how it is trained.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

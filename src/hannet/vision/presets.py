@@ -1,4 +1,8 @@
-"""The networks that `hannet train images` trains, by name: their settings, how they are built, and how they are trained."""
+"""The networks that `hannet train images` trains, by name: their settings, how they are built, and how they are trained.
+
+A preset names what it builds (`kind`) in the table of classes of models/registry.py, by which a saved network is loaded again. An
+entry of PRESETS is all that another `--model` takes, and one in that table if its class is new.
+"""
 
 import math
 from collections.abc import Callable, Mapping
