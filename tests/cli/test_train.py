@@ -188,10 +188,12 @@ def test_only_a_network_is_ever_replaced_and_only_by_force(hannet, patterns):
 
 
 def test_a_training_that_diverges_is_one_sentence_and_saves_nothing(hannet, patterns):
-    code, out, err = hannet("train", "images", "mnist", *TINY, "--lr", "1e30")
-    assert (code, out) == (1, "")
-    assert err.splitlines()[-1] == "hannet: the training diverged: a smaller learning rate may help; nothing is saved"
-    assert not list(Path.cwd().rglob("*.safetensors"))
+    for _ in range(2):  # nor does it leave a state that the next training could not resume from
+        code, out, err = hannet("train", "images", "mnist", *TINY, "--lr", "1e30", "--minutes", "0")
+        assert (code, out) == (1, "")
+        fault = "the training diverged in epoch 1: a smaller learning rate may help"
+        assert err.splitlines()[-1] == f"hannet: {fault}; nothing is saved"
+        assert not list(Path("hannet-models").iterdir())
 
 
 @pytest.mark.slow
@@ -208,7 +210,7 @@ def test_a_full_disk_keeps_the_numbers_on_the_screen_and_the_network_that_was_th
     assert "test accuracy" in out
     assert err.splitlines()[-1].startswith("hannet: ")
     assert "File too large" in err.splitlines()[-1]
-    assert {path: path.read_bytes() for path in Path("hannet-models").rglob("*.*")} == before
+    assert {path: path.read_bytes() for path in Path("hannet-models").rglob("*.*") if path.is_file()} == before
 
 
 @pytest.mark.slow

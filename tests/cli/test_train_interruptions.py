@@ -1,4 +1,4 @@
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -7,36 +7,67 @@ from pathlib import Path
 import pytest
 
 from hannet.models import HanMixer
+from hannet.train.ensemble_backend import EnsembleBackend
+from hannet.train.module_backend import ModuleBackend
 from images_toy import MIXER, TINY
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 
-@pytest.mark.slow
-def test_ctrl_c_says_that_nothing_is_saved():
-    if not os.environ.get("HANNET_DATA"):
-        pytest.skip("HANNET_DATA is not set")
-    code = "from hannet.cli import main; main()"
-    arguments = ["train", "images", "mnist", "--epochs", "500", "--depth", "2"]
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True) as process:
-        try:
-            while "% HanNet " not in (line := process.stderr.readline()):
-                assert line
-            process.send_signal(signal.SIGINT)
-            err = process.communicate(timeout=60)[1]
-        finally:
-            process.kill()
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "hannet: interrupted; nothing is saved"
-    assert not list(Path("hannet-models").iterdir())
+class CrashError(Exception):
+    """What no command expects."""
 
 
-def test_a_network_on_rows_leaves_the_state_of_another_training(hannet, photos):
-    kept = Path(".net.unfinished", "checkpoint.safetensors")
-    kept.parent.mkdir()
-    kept.write_bytes(b"of a mixer")
-    assert hannet("train", "images", str(photos), *TINY, "--size", "8", "--out", "net")[0] == 0
-    assert kept.exists()
+def cut_off(monkeypatch, backend, after, how):
+    """Ends the next training after a step; gives the numbers of the steps that are done."""
+    step, done = backend.step, []
+
+    def counted(self, number):
+        done.append(number)
+        living = step(self, number)
+        if len(done) == after:
+            how()
+        return living
+
+    monkeypatch.setattr(backend, "step", counted)
+    return done
+
+
+def crash():
+    raise CrashError
+
+
+@pytest.mark.parametrize(
+    ("options", "backend"),
+    [
+        (TINY, EnsembleBackend),
+        ((*TINY, "--model", "fcnet", "--ema", "0.5"), ModuleBackend),
+        ((*MIXER, "--epochs", "3"), ModuleBackend),
+    ],
+    ids=["hannet", "fcnet with an average", "mixer"],
+)
+@pytest.mark.parametrize("end", ["signal", "crash"])
+def test_the_same_command_resumes_and_ends_with_the_same_bits(hannet, photos, monkeypatch, options, backend, end):
+    arguments = ("train", "images", str(photos), *options, "--size", "16", "--minutes", "0" if end == "crash" else "10")
+    assert hannet(*arguments, "--out", "whole")[0] == 0
+    with monkeypatch.context() as patch:
+        done = cut_off(patch, backend, 5, crash if end == "crash" else lambda: signal.raise_signal(signal.SIGTERM))
+        if end == "crash":
+            with pytest.raises(CrashError):
+                hannet(*arguments, "--out", "net")
+        else:
+            code, _, err = hannet(*arguments, "--out", "net")
+            assert code == 143
+            assert "the state is saved in .net.unfinished, and the same command resumes" in err.splitlines()[-1]
+        assert not Path("net").exists()
+        assert hannet(*arguments, "--out", "net")[0] == 0
+    assert done == [*range(1, 6), *range(5 if end == "crash" else 6, max(done) + 1)]
+    whole, net = Path("whole"), Path("net")
+    assert (whole / "model.safetensors").read_bytes() == (net / "model.safetensors").read_bytes()
+    for name in ("validation_accuracy", "test_accuracy"):
+        first, second = (json.loads((folder / "report.json").read_text())[name] for folder in (whole, net))
+        assert first == second
+    assert {path.name for path in Path().iterdir()} == {"photos", "whole", "net"}
 
 
 def test_a_checkpoint_that_no_fresh_start_mends_says_no_such_thing(hannet, photos):
@@ -49,17 +80,20 @@ def test_a_checkpoint_that_no_fresh_start_mends_says_no_such_thing(hannet, photo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_training_that_was_cut_off_goes_on(hannet, photos, number, expected):
-    arguments = ["train", "images", str(photos), *MIXER, "--size", "16"]
+@pytest.mark.parametrize(
+    ("number", "expected", "model", "options"),
+    [(signal.SIGTERM, 143, "han-mixer", MIXER), (signal.SIGINT, 130, "hannet", TINY)],
+)
+def test_a_training_that_was_cut_off_is_resumed_or_started_over(hannet, photos, number, expected, model, options):
+    arguments = ["train", "images", str(photos), *options, "--size", "16"]
     assert hannet(*arguments, "--out", "whole")[0] == 0
-    long = [*arguments[:-6], "--epochs", "2000", "--batch", "16", "--lr", "0.01", "--size", "16"]
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from hannet.cli import main; main()"
     )
-    with subprocess.Popen([sys.executable, "-c", code, *long], stderr=subprocess.PIPE, text=True) as process:
+    long = [sys.executable, "-c", code, *arguments, "--epochs", "100000"]
+    with subprocess.Popen(long, stderr=subprocess.PIPE, text=True) as process:
         try:
-            while "HanMixer" not in (line := process.stderr.readline()):
+            while "% Han" not in (line := process.stderr.readline()):
                 assert line
             process.send_signal(number)
             err = process.communicate(timeout=60)[1]
@@ -67,7 +101,7 @@ def test_a_training_that_was_cut_off_goes_on(hannet, photos, number, expected):
             process.kill()
     assert process.returncode == expected
     assert "the same command resumes from there" in err.splitlines()[-1]
-    assert Path("hannet-models", ".photos-han-mixer.unfinished", "checkpoint.safetensors").is_file()
+    assert Path("hannet-models", f".photos-{model}.unfinished", "checkpoint.safetensors").is_file()
     code, out, err = hannet(*arguments)
     assert (code, out) == (1, "")
     assert err.splitlines()[-1].endswith(
@@ -75,7 +109,7 @@ def test_a_training_that_was_cut_off_goes_on(hannet, photos, number, expected):
     )
     assert hannet(*arguments, "--fresh")[0] == 0
     first, second = (
-        Path(name, "model.safetensors").read_bytes() for name in ("whole", "hannet-models/photos-han-mixer")
+        Path(name, "model.safetensors").read_bytes() for name in ("whole", f"hannet-models/photos-{model}")
     )
     assert first == second
 

@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from hannet.models import FCNet
 from hannet.storage.files import StoreError
 from hannet.train import checkpoint
 from hannet.train.errors import CheckpointError, TerminatedError, TrainingError
+from hannet.train.recipe import Recipe
 from hannet.vision.pipeline import train_classifier
 from images_toy import RECIPE, launched, toy_images, toy_network
 
@@ -160,9 +162,15 @@ def test_images_without_classes_are_a_sentence(x, y):
         trained(validation=held)
 
 
-def test_a_diverging_training_says_so():
+def test_a_diverging_training_says_so_and_keeps_no_state(tmp_path):
     with pytest.raises(TrainingError, match="diverged in epoch 1: a smaller learning rate may help"):
-        trained(replace(RECIPE, lr=1e30))
+        trained(replace(RECIPE, lr=1e30), checkpoint=tmp_path, minutes=0)
+    options = {"flat": True, "checkpoint": tmp_path, "minutes": 0}
+    for batch, when in ((16, " in epoch 1"), (96, "")):  # within the training, by its only step
+        recipe = Recipe(lr=1e30, batch=batch, iterations=96 // batch, loss="cross_entropy")
+        with pytest.raises(TrainingError, match=f"the training diverged{when}: a smaller learning rate may help"):
+            train_classifier(FCNet(192, 3, 8, 2), toy_images(96, 1), recipe, 5, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_progress_is_told():

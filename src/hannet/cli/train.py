@@ -91,8 +91,8 @@ def images(
 ) -> None:
     """Train a classifier of images, measure it on images it has not seen, save it for `hannet predict` and others.
 
-    One in twelve training images is held out to show the accuracy of every epoch; nothing is chosen by it. han-mixer and mobilevit
-    keep checkpoints: the same command resumes after an interruption, by Ctrl-C or SIGTERM or a crash.
+    One in twelve training images is held out to show the accuracy of every epoch; nothing is chosen by it. Checkpoints are kept: the
+    same command resumes after an interruption, by Ctrl-C or SIGTERM or a crash.
     """
     from ..storage import model_dir
     from ..train.distributed import DistributedContext
@@ -114,7 +114,7 @@ def images(
         raise SettingError(f"{model} trains in one process, not in {processes.count}", "model")
     splits = _load_splits(data, seed, size, preset.size)
     settings["batch"] = batch_size(batch, len(splits.training.y), processes.count)
-    checkpoint = None if preset.flat else folder.with_name(f".{folder.name}.unfinished")
+    checkpoint = folder.with_name(f".{folder.name}.unfinished")
     train = partial(classifier.train, preset, settings, splits, seed, fresh=fresh and processes.first)
     trained = _train(train, checkpoint)
     if processes.first:  # of several processes the first reports and saves
@@ -128,7 +128,7 @@ def _load_splits(data: str, seed: int, size: int | None, default_size: int) -> "
         return load_splits(data, seed, size=size, default_size=default_size, on_progress=on_progress)
 
 
-def _train(train: "Callable[..., TrainedClassifier]", checkpoint: Path | None) -> "TrainedClassifier":
+def _train(train: "Callable[..., TrainedClassifier]", checkpoint: Path) -> "TrainedClassifier":
     from ..train.checkpoint import path_in
     from ..train.errors import CheckpointError, TrainingError
 
@@ -136,21 +136,21 @@ def _train(train: "Callable[..., TrainedClassifier]", checkpoint: Path | None) -
         with progress_bar() as show:
             return train(checkpoint=checkpoint, on_progress=show)
     except KeyboardInterrupt as interrupt:
-        kept = checkpoint is not None and path_in(checkpoint).exists()
+        kept = path_in(checkpoint).exists()
         outcome = f"the last checkpoint in {checkpoint} is kept" if kept else "nothing is saved"
         exit_with_error(f"interrupted; {interrupt.args[0] if interrupt.args else outcome}", 130)
     except CheckpointError as error:
         exit_with_error(f"{error}{' (--fresh does)' * error.can_start_over}", 1)
     except TrainingError as error:
+        shutil.rmtree(checkpoint, ignore_errors=True)  # a training that resumes from there would diverge again
         exit_with_error(f"{error}; nothing is saved", 1)
 
 
-def _report_and_save(trained: "TrainedClassifier", folder: Path, checkpoint: Path | None, *, as_json: bool) -> None:
+def _report_and_save(trained: "TrainedClassifier", folder: Path, checkpoint: Path, *, as_json: bool) -> None:
     report = {**trained.report, "folder": str(folder)}
     print(json.dumps(report, allow_nan=False) if as_json else _summary(report), flush=True)  # in case the disk is full
     trained.save(folder)
-    if checkpoint:
-        shutil.rmtree(checkpoint, ignore_errors=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
     if not as_json:
         print(f"Saved in {folder}: the network, {', '.join(trained.files)}")
         name, certifiable = shlex.quote(str(folder)), "certified_accuracy" in trained.report

@@ -4,8 +4,8 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..storage.files import atomic_writer
 from .distributed import SingleProcess
-from .errors import CheckpointError
+from .errors import CheckpointError, TrainingError
 
 _FORMAT = 3
 _NAME, _CHECK = "hannet", "check"
@@ -42,11 +42,6 @@ class SaveResult:
 def path_in(folder: Path) -> Path:
     """Where a folder's checkpoint is."""
     return folder / "checkpoint.safetensors"
-
-
-def lock_in(folder: Path) -> Path:
-    """The lock that a training holds while it keeps its state in a folder."""
-    return folder / "checkpoint.lock"
 
 
 def tidy(folder: Path) -> None:
@@ -192,3 +187,36 @@ class Checkpointer:
             return restore(tensors, entries)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path}: damaged", can_start_over=True) from error
+
+
+@contextmanager
+def open_checkpoint(
+    folder: Path | None,
+    minutes: float,
+    processes: SingleProcess,
+    networks: Sequence[nn.Module],
+    recipes: Sequence[Any],
+    seeds: Sequence[int],
+    tensors: Sequence[Tensor],
+) -> Iterator[Checkpointer | None]:
+    """What keeps a training's state in a folder, which is locked for others in the block; None without a folder.
+
+    Raises StoreError where another training keeps its state there.
+    """
+    if not folder:
+        yield None
+        return
+    busy = f"{folder}: another training keeps its state there"
+    with processes.exclusive_lock(folder / "checkpoint.lock", busy), discard_if_diverged(folder):
+        yield Checkpointer(folder, minutes, fingerprint(networks, recipes, seeds, tensors), processes)
+
+
+@contextmanager
+def discard_if_diverged(folder: Path | None) -> Iterator[None]:
+    """A training that diverges in the block leaves no checkpoint in the folder: from there it would diverge again."""
+    try:
+        yield
+    except TrainingError:
+        if folder:
+            path_in(folder).unlink(missing_ok=True)
+        raise

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .arguments import check_arguments
 from .batches import RowBatches
 from .callbacks import Callback, TrainingState
-from .checkpoint import Checkpointer, SaveResult, fingerprint, lock_in
+from .checkpoint import Checkpointer, SaveResult, open_checkpoint
 from .distributed import SingleProcess
 from .ensemble import Ensemble
 from .ensemble_backend import EnsembleBackend
@@ -27,6 +27,7 @@ class Backend(Protocol):
     """What does the steps of a training.  is_main: whether this process reports and writes."""
 
     is_main: bool
+    device: torch.device
     track_epochs: bool
     per_epoch: int
     total: int
@@ -76,12 +77,12 @@ class Trainer:
         self.unasked, self.ask_after = 0, 1
 
     def run(self) -> None:
-        """Trains to the end, from the checkpoint if there is one."""
+        """Trains to the end, from the checkpoint if there is one. The global random state is afterwards as it was."""
         backend, total, per_epoch = self.backend, self.backend.total, self.backend.per_epoch
         if self.checkpointer:
             self.checkpointer.load(self._restore)
         signals: AbstractContextManager[list[int]] = deferred_signals() if self.checkpointer else nullcontext([])
-        with signals as caught:
+        with signals as caught, torch.random.fork_rng([backend.device] if backend.device.type == "cuda" else []):
             reported = self.start
             while not self.over:
                 self.step += 1
@@ -161,13 +162,6 @@ def _overrides(callback: Callback, name: str) -> bool:
     return getattr(type(callback), name) is not getattr(Callback, name)
 
 
-def checkpoint_lock(folder: Path | None, processes: SingleProcess) -> AbstractContextManager[None]:
-    """Keeps other trainings from a folder for checkpoints. Raises StoreError where another one is in it."""
-    if not folder:
-        return nullcontext()
-    return processes.exclusive_lock(lock_in(folder), f"{folder}: another training keeps its state there")
-
-
 def device() -> torch.device:
     """Where experiments train: the GPU, if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -224,17 +218,10 @@ def train(
     recipe = check_arguments(networks, recipes, seeds, x, y, rows, weights)
     columns = [x, y] if weights is None else [x, y, weights]
     batches, processes = RowBatches(columns, rows, seeds, recipe.batch), SingleProcess(x.device)
-    checkpointer = None
-    if checkpoint:
-        data = columns if rows is None else [*columns, rows]
-        checkpointer = Checkpointer(checkpoint, minutes, fingerprint(networks, recipes, seeds, data), processes)
-    alone = bool(recipe.ema) or recipe.precision != "fp32"
-    forked: AbstractContextManager[None] = nullcontext()
-    if alone:
-        forked = torch.random.fork_rng([x.device] if x.device.type == "cuda" else [])
-    with checkpoint_lock(checkpoint, processes), forked:
+    data = columns if rows is None else [*columns, rows]
+    with open_checkpoint(checkpoint, minutes, processes, networks, recipes, seeds, data) as checkpointer:
         backend: Backend
-        if alone:
+        if recipe.ema or recipe.precision != "fp32":
             backend = ModuleBackend(networks[0], recipes[0], seeds[0], batches, processes)
         else:
             backend = EnsembleBackend(networks, recipes, recipe, batches)

@@ -1,7 +1,6 @@
 """A classifier of images trained from a preset: its report, and the folder that it is saved as."""
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -68,7 +67,7 @@ def train(
         shutil.rmtree(checkpoint, ignore_errors=True)
     began = time.perf_counter()
     options: dict[str, Any] = {"flat": preset.flat, "validation": splits.validation, "on_progress": on_progress}
-    options |= {"checkpoint": checkpoint, "minutes": settings.get("minutes", math.inf)}
+    options |= {"checkpoint": checkpoint, "minutes": settings["minutes"]}
     history = train_classifier(network, splits.training, recipe, seed, **options)
     report = {
         **_describe(splits, network, seed),

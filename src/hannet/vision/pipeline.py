@@ -17,7 +17,7 @@ from ..layers.affine import UnitLinear
 from ..reporting.progress import OnProgress
 from ..train import trainer
 from ..train.callbacks import Callback, ProgressReporter, TrainingState
-from ..train.checkpoint import Checkpointer, fingerprint
+from ..train.checkpoint import discard_if_diverged, open_checkpoint
 from ..train.distributed import DistributedContext, SingleProcess, joint_statistics
 from ..train.errors import TrainingError
 from ..train.module_backend import ModuleBackend
@@ -112,18 +112,14 @@ def _train_on_images(
     _check(training, validation, recipe, processes.count)
     memory_format = torch.channels_last if recipe.channels_last else torch.preserve_format
     model.to(processes.device).to(memory_format=memory_format)  # type: ignore[call-overload]
+    data = [training.x, training.y]
     with (
-        torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []),
-        trainer.checkpoint_lock(checkpoint, processes),
+        open_checkpoint(checkpoint, minutes, processes, [model], [recipe], [seed], data) as checkpointer,
         joint_statistics(model, processes),
     ):
         backend = ModuleBackend(model, recipe, seed, Batches(training, recipe, seed, processes), processes)
         parts = Batches(validation, recipe, seed, processes).parts if validation else None
         recorder = _Recorder(parts, processes, backend)
-        checkpointer = None
-        if checkpoint:
-            identity = fingerprint([model], [recipe], [seed], [training.x, training.y])
-            checkpointer = Checkpointer(checkpoint, minutes, identity, processes)
         callbacks = [recorder, *_reporters(on_progress, model, recorder, "images", recipe.batch)]
         trainer.Trainer(backend, callbacks, checkpointer=checkpointer).run()
     return recorder.history
@@ -154,9 +150,14 @@ def _train_on_rows(
     callbacks = [recorder, *_reporters(on_progress, model, recorder, "it", 1)]
     trainer.train([model], [recipe], [seed], x, targets, callbacks=callbacks, checkpoint=checkpoint, minutes=minutes)
     model.eval()
-    if not trainer.predict([model], x[:AT_ONCE]).isfinite().all():
-        raise TrainingError("the training diverged: a smaller learning rate may help")
+    with discard_if_diverged(checkpoint):
+        _require_finite(trainer.predict([model], x[:AT_ONCE]))
     return recorder.history
+
+
+def _require_finite(values: Tensor, when: str = "") -> None:
+    if not values.isfinite().all():
+        raise TrainingError(f"the training diverged{when}: a smaller learning rate may help")
 
 
 def _check(training: Images, validation: Images | None, recipe: ImageRecipe, processes: int) -> None:
@@ -183,6 +184,7 @@ class _Recorder(Callback):
         self.history = History()
 
     def on_epoch_end(self, state: TrainingState) -> None:
+        _require_finite(state.loss, f" in epoch {state.epoch}")
         history = self.history
         history.train_loss.append(float(state.loss))
         if state.error is not None:
@@ -248,8 +250,7 @@ def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> di
     """
     model.cpu().eval()
     logits = torch.cat([model(preprocessing(part)) for part in test.x.split(AT_ONCE)])
-    if not logits.isfinite().all():
-        raise TrainingError("the training diverged: a smaller learning rate may help")
+    _require_finite(logits)
     found: dict[str, Any] = {"test_accuracy": float((logits.argmax(1) == test.y).double().mean())}
     if any(isinstance(module, UnitLinear) for module in model.modules()):
         shares = certified_accuracy(copy.deepcopy(model).double(), _pixels(test).double(), test.y, RADII)

@@ -188,9 +188,9 @@ def report_recipe(recipe: Recipe | ImageRecipe) -> dict[str, Any]:
 
 
 _COMMON = {"lr": 1e-3, "batch": None, "epochs": 20, "loss": "cross-entropy", "temperature": 1.0, "margin": 1.0}
-_COMMON |= {"precision": None, "ema": 0.0}
+_COMMON |= {"precision": None, "ema": 0.0, "minutes": 10.0}
 _FLAT = {**_COMMON, "weight_decay": 0.0}
-_IMAGES = {**_COMMON, "weight_decay": 0.1, "augment": None, "minutes": 10.0}
+_IMAGES = {**_COMMON, "weight_decay": 0.1, "augment": None}
 _HANNET = {**_FLAT, "width": 784, "depth": 20, "reflections": 1, "lipschitz": False}
 _MIXER = {**_IMAGES, "width": 512, "depth": 16, "mlp_blocks": 0}
 _MOBILEVIT: dict[str, Any] = {"trainer": partial(_image_recipe, resize=MOBILEVIT_SIZE), "size": MOBILEVIT_SIZE}
