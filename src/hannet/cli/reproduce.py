@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .console import exit_with_error, stdout_console
+from .console import exit_with_error, rich_table, stdout_console
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -87,9 +87,6 @@ def reproduce(
     """
     import torch
 
-    from ..experiments import report
-    from .console import rich_table, stdout_console
-
     if shard is not None and as_is:
         raise typer.BadParameter(
             "nothing is trained, so there are no parts of it: leave --shard out", param_hint="--as-is"
@@ -97,30 +94,17 @@ def reproduce(
     if list_all:
         return _list(as_json=as_json)
     plan = _load_experiment(experiment, seeds, quick=quick, only=only, dataset=dataset, epochs=epochs)
-    means = SweepOptions(
-        jobs or torch.get_num_threads(), parse_shard(shard) if shard is not None else (1, 1), _scheduler(cluster, jobs)
-    )
-    folder = out or Path("hannet-results", plan.name)
-    store = _open_store(folder, "--out", write=not as_is)
+    part = parse_shard(shard) if shard is not None else (1, 1)
+    sweep_options = SweepOptions(jobs or torch.get_num_threads(), part, _scheduler(cluster, jobs))
+    store = _open_store(out or Path("hannet-results", plan.name), "--out", write=not as_is)
     runs = {run.key: run for group in plan.groups() for run in group}
-    new = 0 if as_is else _train(plan, store, means, runs)
+    new = 0 if as_is else _train(plan, store, sweep_options, runs)
     missing = len(store.missing(runs.values(), models=plan.needs_weights))
     if missing and not (as_is and plan.partial and missing < len(runs)):
         counts = {"new": new, "there": len(runs) - missing, "missing": missing}
         counts["without_weights"] = missing - len(store.missing(runs.values()))
-        return _unfinished(means.shard, counts, as_json=as_json)
-    records = {key: record for key, record in store.records().items() if key in runs}
-    table = plan.table(records)
-    paths = report.save(folder / plan.name, table, records, plan.picture(store))
-    if as_json:
-        print(json.dumps(report.summary(table, records) | {"files": [str(path) for path in paths]}, allow_nan=False))
-        return None
-    stdout_console().print(rich_table(table))
-    lacking = f" {missing} of {len(runs)} runs are missing." if missing else ""
-    print(
-        f"{new} of {len(records)} runs were new.{lacking} Saved in {folder}: {', '.join(path.name for path in paths)}"
-    )
-    return None
+        return _print_unfinished(part, counts, as_json=as_json)
+    return _report(plan, store, runs, new, missing, as_json=as_json)
 
 
 def _list(*, as_json: bool) -> None:
@@ -173,14 +157,14 @@ def _open_store(folder: Path, option: str, *, write: bool) -> "Store":
         raise typer.BadParameter(str(error), param_hint=option) from error
 
 
-def _train(plan: "Experiment", store: "Store", means: SweepOptions, runs: "Mapping[str, Run]") -> int:
+def _train(plan: "Experiment", store: "Store", options: SweepOptions, runs: "Mapping[str, Run]") -> int:
     """Computes what is missing of the plan. Returns how many runs that were."""
     from ..experiments.runner import run_sweep
 
     try:
         with progress_bar() as bar:
             return run_sweep(
-                plan, store, bar, means.jobs, on_failure=bar.fail, shard=means.shard, cluster=means.cluster
+                plan, store, bar, options.jobs, on_failure=bar.fail, shard=options.shard, cluster=options.cluster
             )
     except KeyboardInterrupt:
         kept = len(runs) - len(store.missing(runs.values(), models=plan.needs_weights))
@@ -190,7 +174,24 @@ def _train(plan: "Experiment", store: "Store", means: SweepOptions, runs: "Mappi
         )
 
 
-def _unfinished(shard: tuple[int, int], counts: dict[str, int], *, as_json: bool) -> None:
+def _report(
+    plan: "Experiment", store: "Store", runs: "Mapping[str, Run]", new: int, missing: int, *, as_json: bool
+) -> None:
+    from ..experiments import report
+
+    records = {key: record for key, record in store.records().items() if key in runs}
+    table = plan.table(records)
+    paths = report.save(store.folder / plan.name, table, records, plan.picture(store))
+    if as_json:
+        print(json.dumps(report.summary(table, records) | {"files": [str(path) for path in paths]}, allow_nan=False))
+        return
+    stdout_console().print(rich_table(table))
+    lacking = f" {missing} of {len(runs)} runs are missing." if missing else ""
+    names = ", ".join(path.name for path in paths)
+    print(f"{new} of {len(records)} runs were new.{lacking} Saved in {store.folder}: {names}")
+
+
+def _print_unfinished(shard: tuple[int, int], counts: dict[str, int], *, as_json: bool) -> None:
     mine, number = shard
     if as_json:
         print(json.dumps({"shard": f"{mine}/{number}", **counts}))
