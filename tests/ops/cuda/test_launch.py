@@ -1,12 +1,10 @@
 """Triton kernel against reference, judged by the reference in float64.
 
-On a GPU with `pytest -m gpu`; everywhere through Triton's interpreter.
+On a GPU with `pytest -m gpu`; everywhere through Triton's interpreter with `TRITON_INTERPRET=1 pytest tests/ops/cuda`.
 """
 
 import importlib
 import os
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -24,16 +22,6 @@ from hannet.ops.cuda import launch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
-def test_everything_here_through_the_interpreter():
-    """In a process of its own, for Triton must know before it is imported."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=900)
-    assert run.returncode == 0, run.stdout[-10_000:] + run.stderr[-2_000:]
 
 
 @pytest.fixture(params=["cpu" if INTERPRETED else pytest.param("cuda", marks=pytest.mark.gpu)])
