@@ -20,7 +20,7 @@ def test_a_folder_of_pictures_becomes_a_classifier_of_pictures(hannet, photos):
     assert "100% reading" in err
     assert "100% HanMixer" in err
     folder = Path("hannet-models", "photos-han-mixer")
-    assert out.endswith(f"Next: hannet predict {folder} PICTURE.png\n")
+    assert out.endswith(f"Next: hannet predict {folder} IMAGE.png\n")
     names = {"config.json", "model.safetensors", "preprocessing.json", "report.json", "curves.png", "curves.svg"}
     assert {path.name for path in folder.iterdir()} == names
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # the checkpoint is gone
@@ -59,7 +59,7 @@ def test_mobilevit_refuses_pictures_of_other_sizes(hannet, photos):
     code, out, err = hannet("train", "images", str(photos), "--model", "mobilevit-xxs", "--size", "300")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].endswith(
-        "--size: mobilevit-xxs takes pictures of at most 256 pixels, or of a multiple of 64, got 300"
+        "--size: mobilevit-xxs takes images of at most 256 pixels, or of a multiple of 64, got 300"
     )
 
 

@@ -11,8 +11,8 @@ def fill(folder, text):
 
 def test_a_folder_takes_the_place_of_another_whole(tmp_path):
     for text in ("one", "two"):
-        with replace_folder(tmp_path / "net") as aside:
-            fill(aside, text)
+        with replace_folder(tmp_path / "net") as temp_path:
+            fill(temp_path, text)
         assert (tmp_path / "net" / "part").read_text() == text
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
@@ -22,8 +22,8 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, fault, seen):
     fill(tmp_path / "net", "one")
 
     def interrupted():
-        with replace_folder(tmp_path / "net") as aside:
-            fill(aside, "two")
+        with replace_folder(tmp_path / "net") as temp_path:
+            fill(temp_path, "two")
             raise fault
 
     with pytest.raises(seen):

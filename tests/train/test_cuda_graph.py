@@ -177,7 +177,7 @@ def test_a_step_stays_on_its_device_and_asks_it_nothing(kind, plan):
     batch = next(iter(steps.batches))
     with OneDevice() as watched:
         for _ in range(2):
-            outputs, _ = steps._move(batch, 0.5)
+            outputs, _ = steps._take_step(batch, 0.5)
     assert outputs.shape == (3, 50, 2)
     assert watched.calls > 50
 
@@ -189,7 +189,7 @@ SGD = [case for case in CASES if all(recipe.optimizer == "sgd" for recipe in PLA
 def test_a_step_by_a_counter_stays_on_its_device_and_asks_it_nothing(kind, plan, monkeypatch):
     monkeypatch.setattr(ensemble_backend, "CUDAGraphRunner", Watched)
     monkeypatch.setattr(Watched, "calls", 0)
-    for (outputs, _), _ in zip(far(kind, PLANS[plan])._replays(), range(7), strict=False):
+    for (outputs, _), _ in zip(far(kind, PLANS[plan])._replay_steps(), range(7), strict=False):
         assert outputs.shape == (3, 50, 2)
     assert Watched.calls > 7 * 25
 
@@ -238,7 +238,7 @@ def test_trades_draws_its_noise_on_the_cpu_and_sends_it():
     steps = EnsembleBackend(
         [HanNet(2, 2).to("meta")], plan, plan[0], RowBatches([X.to("meta"), Y.to("meta")], None, [4], 50)
     )
-    outputs, _ = steps._move(next(iter(steps.batches)), 0.5)
+    outputs, _ = steps._take_step(next(iter(steps.batches)), 0.5)
     assert outputs.device.type == "meta"
 
 

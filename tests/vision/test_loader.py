@@ -7,7 +7,7 @@ import torch
 from hannet.data import Images
 from hannet.train.batches import LoaderTimer, seed_of
 from hannet.vision.augmentation import Augmentation
-from hannet.vision.loader import AT_ONCE, Batches, Prefetcher
+from hannet.vision.loader import EVALUATION_BATCH, Batches, Prefetcher
 from hannet.vision.recipe import ImageRecipe
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def test_processes_share_the_joint_batch(count):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_measuring_sees_every_image_once_and_unchanged(count):
-    n = 3 * AT_ONCE + 7
+    n = 3 * EVALUATION_BATCH + 7
     plain = images(n)
     seen = [part for place in range(count) for part in batches(place, count, n=n).parts()]
     order = torch.cat([y for _, y in seen]).argsort()
@@ -76,16 +76,16 @@ def test_what_comes_next_is_begun_while_the_last_is_in_use():
 @pytest.mark.parametrize("name", ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_device_is_the_same_with_and_without_a_number(name):
     ours = Batches(images(), RECIPE, 3, SimpleNamespace(place=0, count=1, device=torch.device(name)))
-    assert ours.near
+    assert ours.on_device
     assert all(torch.equal(there.cpu(), here) for there, here in zip(ours.at(0, 1), batches().at(0, 1), strict=True))
 
 
 def far(device: torch.device, n: int = 45) -> Batches:
     """Batches of images that lie where the device is not."""
     ours = Batches(images(n), RECIPE, 3, SimpleNamespace(place=1, count=2, device=device))
-    ours.x, ours.near = images(n).x, False
+    ours.x, ours.on_device = images(n).x, False
     if device.type == "cuda":
-        ours.side = torch.cuda.Stream(device)
+        ours.copy_stream = torch.cuda.Stream(device)
     return ours
 
 

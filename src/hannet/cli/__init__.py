@@ -72,7 +72,7 @@ COMMANDS: CommandTable = [  # function, name, its line in the list of commands (
     (attack, "attack", "How far do small changes fool a classifier?", "hannet-models/mnist-hannet --norm l2 --eps 1"),
     (certify, "certify", "How far can no change fool it? Proved.", "hannet-models/mnist-hannet --radii 0.5,1.58"),
     (fit, "fit", "Train a model that predicts a column of a table.", "houses.csv --target price"),
-    (predict, "predict", "Predict rows of a table, or classify pictures.", "hannet-models/houses new.csv"),
+    (predict, "predict", "Predict rows of a table, or classify images.", "hannet-models/houses new.csv"),
     (info, "info", "Versions, devices, and which code runs.", "--json"),
 ]
 TRAIN: CommandTable = [(images, "images", None, "photos/ --model han-mixer --size 64 --epochs 30")]

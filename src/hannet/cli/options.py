@@ -19,7 +19,7 @@ EvaluationData = Annotated[
     str | None,
     typer.Option(
         metavar="SET|FOLDER|FILE.npz",
-        help="Test images of mnist, cifar10, ..., or of a folder of pictures; or arrays x and y: uint8, or 0 to 1."
+        help="Test images of mnist, cifar10, ..., or of a folder of images; or arrays x and y: uint8, or 0 to 1."
         "  [default: those of its training, or mnist]",
     ),
 ]

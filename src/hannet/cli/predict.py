@@ -1,4 +1,4 @@
-"""`hannet predict`: predictions for the rows of a table, classes of pictures."""
+"""`hannet predict`: predictions for the rows of a table, classes of images."""
 
 import json
 import os
@@ -23,7 +23,7 @@ STDOUT = Path("-")
 def predict(
     model: Annotated[Path, typer.Argument(help="The folder that `hannet fit` or `hannet train images` saved.")],
     inputs: Annotated[
-        list[Path], typer.Argument(help="A table with the columns that the model was trained on; or pictures.")
+        list[Path], typer.Argument(help="A table with the columns that the model was trained on; or images.")
     ],
     out: Annotated[
         Path | None,
@@ -34,7 +34,7 @@ def predict(
 ) -> None:
     """Predict: write the table as CSV with the predictions in added columns; if it holds the true values, also measure.
 
-    With a classifier of images: print the most probable classes of every picture, or of every picture in a folder.
+    With a classifier of images: print the most probable classes of every image, or of every image in a folder.
     """
     from ..vision.inference import is_classifier
 

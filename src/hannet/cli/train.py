@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 else:  # the names in the tables, which typer offers and mypy cannot compute
     ModelName, LossName = Literal[tuple(PRESETS)], Literal[tuple(LOSS_SETTINGS)]
 Option = typer.Option
-Data = Annotated[str, typer.Argument(help="A folder with a folder of pictures for each class; or mnist, cifar10, ...")]
+Data = Annotated[str, typer.Argument(help="A folder with a folder of images for each class; or mnist, cifar10, ...")]
 Model = Annotated[ModelName, Option(help="What to train; mobilevits have Han-blocks.")]
 Size = Annotated[
-    int | None, Option(min=8, help="Pixels that a folder's pictures become.  [default: 64; 256 for mobilevit]")
+    int | None, Option(min=8, help="Pixels that a folder's images become.  [default: 64; 256 for mobilevit]")
 ]
 Width = Annotated[int | None, Option(min=1, help="[default: 784; 1024 with --lipschitz; 512 channels of han-mixer]")]
 Depth = Annotated[
@@ -154,7 +154,7 @@ def _report_and_save(trained: "TrainedClassifier", folder: Path, checkpoint: Pat
     if not as_json:
         print(f"Saved in {folder}: the network, {', '.join(trained.files)}")
         name, certifiable = shlex.quote(str(folder)), "certified_accuracy" in trained.report
-        print(f"Next: hannet {f'certify {name}' if certifiable else f'predict {name} PICTURE.png'}")
+        print(f"Next: hannet {f'certify {name}' if certifiable else f'predict {name} IMAGE.png'}")
 
 
 def _summary(report: Mapping[str, Any]) -> str:

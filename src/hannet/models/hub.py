@@ -97,7 +97,7 @@ class PretrainedMixin(
     _hub_mixin_config: dict[str, object]
 
     def card_details(self) -> dict[str, str]:
-        """For the model card: `what` the network is made of, its `task`."""
+        """Entries of the model card: `what` the network is made of, its `task`."""
         config, order = self._hub_mixin_config, self._hub_mixin_init_parameters
         given = ", ".join(f"{name}={config[name]!r}" for name in order if name in config)
         return {"what": f"`{type(self).__name__}({given})`.", "task": "Input and output: (..., features)."}
@@ -142,7 +142,7 @@ class PretrainedMixin(
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, map_location: str | torch.device = "cpu", **options: Any) -> Self:
-        """With the weights as safetensors only, and all of them."""
+        """Load the weights, from safetensors only, and all of them."""
         hub = {name: options.pop(name) for name in _HUB_OPTIONS}
         try:
             with torch.device("meta"):  # no memory, and no initialisation that the weights replace

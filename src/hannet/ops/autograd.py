@@ -60,7 +60,7 @@ class Stacks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        """As in Stack."""
+        """Gradients as in Stack."""
         count = len(ctx.dims)
         x, y, *flat = ctx.saved_tensors
         flat, signs = flat[: 2 * count], flat[2 * count :]

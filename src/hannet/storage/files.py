@@ -40,21 +40,21 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A file aside to write to: when the block ends well it takes the place of path, which is never half written.
+    """A temporary file to write to: when the block ends well it takes the place of path, which is never half written.
 
     durable: it is on the disk, not only in its cache, when the block has ended. Raises OSError.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    temp_path = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as file:
+        with temp_path.open("wb") as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        aside.replace(path)
+        temp_path.replace(path)
     finally:
         with suppress(OSError):  # of a folder that cannot be written, which has been raised
-            aside.unlink(missing_ok=True)
+            temp_path.unlink(missing_ok=True)
     if durable and os.name == "posix":  # elsewhere folders cannot be opened
         folder = os.open(path.parent, os.O_RDONLY)
         try:

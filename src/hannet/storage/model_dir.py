@@ -12,24 +12,24 @@ from .files import StoreError, try_lock
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """A path aside to make a folder at: when the block ends well it replaces folder whole, else it goes. Raises StoreError."""
+    """A temporary path to make a folder at: when the block ends well it replaces folder whole, else it goes. Raises StoreError."""
     folder = folder.resolve()
-    aside, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
+    temp_path, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
     try:
-        yield aside
-        _replace(folder, aside, old)
+        yield temp_path
+        _replace(folder, temp_path, old)
     except OSError as error:
         raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temp_path, ignore_errors=True)
 
 
-def _replace(folder: Path, aside: Path, old: Path) -> None:
-    """Rename aside to folder; what was there goes, or comes back if that fails or is interrupted."""
+def _replace(folder: Path, temp_path: Path, old: Path) -> None:
+    """Rename temp_path to folder; what was there goes, or comes back if that fails or is interrupted."""
     try:
         if folder.exists():
             folder.rename(old)
-        aside.rename(folder)
+        temp_path.rename(folder)
     finally:
         if old.exists() and not folder.exists():
             old.rename(folder)

@@ -41,12 +41,12 @@ class AdversarialTraining:
         attacked = self._fgsm(x, members.input_gradient(start, lambda outputs: outputs.softmax(2).sub_(clean)), start)
 
         def slope(both: Tensor) -> Tensor:
-            outputs, there = both[:, :batch], both[:, batch:]
-            p, log_ratio = outputs.softmax(2), outputs.log_softmax(2) - there.log_softmax(2)
+            outputs, attacked_outputs = both[:, :batch], both[:, batch:]
+            p, log_ratio = outputs.softmax(2), outputs.log_softmax(2) - attacked_outputs.log_softmax(2)
             divergence = (p * log_ratio).sum(2, keepdim=True)
             strength = self.beta / batch * (targets[1][..., None] if len(targets) > 1 else 1.0)  # the rows' weights
             ours = loss.slope(outputs, *targets) + strength * p * (log_ratio - divergence)
-            return torch.cat([ours, strength * (there.softmax(2) - p)], dim=1)
+            return torch.cat([ours, strength * (attacked_outputs.softmax(2) - p)], dim=1)
 
         both, gradients = members.gradients(torch.cat([x, attacked], dim=1), slope)
         return both[:, :batch], gradients

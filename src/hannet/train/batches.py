@@ -50,7 +50,7 @@ class RowBatches:
         self._batches: Iterator[list[Tensor]] | None = None
 
     def passes(self) -> Iterator[Tensor]:
-        """Of one pass after the other the rows of its batches, (batches, members, batch), where the columns are.
+        """The rows of all batches of one pass after the other, (batches, members, batch), on the device of the columns.
 
         They are drawn on the CPU, so that the seed means the same everywhere.
         """
@@ -64,7 +64,7 @@ class RowBatches:
             yield _to_device(order.transpose(0, 1), self.columns[0].device)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        """Of every column (n, ...) a part (members, batch, ...)."""
+        """Batches: a part (members, batch, ...) of every column (n, ...)."""
         for order in self.passes():
             for some in order[self.skipped :].split(self.at_once):
                 yield from map(list, zip(*(column[some] for column in self.columns), strict=True))
@@ -87,7 +87,7 @@ class RowBatches:
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """To a GPU without waiting for it."""
+    """Move a tensor, to a GPU without waiting for it."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.contiguous().pin_memory().to(device, non_blocking=True)
@@ -120,7 +120,7 @@ class LoaderTimer:
         self.steps.append([*times, self._now()])
 
     def share(self) -> float:
-        """Of all steps since the last call; waits for the device."""
+        """The share of all steps' time since the last call; waits for the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         waited = sum(_between(start, made) for start, made, _ in self.steps)

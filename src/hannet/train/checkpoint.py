@@ -46,9 +46,9 @@ def path_in(folder: Path) -> Path:
 
 def tidy(folder: Path) -> None:
     """Remove what killed processes left half-written; for who holds the folder's lock."""
-    for aside in folder.glob(f".{path_in(folder).name}.*"):
+    for temp_path in folder.glob(f".{path_in(folder).name}.*"):
         with suppress(OSError):  # it is in nobody's way
-            aside.unlink()
+            temp_path.unlink()
 
 
 def clear_unreadable(folder: Path) -> None:
@@ -72,7 +72,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], entries: Mapping[str, Any
 
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """Of all that a checkpoint holds: safetensors has none, and would give back other numbers than it was given."""
+    """The checksum of all that a checkpoint holds: safetensors has none, and would give back other numbers than it was given."""
     total = zlib.crc32(text.encode())
     for name in sorted(tensors):
         total = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(name.encode(), total))

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import torch
 
 T = TypeVar("T")
-_AS_THEY_ARE = 3  # calls before the capture: in them kernels are compiled, libraries started, buffers made
+_WARMUP_CALLS = 3  # calls before the capture: in them kernels are compiled, libraries started, buffers made
 
 
 class CUDAGraphRunner(Generic[T]):
@@ -19,29 +19,29 @@ class CUDAGraphRunner(Generic[T]):
     def __init__(self, work: Callable[[], T], device: torch.device):
         self.work, self.calls = work, 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.aside = torch.cuda.Stream(device)  # PyTorch asks for one: the default stream cannot be captured
+        self.stream = torch.cuda.Stream(device)  # PyTorch asks for one: the default stream cannot be captured
 
     def __call__(self) -> T:
         """One call."""
         self.calls += 1
-        if self.calls <= _AS_THEY_ARE:
-            return self._as_it_is()
+        if self.calls <= _WARMUP_CALLS:
+            return self._run_eagerly()
         if self.graph is None:
             self._capture()
             assert self.graph
         self.graph.replay()
         return self.result
 
-    def _as_it_is(self) -> T:
-        here = torch.cuda.current_stream(self.aside.device)
-        self.aside.wait_stream(here)
-        with torch.cuda.stream(self.aside):
+    def _run_eagerly(self) -> T:
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
             result = self.work()
-        here.wait_stream(self.aside)
+        current.wait_stream(self.stream)
         return result
 
     def _capture(self) -> None:
-        with torch.cuda.device(self.aside.device):
+        with torch.cuda.device(self.stream.device):
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, stream=self.aside):
+            with torch.cuda.graph(self.graph, stream=self.stream):
                 self.result = self.work()

@@ -28,14 +28,14 @@ class SingleProcess:
         self.device = device
 
     def sum(self, value: Tensor) -> Tensor:
-        """Over all processes."""
+        """The sum of the value over all processes."""
         if self.count > 1:
             value = value.clone()
             dist.all_reduce(value)
         return value
 
     def all_reduce_max(self, *numbers: int) -> list[int]:
-        """Of each number the largest over all processes."""
+        """The largest value of each number over all processes."""
         if self.count == 1:
             return list(numbers)
         values = torch.tensor(numbers, device=self.device)
@@ -82,7 +82,7 @@ class DistributedContext(SingleProcess):
 
 
 class _Sum(torch.autograd.Function):
-    """Over all processes; each input has a part in every process's output, so gradients are summed as well."""
+    """The sum over all processes; each input has a part in every process's output, so gradients are summed as well."""
 
     @staticmethod
     def forward(_: Any, value: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from .optimizers import build_optimizer
 from .penalties import add_lasso, orthogonal_gradient
 from .recipe import Recipe
 
-_LOOK_EVERY = 100  # steps between two looks for members that diverged, and for subnormal numbers
-_Moved = tuple[Tensor, list[Tensor]]  # outputs and targets of a step
+_CHECK_INTERVAL = 100  # steps between two checks for members that diverged, and for subnormal numbers
+_StepOutput = tuple[Tensor, list[Tensor]]  # outputs and targets of a step
 
 
 class EnsembleBackend:
@@ -46,9 +46,9 @@ class EnsembleBackend:
         self.loss_function = recipe.loss_function()
         self.defence = AdversarialTraining(recipe, batches.seeds) if recipe.defence else None
         self.sum = torch.zeros(len(networks), dtype=torch.float64, device=self.device)
-        self.graph: CUDAGraphRunner[_Moved] | None = None
-        self.moves: Iterator[_Moved] | None = None
-        self.moved: _Moved | None = None
+        self.graph: CUDAGraphRunner[_StepOutput] | None = None
+        self.steps: Iterator[_StepOutput] | None = None
+        self.last_output: _StepOutput | None = None
         self.kept: Tensor | None = None  # the members of the last step that are still alive, if it dropped some
         x, y = batches.columns[:2]
         if (out := self.predict(x[:1]).shape[-1]) != y.shape[1]:
@@ -56,12 +56,12 @@ class EnsembleBackend:
 
     def step(self, number: int) -> bool:
         """The step of that number, from 1 on. Returns whether a member lives."""
-        self.moves = self.moves or self._moves()
-        self.moved = outputs, _ = next(self.moves)
+        self.steps = self.steps or self._iterate_steps()
+        self.last_output = outputs, _ = next(self.steps)
         self.done, self.kept = number, None
-        if number % _LOOK_EVERY == 0:
+        if number % _CHECK_INTERVAL == 0:
             self._zero_subnormals()
-        if number % _LOOK_EVERY == 1 and not (finite := outputs.isfinite().all(2).all(1)).all():
+        if number % _CHECK_INTERVAL == 1 and not (finite := outputs.isfinite().all(2).all(1)).all():
             return self._drop(finite.cpu().nonzero().flatten())
         return True
 
@@ -75,9 +75,9 @@ class EnsembleBackend:
         return True
 
     def loss(self) -> Tensor:
-        """Of the last step.  (members,)."""
-        assert self.moved
-        outputs, targets = self.moved
+        """The loss of each member in the last step.  (members,)."""
+        assert self.last_output
+        outputs, targets = self.last_output
         values = self.loss_function.value(outputs, *targets)
         return self.members.scatter_to_members(values if self.kept is None else values[self.kept])
 
@@ -89,7 +89,7 @@ class EnsembleBackend:
 
     def finish(self) -> None:
         """Leaves the networks as they are to be used."""
-        self.graph = self.moves = None  # else graph and backend keep each other, and x, on the device
+        self.graph = self.steps = None  # else graph and backend keep each other, and x, on the device
         self._zero_subnormals()
         self.members.write_back()
 
@@ -97,14 +97,14 @@ class EnsembleBackend:
         """Whether a graph can hold a step. The noise of TRADES comes from the CPU; foreign modules may wait for the device."""
         return self.device.type == "cuda" and self.recipe.defence != "trades" and is_supported(self.members.networks[0])
 
-    def _moves(self) -> Iterator[_Moved]:
+    def _iterate_steps(self) -> Iterator[_StepOutput]:
         """Steps without end."""
         if self._capturable():
-            return self._replays()
+            return self._replay_steps()
         rate, total = self.schedule.rate, self.total
-        return (self._move(batch, rate(step / total)) for step, batch in enumerate(self.batches, self.done))
+        return (self._take_step(batch, rate(step / total)) for step, batch in enumerate(self.batches, self.done))
 
-    def _replays(self) -> Iterator[_Moved]:
+    def _replay_steps(self) -> Iterator[_StepOutput]:
         """The same steps, each the same work on the same tensors: batch and rate are found by a counter beside them."""
         batches, shape = self.batches, (self.per_epoch, len(self.members.networks), self.batches.batch)
         rates = [self.schedule.rate(step / self.total) for step in range(self.total)]
@@ -112,11 +112,11 @@ class EnsembleBackend:
         order = torch.empty(shape, dtype=torch.int64, device=self.device)
         done = torch.full((1,), self.done, dtype=torch.int64, device=self.device)
 
-        def work() -> _Moved:
+        def work() -> _StepOutput:
             some = order.index_select(0, done % batches.per_epoch)[0]
-            moved = self._move([column[some] for column in batches.columns], rate.index_select(0, done)[0])
+            output = self._take_step([column[some] for column in batches.columns], rate.index_select(0, done)[0])
             done.add_(1)
-            return moved
+            return output
 
         for drawn in batches.passes():
             order.copy_(drawn)
@@ -133,7 +133,7 @@ class EnsembleBackend:
     def _trained(self) -> dict[str, Tensor]:
         return {name: self.members.parameters[name] for name in self.trained}
 
-    def _move(self, batch: list[Tensor], rate: float | Tensor) -> _Moved:
+    def _take_step(self, batch: list[Tensor], rate: float | Tensor) -> _StepOutput:
         """One step, without a question to the device: what the living members gave before it, and should have given."""
         members, recipe, loss = self.members, self.recipe, self.loss_function
         x, *targets = batch if members.complete else [part[members.alive] for part in batch]

@@ -21,7 +21,7 @@ from .losses import single_network_loss
 from .optimizers import build_torch_optimizer
 from .recipe import PRECISIONS, Recipe
 
-_LOOK_EVERY = 50  # steps between two looks at what the device computed
+_CHECK_INTERVAL = 50  # steps between two checks of what the device computed
 
 
 class ModuleBackend:
@@ -83,7 +83,7 @@ class ModuleBackend:
             self.sums += torch.stack([loss.detach().double(), _error(outputs.detach(), targets[0])])
         self.at += 1
         self.since += 1
-        if (self.at % _LOOK_EVERY == 0 or self.at == self.per_epoch) and not self._joint_sums().isfinite().all():
+        if (self.at % _CHECK_INTERVAL == 0 or self.at == self.per_epoch) and not self._joint_sums().isfinite().all():
             raise TrainingError(f"the training diverged in epoch {self.epoch + 1}: a smaller learning rate may help")
         return True
 

@@ -45,7 +45,7 @@ class SGD:
         self.velocities = {name: v[members] for name, v in self.velocities.items()}
         self.lr, self.decay = self.lr[members], self.decay[members]
         device = self.parameters[0].device
-        self.lr_there = self.lr.to(device)
+        self.lr_on_device = self.lr.to(device)
         self.decays = _each(self.decay.to(device), self.parameters) if self.decay.any() else None
         self.rate: float | Tensor | None = None
 
@@ -55,7 +55,7 @@ class SGD:
         velocities = list(self.velocities.values())
         slopes = [gradients[name] for name in self.velocities]
         if isinstance(rate, Tensor) or rate != self.rate:
-            self.rate, self.steps = rate, _each(-rate * self.lr_there, self.parameters)
+            self.rate, self.steps = rate, _each(-rate * self.lr_on_device, self.parameters)
         if self.decays:
             slopes = list(torch._foreach_addcmul(slopes, self.parameters, self.decays))
         torch._foreach_mul_(velocities, self.momentum)

@@ -167,7 +167,7 @@ def _column(values: tuple[float, ...], dtype: torch.dtype, device: torch.device)
 
 
 class _Policy(NamedTuple):
-    """Of each sub-policy and stage: kinds, odds: (rows, 2); of both signs too: levels: (rows, 2, 2); moves: (rows, 2, 2, 6)."""
+    """Tables of each sub-policy and stage: kinds, odds: (rows, 2); of both signs too: levels: (rows, 2, 2); moves: (rows, 2, 2, 6)."""
 
     kinds: Tensor
     odds: Tensor
@@ -314,7 +314,7 @@ def _contrast(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def _auto_contrast(x: Tensor, _: Tensor) -> Tensor:
-    """From black at the darkest pixel of a channel to white at its lightest."""
+    """Stretch each channel from black at its darkest pixel to white at its lightest."""
     levels = _levels(x)
     low, high = (end.double() for end in torch.aminmax(x, dim=2, keepdim=True))
     scale = torch.tensor(255.0, dtype=torch.double, device=high.device) / (high - low)  # 255 / tensor would round twice
@@ -323,7 +323,7 @@ def _auto_contrast(x: Tensor, _: Tensor) -> Tensor:
 
 
 def _equalize(x: Tensor, _: Tensor) -> Tensor:
-    """To a channel's levels in equal numbers: the share of its pixels that are darker."""
+    """Replace each level of a channel by the share of its pixels that are darker, so that all levels become as frequent."""
     counts = torch.zeros(*x.shape[:2], 256, dtype=torch.int32, device=x.device)
     counts.scatter_add_(2, x.long(), torch.ones((), dtype=torch.int32, device=x.device).expand(x.shape))
     lightest = counts.gather(2, x.amax(2, keepdim=True).long())
@@ -348,7 +348,7 @@ KINDS = ("", MOVE, "Color", "Sharpness", *TABLES)
 
 
 def _cut_out(x: Tensor, hole: Tensor) -> Tensor:
-    """In place.  hole: (n, 4)."""
+    """Fill the hole of each image, in place.  hole: (n, 4)."""
     i, j = (torch.arange(length, device=x.device) for length in x.shape[2:])
     top, bottom, left, right = hole[:, :, None].unbind(1)
     inside = ((i >= top) & (i < bottom))[:, None, :, None] & ((j >= left) & (j < right))[:, None, None, :]

@@ -16,7 +16,7 @@ from . import SettingError
 from .preprocessing import FILE, Preprocessing, grey, probabilities
 
 TOP = 3  # classes to report for a picture
-AT_ONCE = 256  # pictures in memory
+READ_BATCH = 256  # images in memory
 
 
 class Classified(NamedTuple):
@@ -41,8 +41,8 @@ def classify(model: Path, inputs: Sequence[Path]) -> tuple[list[Classified], lis
     classified: list[Classified] = []
     faults: list[str] = []
     paths = _find_pictures(inputs)
-    for start in range(0, len(paths), AT_ONCE):
-        known, broken = _classify_batch(network, preprocessing, paths[start : start + AT_ONCE])
+    for start in range(0, len(paths), READ_BATCH):
+        known, broken = _classify_batch(network, preprocessing, paths[start : start + READ_BATCH])
         classified += known
         faults += broken
     return classified, faults

@@ -10,12 +10,11 @@ from ..data import Images
 from ..train.batches import seed_of
 from ..train.distributed import SingleProcess
 from .augmentation import apply, draw
+from .preprocessing import EVALUATION_BATCH
 from .recipe import ImageRecipe
 
 Key = TypeVar("Key")
 Thing = TypeVar("Thing")
-
-AT_ONCE = 500  # images to measure on at once: it bounds memory
 
 
 class Batches:
@@ -23,10 +22,12 @@ class Batches:
 
     def __init__(self, images: Images, recipe: ImageRecipe, seed: int, processes: SingleProcess):
         self.recipe, self.seed, self.processes, self.device = recipe, seed, processes, processes.device
-        self.x, self.y = _near(images.x, self.device), images.y.to(self.device)
-        self.near = self.x.device.type == self.device.type  # one of the two may come with a number
-        self.side = torch.cuda.Stream(self.device) if self.device.type == "cuda" and not self.near else None
-        self.ahead: Prefetcher[tuple[int, int], Tensor] = Prefetcher(lambda place: self._sent(self._rows(*place)))
+        self.x, self.y = _to_device_if_it_fits(images.x, self.device), images.y.to(self.device)
+        self.on_device = self.x.device.type == self.device.type  # one of the two may come with a number
+        self.copy_stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" and not self.on_device else None
+        self.prefetcher: Prefetcher[tuple[int, int], Tensor] = Prefetcher(
+            lambda place: self._start_copy(self._rows(*place))
+        )
         self.per_epoch = len(images.y) // recipe.batch
         self.epoch = -1
         self.order = torch.empty(0, dtype=torch.int64, device="cpu")
@@ -40,8 +41,8 @@ class Batches:
         start = len(rows) * self.processes.place
         y = self._classes(rows)
         following = (epoch, step + 1) if step + 1 < self.per_epoch else (epoch + 1, 0)
-        x = self._images(rows) if self.near else self.ahead.get((epoch, step), following)
-        return self._prepared(apply(x, draws.part(start, start + len(rows)))), y
+        x = self._images(rows) if self.on_device else self.prefetcher.get((epoch, step), following)
+        return self._prepare(apply(x, draws.part(start, start + len(rows)))), y
 
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing: a batch depends on its step alone."""
@@ -61,42 +62,42 @@ class Batches:
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images, unchanged, a part at a time; processes share the parts."""
-        for rows in list(torch.arange(len(self.y), device="cpu").split(AT_ONCE))[
+        for rows in list(torch.arange(len(self.y), device="cpu").split(EVALUATION_BATCH))[
             self.processes.place :: self.processes.count
         ]:
-            yield self._prepared(self._images(rows)), self._classes(rows)
+            yield self._prepare(self._images(rows)), self._classes(rows)
 
     def _classes(self, rows: Tensor) -> Tensor:
         return self.y[rows.to(self.device, non_blocking=True)]
 
     def _images(self, rows: Tensor) -> Tensor:
-        return self.x[rows.to(self.device, non_blocking=True)] if self.near else self._sent(rows)()
+        return self.x[rows.to(self.device, non_blocking=True)] if self.on_device else self._start_copy(rows)()
 
-    def _sent(self, rows: Tensor) -> Callable[[], Tensor]:
+    def _start_copy(self, rows: Tensor) -> Callable[[], Tensor]:
         """Images on their way to the device, beside what it computes; what it gives waits for them."""
-        if self.side is None:
+        if self.copy_stream is None:
             x = self.x[rows].to(self.device)
             return lambda: x
-        picked = torch.empty(len(rows), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=True, device="cpu")
-        torch.index_select(self.x, 0, rows, out=picked)
-        with torch.cuda.stream(self.side):
-            x = picked.to(self.device, non_blocking=True)
-            there = self.side.record_event()
+        pinned = torch.empty(len(rows), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=True, device="cpu")
+        torch.index_select(self.x, 0, rows, out=pinned)
+        with torch.cuda.stream(self.copy_stream):
+            x = pinned.to(self.device, non_blocking=True)
+            copied = self.copy_stream.record_event()
 
-        def waited() -> Tensor:
+        def wait() -> Tensor:
             current = torch.cuda.current_stream(self.device)
-            current.wait_event(there)
+            current.wait_event(copied)
             x.record_stream(current)  # else its memory might be filled again before it is read
             return x
 
-        return waited
+        return wait
 
-    def _prepared(self, x: Tensor) -> Tensor:
+    def _prepare(self, x: Tensor) -> Tensor:
         x = self.recipe.prepare(x)
         return x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else x
 
 
-def _near(x: Tensor, device: torch.device) -> Tensor:
+def _to_device_if_it_fits(x: Tensor, device: torch.device) -> Tensor:
     """The images on the device, if they take less than half of what is free there; else where they are."""
     if device.type != "cuda":
         return x

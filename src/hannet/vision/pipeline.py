@@ -23,10 +23,10 @@ from ..train.errors import TrainingError
 from ..train.module_backend import ModuleBackend
 from ..train.recipe import Recipe
 from .loader import Batches
-from .preprocessing import AT_ONCE, Preprocessing
+from .preprocessing import EVALUATION_BATCH, Preprocessing
 from .recipe import ImageRecipe
 
-_FLAT_AT_ONCE = 2000  # rows of pixels that a network sees at once where it does not train: it bounds memory
+_FLAT_EVALUATION_BATCH = 2000  # rows of pixels in one forward pass: it bounds memory
 RADII = (0.5, 1.58)  # l2 distances for which test images are certified
 _Parts = Callable[[], Iterator[tuple[Tensor, Tensor]]]  # inputs and classes, a part at a time
 
@@ -43,7 +43,7 @@ class History:
     waiting: list[float] = field(default_factory=list)
 
     def last(self) -> dict[str, float]:
-        """Of the last epoch; of speeds the median."""
+        """The values of the last epoch; for speeds the median over all epochs."""
         typical = ("images_per_second", "waiting")
         return {
             name: median(values) if name in typical else values[-1] for name, values in asdict(self).items() if values
@@ -144,14 +144,14 @@ def _train_on_rows(
         rows, y = _pixels(validation), validation.y
 
         def parts() -> Iterator[tuple[Tensor, Tensor]]:
-            return zip(rows.split(_FLAT_AT_ONCE), y.split(_FLAT_AT_ONCE), strict=True)
+            return zip(rows.split(_FLAT_EVALUATION_BATCH), y.split(_FLAT_EVALUATION_BATCH), strict=True)
 
     recorder = _Recorder(parts, SingleProcess(x.device))
     callbacks = [recorder, *_reporters(on_progress, model, recorder, "it", 1)]
     trainer.train([model], [recipe], [seed], x, targets, callbacks=callbacks, checkpoint=checkpoint, minutes=minutes)
     model.eval()
     with discard_if_diverged(checkpoint):
-        _require_finite(trainer.predict([model], x[:AT_ONCE]))
+        _require_finite(trainer.predict([model], x[:EVALUATION_BATCH]))
     return recorder.history
 
 
@@ -249,7 +249,7 @@ def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> di
 
     """
     model.cpu().eval()
-    logits = torch.cat([model(preprocessing(part)) for part in test.x.split(AT_ONCE)])
+    logits = torch.cat([model(preprocessing(part)) for part in test.x.split(EVALUATION_BATCH)])
     _require_finite(logits)
     found: dict[str, Any] = {"test_accuracy": float((logits.argmax(1) == test.y).double().mean())}
     if any(isinstance(module, UnitLinear) for module in model.modules()):

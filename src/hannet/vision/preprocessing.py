@@ -15,7 +15,7 @@ from ..models import ModelFolderError
 from .augmentation import normalise
 
 FILE = "preprocessing.json"
-AT_ONCE = 500  # images that a network sees at once: it bounds memory
+EVALUATION_BATCH = 500  # images in one forward pass: it bounds memory
 
 
 def normalise_and_resize(x: Tensor, mean: Sequence[float], std: Sequence[float], resize: int | None) -> Tensor:
@@ -95,7 +95,7 @@ def _require_types(found: Preprocessing) -> Preprocessing:
 def probabilities(network: nn.Module, preprocessing: Preprocessing, x: Tensor) -> Tensor:
     """The probability of each class.  x: (n, channels, size, size), uint8 -> (n, classes), float32."""
     network.eval()
-    parts: Sequence[Tensor] = [network(preprocessing(part)).softmax(1) for part in x.split(AT_ONCE)]
+    parts: Sequence[Tensor] = [network(preprocessing(part)).softmax(1) for part in x.split(EVALUATION_BATCH)]
     return torch.cat(list(parts)) if parts else x.new_empty(0, len(preprocessing.classes), dtype=torch.float32)
 
 

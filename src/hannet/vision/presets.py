@@ -123,7 +123,7 @@ def _build_mixer(settings: Settings, images: Images) -> dict[str, Any]:
 
 
 def _strides(size: int) -> list[int]:
-    """Of the stem: as in the paper for images of 32 and of 96 pixels, so that there are not many more than 14 x 14 tokens."""
+    """Strides of the stem: as in the paper for images of 32 and of 96 pixels, so that there are not many more than 14 x 14 tokens."""
     if size <= 40:
         return [1, 2, 1, 2]
     return [1, 2, 2, 2] if size <= 112 else [2, 2, 2, 2]
@@ -134,7 +134,7 @@ def _build_mobilevit(settings: Settings, images: Images, *, variant: str) -> dic
     if channels != 3:
         raise SettingError(f"takes images of three colours, these have {channels}", "model")
     if size > MOBILEVIT_SIZE and size % 64:
-        fault = f"mobilevit-{variant} takes pictures of at most 256 pixels, or of a multiple of 64, got {size}"
+        fault = f"mobilevit-{variant} takes images of at most 256 pixels, or of a multiple of 64, got {size}"
         raise SettingError(fault, "size")
     return {"num_classes": len(images.classes), "size": variant, "block": "han"}
 
