@@ -106,6 +106,35 @@ def test_leaky_relu_into_given_memory():
     assert torch.equal(out, F.leaky_relu(x, -1.0))
 
 
+@pytest.mark.parametrize(
+    ("step", "optimizer"),
+    [(internals.fused_adam_, torch.optim.Adam), (internals.fused_adamw_, torch.optim.AdamW)],
+)
+def test_fused_steps_are_those_of_torch_optim(step, optimizer):
+    ours, slopes = torch.randn(7), [torch.randn(7) for _ in range(3)]
+    means, squares, count, theirs = torch.zeros(7), torch.zeros(7), torch.zeros(()), nn.Parameter(ours.clone())
+    public = optimizer([theirs], lr=0.1, weight_decay=0.3, fused=True)
+    for slope in slopes:
+        theirs.grad = slope.clone()
+        public.step()
+        count += 1
+        options = {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.3, "eps": 1e-8}
+        step([ours], [slope], [means], [squares], [], [count], **options, amsgrad=False, maximize=False)
+    assert torch.equal(ours, theirs)
+
+
+def test_steps_of_lists_are_those_of_their_tensors():
+    x, y, z = ([torch.randn(size) for size in (3, 1)] for _ in range(3))
+    by_lists, alone = ([t.clone() for t in x] for _ in range(2))
+    internals.foreach_mul_(by_lists, 0.5)
+    internals.foreach_add_(by_lists, y)
+    internals.foreach_addcmul_(by_lists, y, z)
+    for t, a, b in zip(alone, y, z, strict=True):
+        t.mul_(0.5).add_(a).addcmul_(a, b)
+    assert all(map(torch.equal, by_lists, alone))
+    assert all(map(torch.equal, internals.foreach_addcmul(x, y, z), map(torch.addcmul, x, y, z)))
+
+
 HOOKS = {
     "forward": lambda module: module.register_forward_hook(print),
     "forward_pre": lambda module: module.register_forward_pre_hook(print),

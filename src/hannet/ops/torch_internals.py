@@ -1,7 +1,6 @@
 """The private parts of PyTorch that hannet relies on, each with the public behaviour it stands for.
 
-Everything else uses public names only; the exceptions are in train/optimizers.py, which says why.
-tests/ops/test_torch_internals.py fails where a new version of PyTorch changes one of these.
+Everything else uses public names only. tests/ops/test_torch_internals.py fails where a new version of PyTorch changes one of these.
 """
 
 from collections.abc import Callable
@@ -18,6 +17,11 @@ GRAD, JVP = _functorch.TransformType.Grad, _functorch.TransformType.Jvp
 is_tracing = _is_tracing  # torch.jit.is_tracing(): within torch.jit.trace
 leaky_relu = torch._C._nn.leaky_relu  # F.leaky_relu, with `out`
 is_zero_tensor = Tensor._is_zerotensor  # a gradient that is 0 everywhere and has no memory, as that of torch.sgn
+
+# the steps inside torch.optim.Adam and AdamW with fused=True, and SGD with foreach=True; train/optimizers.py says why without those
+fused_adam_, fused_adamw_ = torch._fused_adam_, torch._fused_adamw_
+foreach_add_, foreach_mul_, foreach_addcmul_ = torch._foreach_add_, torch._foreach_mul_, torch._foreach_addcmul_
+foreach_addcmul = torch._foreach_addcmul
 
 
 def nothing_watches() -> bool:

@@ -1,6 +1,7 @@
 """Gradient steps for members: parameters (members, ...), each member with a rate and a weight decay of its own.
 
-Rates and decays are on the CPU, wherever the parameters are.
+Rates and decays are on the CPU, wherever the parameters are. The kernels are those inside torch.optim, called without it: it would
+ask for a leaf and a group a member, and take no rate that a CUDA graph can read (ops/torch_internals.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..ops import torch_internals
 from .recipe import Recipe
 
 Named = Mapping[str, Tensor]
@@ -57,10 +59,10 @@ class SGD:
         if isinstance(rate, Tensor) or rate != self.rate:
             self.rate, self.steps = rate, _each(-rate * self.lr_on_device, self.parameters)
         if self.decays:
-            slopes = list(torch._foreach_addcmul(slopes, self.parameters, self.decays))
-        torch._foreach_mul_(velocities, self.momentum)
-        torch._foreach_add_(velocities, slopes)
-        torch._foreach_addcmul_(self.parameters, velocities, self.steps)
+            slopes = list(torch_internals.foreach_addcmul(slopes, self.parameters, self.decays))
+        torch_internals.foreach_mul_(velocities, self.momentum)
+        torch_internals.foreach_add_(velocities, slopes)
+        torch_internals.foreach_addcmul_(self.parameters, velocities, self.steps)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it keeps from step to step, not copied: whoever fills it restores it."""
@@ -75,7 +77,7 @@ class Adam:
     """Adam (Kingma and Ba 2015), by PyTorch's fused kernel; decay added to the gradient, or decoupled (AdamW)."""
 
     def __init__(self, parameters: Named, lr: Tensor, decay: Tensor, decoupled: bool):
-        self.kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self.kernel = torch_internals.fused_adamw_ if decoupled else torch_internals.fused_adam_
         self.lr, self.decay = lr, decay
         self.means, self.squares = ({name: torch.zeros_like(p) for name, p in parameters.items()} for _ in range(2))
         self.count = torch.zeros((), device=next(iter(parameters.values())).device)
