@@ -262,7 +262,7 @@ def test_normalise_is_the_formula(dtype):
 def test_autocontrast_is_pils_for_every_darkest_and_lightest_level():
     for low, high in itertools.combinations(range(0, 256, 3), 2):
         x = torch.arange(low, high + 1).to(torch.uint8)[None, None]
-        table = augmentation.TABLES["AutoContrast"](x, torch.ones(1, 1, 1))
+        table = augmentation.TABLES["AutoContrast"](torch.arange(256), x, torch.ones(1, 1, 1)).to(torch.uint8)
         assert torch.equal(table[0, 0, low : high + 1], tensor(ImageOps.autocontrast(pil(x[:, :1])))[0, 0]), (low, high)
 
 

@@ -24,8 +24,7 @@ def certify(
         bool, typer.Option("--float32", help="The model as float32 computes it: rounding makes the radii smaller.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.csv", help="Write a line for each point; a picture as .png and .svg."),
+        Path | None, typer.Option(metavar="FILE.csv", help="Write a line for each point; a picture as .png and .svg.")
     ] = None,
     force: ForceFiles = False,
     as_json: AsJson = False,

@@ -1,6 +1,7 @@
 """What all commands share: errors in one sentence, and tables as wide as the terminal."""
 
 import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..reporting.tables import Table, format_cells
@@ -20,6 +21,16 @@ def stdout_console() -> Any:
     from rich.console import Console
 
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], **options: Any) -> None:
+    """Print rows of text; options: those of rich's Table."""
+    from rich.table import Table as RichTable
+
+    shown = RichTable(*headings, **options)
+    for row in rows:
+        shown.add_row(*row)
+    stdout_console().print(shown)
 
 
 def rich_table(table: Table) -> "RichTable":

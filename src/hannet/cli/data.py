@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import stdout_console
+from .console import print_table
 from .options import AsJson
 
 if TYPE_CHECKING:
@@ -25,17 +25,15 @@ def list_data(as_json: AsJson = False) -> None:
     """Show the data sets: their sizes, what is predicted, on what terms, and whether they are here."""
     from dataclasses import asdict
 
-    from rich.table import Table
-
     sources = _sources().values()
     if as_json:
         print(json.dumps([asdict(source) | {"shape": source.shape, "where": source.where} for source in sources]))
         return
-    table = Table("name", "rows x features", "task", "target", "terms", "where")
-    for source in sources:
-        size = " x ".join([f"{source.rows:,}", *map(str, source.shape)])
-        table.add_row(source.name, size, source.task, source.target, source.terms, source.where)
-    stdout_console().print(table)
+    sizes = (" x ".join([f"{source.rows:,}", *map(str, source.shape)]) for source in sources)
+    rows = [
+        (one.name, size, one.task, one.target, one.terms, one.where) for one, size in zip(sources, sizes, strict=True)
+    ]
+    print_table(("name", "rows x features", "task", "target", "terms", "where"), rows)
 
 
 def _by_hand(source: "Source") -> bool:

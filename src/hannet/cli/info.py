@@ -3,14 +3,13 @@
 import json
 from typing import Any
 
-from .console import stdout_console
+from .console import print_table
 from .options import AsJson
 
 
 def info(as_json: AsJson = False) -> None:
     """Show versions, threads and devices, and which implementation runs for each device and dtype, and why."""
     import torch
-    from rich.table import Table
 
     from ..ops import dispatch
     from ..storage.provenance import commit, describe_device, versions
@@ -31,7 +30,4 @@ def info(as_json: AsJson = False) -> None:
     print("commit:  ", facts["commit"] or "not in a checkout")
     print("devices: ", "; ".join(facts["devices"]))
     print("threads: ", facts["threads"])
-    table = Table("device", "dtype", "path", "why")
-    for line in paths:
-        table.add_row(*line)
-    stdout_console().print(table)
+    print_table(("device", "dtype", "path", "why"), paths)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import exit_with_error, stdout_console
+from .console import exit_with_error, print_table
 from .fit import table_name
 from .options import AsJson, reject_output
 
@@ -83,14 +83,13 @@ def _classify_pictures(model: Path, inputs: Sequence[Path], out: Path | None, *,
 
 def _show_classes(classified: "Sequence[Classified]") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    table = Table("picture", "class", "probability", "or else", box=SIMPLE_HEAD, pad_edge=False)
+    lines = []
     for row in classified:
         first, *others = (f"{p:.1%}" for p in row.probabilities)
         alternatives = ", ".join(f"{name} {p}" for name, p in zip(row.classes[1:], others, strict=True))
-        table.add_row(os.fsencode(row.picture).decode(errors="replace"), row.classes[0], first, alternatives)
-    stdout_console().print(table)
+        lines.append((os.fsencode(row.picture).decode(errors="replace"), row.classes[0], first, alternatives))
+    print_table(("picture", "class", "probability", "or else"), lines, box=SIMPLE_HEAD, pad_edge=False)
 
 
 def _write_stdout(content: bytes) -> None:

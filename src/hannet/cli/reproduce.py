@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .console import exit_with_error, rich_table, stdout_console
+from .console import exit_with_error, print_table, rich_table, stdout_console
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -108,18 +108,13 @@ def reproduce(
 
 
 def _list(*, as_json: bool) -> None:
-    from rich.table import Table
-
     from ..experiments import base
 
     about = {name: base.describe_experiment(name) for name in base.EXPERIMENTS}
     if as_json:
         print(json.dumps(about))
-        return
-    table = Table("name", "what it shows")
-    for line in about.items():
-        table.add_row(*line)
-    stdout_console().print(table)
+    else:
+        print_table(("name", "what it shows"), about.items())
 
 
 def _load_experiment(name: str, seeds: str | None, *, quick: bool, only: str, **settings: Any) -> "Experiment":

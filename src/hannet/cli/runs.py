@@ -4,15 +4,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .console import exit_with_error, stdout_console
-
-if TYPE_CHECKING:
-    pass
-
 
 DEFAULT = Path("hannet-results")
 

@@ -31,8 +31,7 @@ Size = Annotated[
 ]
 Width = Annotated[int | None, Option(min=1, help="[default: 784; 1024 with --lipschitz; 512 channels of han-mixer]")]
 Depth = Annotated[
-    int | None,
-    Option(min=0, help="Layers or blocks.  [default: 20; 4 with --lipschitz; 1 of fcnet; 16 of han-mixer]"),
+    int | None, Option(min=0, help="Layers or blocks.  [default: 20; 4 with --lipschitz; 1 of fcnet; 16 of han-mixer]")
 ]
 MlpBlocks = Annotated[int | None, Option(min=0, help="Mixer blocks before those of han-mixer.  [default: 0]")]
 Lipschitz = Annotated[bool, Option("--lipschitz", help="A hannet to certify: 1-Lipschitz outputs.")]

@@ -15,10 +15,7 @@ from torch import Tensor
 
 from . import torch_internals as internals
 
-HALF = (
-    torch.bfloat16,
-    torch.float16,
-)  # on the CPU converted to float32 and back; on a GPU kernels take them as they are
+HALF = torch.bfloat16, torch.float16  # on the CPU converted to float32 and back; on a GPU kernels take them as they are
 TRITON = find_spec("triton") is not None
 WIDEST = 8192  # features: the registers of a GPU hold no longer rows and their gradients
 REFERENCE, OPERATOR, KERNEL = "reference", "operator", "kernel"

@@ -51,9 +51,7 @@ class ModuleBackend:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
         self.loss_function = single_network_loss(recipe.loss, recipe.temperature, recipe.margin, recipe.alpha)
         self.epoch = self.at = 0
-        self.sums = torch.zeros(
-            2, dtype=torch.float64, device=self.device
-        )  # of losses and of errors, a step's mean each
+        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # of the steps' mean losses and errors
         self.means = self.sums
         self.best: dict[str, Tensor] = {}
         self.timer = LoaderTimer(self.device)

@@ -258,8 +258,10 @@ def _operate(x: Tensor, groups: dict[str, Tensor], levels: Tensor, moves: Tensor
     strengths = levels.index_select(0, rows)[:, None, None]
     sizes = [len(groups[kind]) for kind in named]
     parts = zip(named, images.split(sizes), strengths.split(sizes), strict=True)
-    tables = torch.cat([TABLES[kind](part, level).expand(*part.shape[:2], 256) for kind, part, level in parts])
-    x.index_copy_(0, rows, tables.gather(2, images.long()).view(-1, *x.shape[1:]))
+    every = torch.arange(256, device=x.device)
+    tables = (TABLES[kind](every, part, strength).to(torch.uint8) for kind, part, strength in parts)
+    table = torch.cat([each.expand(size, x.shape[1], 256) for each, size in zip(tables, sizes, strict=True)])
+    x.index_copy_(0, rows, table.gather(2, images.long()).view(-1, *x.shape[1:]))
 
 
 def _blend(start: Tensor, end: Tensor, factor: Tensor) -> Tensor:
@@ -286,43 +288,20 @@ def _smooth(x: Tensor) -> Tensor:
     return wide
 
 
-def _levels(x: Tensor) -> Tensor:
-    return torch.arange(256, device=x.device)
-
-
-def _invert(x: Tensor, _: Tensor) -> Tensor:
-    return (255 - _levels(x)).to(torch.uint8)
-
-
-def _solarize(x: Tensor, threshold: Tensor) -> Tensor:
-    levels = _levels(x)
-    return torch.where(levels < threshold, levels, 255 - levels).to(torch.uint8)
-
-
-def _posterize(x: Tensor, bits: Tensor) -> Tensor:
-    lost = 8 - bits.long()
-    return (_levels(x) >> lost << lost).to(torch.uint8)
-
-
-def _brightness(x: Tensor, factor: Tensor) -> Tensor:
-    return _blend(torch.zeros((), device=x.device), _levels(x), factor)
-
-
-def _contrast(x: Tensor, factor: Tensor) -> Tensor:
+def _contrast(levels: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     mean = _grey(x).double().mean(2, keepdim=True).add_(0.5).floor_()
-    return _blend(mean, _levels(x), factor)
+    return _blend(mean, levels, factor)
 
 
-def _auto_contrast(x: Tensor, _: Tensor) -> Tensor:
+def _auto_contrast(levels: Tensor, x: Tensor, _: Tensor) -> Tensor:
     """Stretch each channel from black at its darkest pixel to white at its lightest."""
-    levels = _levels(x)
     low, high = (end.double() for end in torch.aminmax(x, dim=2, keepdim=True))
     scale = torch.tensor(255.0, dtype=torch.double, device=high.device) / (high - low)  # 255 / tensor would round twice
     stretched = (levels * scale).add_(-low * scale).clamp_(0, 255)
-    return torch.where(high > low, stretched, levels).to(torch.uint8)
+    return torch.where(high > low, stretched, levels)
 
 
-def _equalize(x: Tensor, _: Tensor) -> Tensor:
+def _equalize(levels: Tensor, x: Tensor, _: Tensor) -> Tensor:
     """Replace each level of a channel by the share of its pixels that are darker, so that all levels become as frequent."""
     counts = torch.zeros(*x.shape[:2], 256, dtype=torch.int32, device=x.device)
     counts.scatter_add_(2, x.long(), torch.ones((), dtype=torch.int32, device=x.device).expand(x.shape))
@@ -330,15 +309,16 @@ def _equalize(x: Tensor, _: Tensor) -> Tensor:
     step = (x.shape[2] - lightest) // 255
     darker = counts.cumsum(2) - counts
     equalized = ((darker + step // 2) // step.clamp_min(1)).clamp_max_(255)
-    return torch.where(step > 0, equalized, _levels(x)).to(torch.uint8)
+    return torch.where(step > 0, equalized, levels)
 
 
-# An operation that maps level to level is a table: (pixels (m, channels, h w), strength (m, 1, 1)) -> broadcasts to (m, channels, 256).
-TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "Invert": _invert,
-    "Solarize": _solarize,
-    "Posterize": _posterize,
-    "Brightness": _brightness,
+# An operation that maps level to level is a table: the levels 0 to 255, pixels (m, channels, h w), strength (m, 1, 1) -> broadcasts to
+# (m, channels, 256), rounded down to whole levels.
+TABLES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "Invert": lambda levels, _x, _: 255 - levels,
+    "Solarize": lambda levels, _x, threshold: torch.where(levels < threshold, levels, 255 - levels),
+    "Posterize": lambda levels, _x, bits: levels >> (8 - bits.long()) << (8 - bits.long()),
+    "Brightness": lambda levels, _x, factor: _blend(torch.zeros_like(levels), levels, factor),
     "Contrast": _contrast,
     "AutoContrast": _auto_contrast,
     "Equalize": _equalize,

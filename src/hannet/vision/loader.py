@@ -62,9 +62,8 @@ class Batches:
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images, unchanged, a part at a time; processes share the parts."""
-        for rows in list(torch.arange(len(self.y), device="cpu").split(EVALUATION_BATCH))[
-            self.processes.place :: self.processes.count
-        ]:
+        parts = torch.arange(len(self.y), device="cpu").split(EVALUATION_BATCH)
+        for rows in parts[self.processes.place :: self.processes.count]:
             yield self._prepare(self._images(rows)), self._classes(rows)
 
     def _classes(self, rows: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ..train.errors import TrainingError
 from ..train.module_backend import ModuleBackend
 from ..train.recipe import Recipe
 from .loader import Batches
-from .preprocessing import EVALUATION_BATCH, Preprocessing
+from .preprocessing import EVALUATION_BATCH, Preprocessing, logits
 from .recipe import ImageRecipe
 
 _FLAT_EVALUATION_BATCH = 2000  # rows of pixels in one forward pass: it bounds memory
@@ -237,7 +237,6 @@ def _pixels(images: Images) -> Tensor:
     return images.x.flatten(1).float() / 255
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> dict[str, Any]:
     """Measures a trained classifier on test images, on the CPU.
 
@@ -248,10 +247,9 @@ def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> di
         TrainingError: The outputs are not finite.
 
     """
-    model.cpu().eval()
-    logits = torch.cat([model(preprocessing(part)) for part in test.x.split(EVALUATION_BATCH)])
-    _require_finite(logits)
-    found: dict[str, Any] = {"test_accuracy": float((logits.argmax(1) == test.y).double().mean())}
+    outputs = logits(model.cpu(), preprocessing, test.x)
+    _require_finite(outputs)
+    found: dict[str, Any] = {"test_accuracy": float((outputs.argmax(1) == test.y).double().mean())}
     if any(isinstance(module, UnitLinear) for module in model.modules()):
         shares = certified_accuracy(copy.deepcopy(model).double(), _pixels(test).double(), test.y, RADII)
         found["certified_accuracy"] = {f"{radius:g}": share for radius, share in zip(RADII, shares, strict=True)}

@@ -92,11 +92,15 @@ def _require_types(found: Preprocessing) -> Preprocessing:
 
 
 @torch.no_grad()
-def probabilities(network: nn.Module, preprocessing: Preprocessing, x: Tensor) -> Tensor:
-    """The probability of each class.  x: (n, channels, size, size), uint8 -> (n, classes), float32."""
+def logits(network: nn.Module, preprocessing: Preprocessing, x: Tensor) -> Tensor:
+    """What the network, in eval mode, makes of images.  x: (n, channels, size, size), uint8 -> (n, classes)."""
     network.eval()
-    parts: Sequence[Tensor] = [network(preprocessing(part)).softmax(1) for part in x.split(EVALUATION_BATCH)]
-    return torch.cat(list(parts)) if parts else x.new_empty(0, len(preprocessing.classes), dtype=torch.float32)
+    return torch.cat([network(preprocessing(part)) for part in x.split(EVALUATION_BATCH)])
+
+
+def probabilities(network: nn.Module, preprocessing: Preprocessing, x: Tensor) -> Tensor:
+    """The probability of each class.  x: (n, channels, size, size), uint8 -> (n, classes)."""
+    return logits(network, preprocessing, x).softmax(1)
 
 
 def grey(x: Tensor) -> Tensor:
