@@ -7,7 +7,8 @@ import torch
 from hannet.data import Images
 from hannet.train.batches import LoaderTimer, seed_of
 from hannet.vision.augmentation import Augmentation
-from hannet.vision.loader import EVALUATION_BATCH, Batches, Prefetcher
+from hannet.vision.loader import Batches, Prefetcher
+from hannet.vision.preprocessing import EVALUATION_BATCH, normalise_and_resize
 from hannet.vision.recipe import ImageRecipe
 
 CPU = torch.device("cpu")
@@ -55,7 +56,9 @@ def test_measuring_sees_every_image_once_and_unchanged(count):
     seen = [part for place in range(count) for part in batches(place, count, n=n).parts()]
     order = torch.cat([y for _, y in seen]).argsort()
     assert torch.equal(torch.cat([y for _, y in seen])[order], plain.y)
-    assert torch.equal(torch.cat([x for x, _ in seen])[order], RECIPE.prepare(plain.x))
+    assert torch.equal(
+        torch.cat([x for x, _ in seen])[order], normalise_and_resize(plain.x, RECIPE.mean, RECIPE.std, None)
+    )
 
 
 def test_what_comes_next_is_begun_while_the_last_is_in_use():

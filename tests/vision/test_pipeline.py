@@ -21,6 +21,7 @@ from hannet.train import checkpoint
 from hannet.train.errors import CheckpointError, TerminatedError, TrainingError
 from hannet.train.recipe import Recipe
 from hannet.vision.pipeline import train_classifier
+from hannet.vision.preprocessing import normalise_and_resize
 from images_toy import RECIPE, launched, toy_images, toy_network
 
 TOY = str(Path(__file__).parents[1] / "images_toy.py")
@@ -49,7 +50,7 @@ def test_learns_and_tells_how():
     assert all(0 <= share < 1 for share in history.waiting)
     assert not network.training
     held = toy_images(30, 2)
-    error = (network(RECIPE.prepare(held.x)).argmax(1) != held.y).double().mean()
+    error = (network(normalise_and_resize(held.x, RECIPE.mean, RECIPE.std, None)).argmax(1) != held.y).double().mean()
     assert float(error) == pytest.approx(history.validation_error[-1])
 
 

@@ -5,7 +5,6 @@ import torch
 
 from hannet.models import FCNet, HanMixer, ModelFolderError
 from hannet.vision.preprocessing import FILE, Preprocessing, probabilities
-from hannet.vision.recipe import ImageRecipe
 
 GREY = Preprocessing(1, 28, tuple("0123456789"), (0.0,), (1.0,), flat=True)
 COLOUR = Preprocessing(3, 32, ("cat", "dog"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize=64)
@@ -27,12 +26,6 @@ def test_normalised_then_resized():
     mean, std = (torch.tensor(value)[:, None, None] for value in (COLOUR.mean, COLOUR.std))
     plain = (x / 255 - mean) / std
     assert torch.allclose(out.mean((2, 3)), plain.mean((2, 3)), atol=0.02)
-
-
-def test_training_prepares_images_as_evaluation_does():
-    x = images(COLOUR)
-    recipe = ImageRecipe(mean=COLOUR.mean, std=COLOUR.std, resize=COLOUR.resize)
-    assert torch.equal(recipe.prepare(x), COLOUR(x))
 
 
 @pytest.mark.parametrize("told", [GREY, COLOUR])

@@ -86,13 +86,9 @@ def describe(event: ProgressEvent, rate: float | None, eta_seconds: float | None
     parts = [event.label]
     if event.unit:
         parts[0] += f" {event.step:,}/{event.total:,}"
-        parts += [] if rate is None else [f"{_rounded(rate)} {event.unit}/s"]
+        parts += [] if rate is None else [f"{rate:,.{0 if rate >= 10 else 1}f} {event.unit}/s"]
     for metrics in (event.metrics, event.within.metrics if event.within else {}):
         parts += [format_metric(name, value) for name, value in metrics.items()]
     if eta_seconds is not None:
         parts.append(f"{int(eta_seconds) // 60}:{int(eta_seconds) % 60:02d} left")
     return ", ".join(parts)
-
-
-def _rounded(rate: float) -> str:
-    return f"{rate:,.{0 if rate >= 10 else 1}f}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..vision import SettingError
-from ..vision.presets import LOSS_SETTINGS, PRESETS, batch_size
+from ..vision.presets import LOSS_SETTINGS, PRESETS, SETTINGS, batch_size
 from .console import exit_with_error
 from .progress_bar import progress_bar
 
@@ -98,12 +98,8 @@ def images(
     from ..vision import classifier
     from ..vision.splits import dataset_name
 
-    given: dict[str, Any] = {"width": width, "depth": depth, "mlp_blocks": mlp_blocks, "lipschitz": lipschitz}
-    given |= {"reflections": reflections, "loss": loss, "temperature": temperature, "margin": margin}
-    given |= {"augment": augment, "lr": lr, "weight_decay": weight_decay, "batch": batch, "epochs": epochs}
-    given |= {"precision": precision, "ema": ema, "minutes": minutes}
     preset = PRESETS[model]
-    settings = preset.resolve(given)
+    settings = preset.resolve({name: given for name, given in context.params.items() if name in SETTINGS})
     folder = out or Path("hannet-models", f"{dataset_name(data)}-{model}")
     folder = folder.resolve() if folder.name in ("", "..") else folder  # then its neighbours are not named after it
     processes = DistributedContext()

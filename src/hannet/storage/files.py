@@ -39,6 +39,15 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
+def exclusive_lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file while the block runs. Raises StoreError, which says `busy`, if another process holds it."""
+    with try_lock(path) as acquired:
+        if not acquired:
+            raise StoreError(busy)
+        yield
+
+
+@contextmanager
 def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """A temporary file to write to: when the block ends well it takes the place of path, which is never half written.
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .files import StoreError, try_lock
+from .files import StoreError, exclusive_lock
 
 
 @contextmanager
@@ -60,15 +60,6 @@ def require_free(folder: Path, parts: Collection[str], extras: Collection[str], 
 
 
 Hold = Callable[[Path, str], AbstractContextManager[object]]  # a lock file, what to say if another process holds it
-
-
-@contextmanager
-def exclusive_lock(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file while the block runs. Raises StoreError, which says `busy`, if another process holds it."""
-    with try_lock(path) as acquired:
-        if not acquired:
-            raise StoreError(busy)
-        yield
 
 
 @contextmanager

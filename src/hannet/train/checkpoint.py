@@ -191,24 +191,18 @@ class Checkpointer:
 
 @contextmanager
 def open_checkpoint(
-    folder: Path | None,
-    minutes: float,
-    processes: SingleProcess,
-    networks: Sequence[nn.Module],
-    recipes: Sequence[Any],
-    seeds: Sequence[int],
-    tensors: Sequence[Tensor],
+    folder: Path | None, minutes: float, processes: SingleProcess, *training: Sequence[Any]
 ) -> Iterator[Checkpointer | None]:
     """What keeps a training's state in a folder, which is locked for others in the block; None without a folder.
 
-    Raises StoreError where another training keeps its state there.
+    training: what `fingerprint` takes. Raises StoreError where another training keeps its state there.
     """
     if not folder:
         yield None
         return
     busy = f"{folder}: another training keeps its state there"
     with processes.exclusive_lock(folder / "checkpoint.lock", busy), discard_if_diverged(folder):
-        yield Checkpointer(folder, minutes, fingerprint(networks, recipes, seeds, tensors), processes)
+        yield Checkpointer(folder, minutes, fingerprint(*training), processes)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..storage.files import StoreError, try_lock
+from ..storage.files import StoreError, exclusive_lock, store_errors
 
 
 def _leave() -> None:
@@ -52,10 +52,9 @@ class SingleProcess:
             fault = ""
             if self.first:
                 try:
-                    lock.parent.mkdir(parents=True, exist_ok=True)
-                    fault = "" if stack.enter_context(try_lock(lock)) else busy
-                except OSError as error:
-                    fault = f"{lock.parent}: {error.strerror or error}"
+                    with store_errors(lock.parent):
+                        lock.parent.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(exclusive_lock(lock, busy))
                 except StoreError as error:
                     fault = str(error)
             if any(self.all_reduce_max(int(bool(fault)))):

@@ -10,11 +10,8 @@ from ..data import Images
 from ..train.batches import seed_of
 from ..train.distributed import SingleProcess
 from .augmentation import apply, draw
-from .preprocessing import EVALUATION_BATCH
+from .preprocessing import EVALUATION_BATCH, normalise_and_resize
 from .recipe import ImageRecipe
-
-Key = TypeVar("Key")
-Thing = TypeVar("Thing")
 
 
 class Batches:
@@ -92,7 +89,7 @@ class Batches:
         return wait
 
     def _prepare(self, x: Tensor) -> Tensor:
-        x = self.recipe.prepare(x)
+        x = normalise_and_resize(x, self.recipe.mean, self.recipe.std, self.recipe.resize)
         return x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else x
 
 
@@ -102,6 +99,10 @@ def _to_device_if_it_fits(x: Tensor, device: torch.device) -> Tensor:
         return x
     free, _ = torch.cuda.mem_get_info(device)
     return x.to(device) if 2 * x.nbytes < free else x
+
+
+Key = TypeVar("Key")
+Thing = TypeVar("Thing")
 
 
 class Prefetcher(Generic[Key, Thing]):

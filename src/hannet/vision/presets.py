@@ -203,3 +203,4 @@ _ALL = (
     ModelPreset("mobilevit-xs", build=partial(_build_mobilevit, variant="xs"), **_MOBILEVIT),
 )
 PRESETS: Mapping[str, ModelPreset] = {preset.name: preset for preset in _ALL}
+SETTINGS = frozenset(name for preset in _ALL for name in preset.options)

@@ -3,11 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from ..train.recipe import Recipe
 from .augmentation import IMAGENET_MEAN, IMAGENET_STD, Augmentation
-from .preprocessing import normalise_and_resize
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,3 @@ class ImageRecipe(Recipe):
             raise ValueError(f"epochs and resize must be integers, at least 1, got {self.epochs} and {self.resize}")
         if not all(map(math.isfinite, self.mean)) or not all(0 < std < math.inf for std in self.std):
             raise ValueError(f"mean must be finite and std above 0, got {self.mean} and {self.std}")
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """What the network takes.  x: (n, channels, h, w), uint8 -> float32, normalised and resized."""
-        return normalise_and_resize(x, self.mean, self.std, self.resize)
