@@ -36,13 +36,15 @@ def attack(
         Loss | None,
         typer.Option(help="What pgd maximizes; large logits cannot hide a margin.  [default: cross-entropy]"),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of pgd and cw.  [default: 30 for pgd, 1000 for cw]")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of pgd and cw.  [default: 30 for pgd, 1000 for cw]")
+    ] = None,
     c: Annotated[float | None, typer.Option("--c", help="The weight of success over norm in cw.  [default: 1]")] = None,
     data: EvaluationData = None,
     points: Annotated[
         int | None, typer.Option(min=1, help="How many, chosen at random.  [default: all; 1000 for cw]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the attack's random starts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the attack's random starts.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Write what was found; pictures as .png and .svg.")
     ] = None,

@@ -33,7 +33,7 @@ def fit(
     task: Annotated[Task | None, typer.Option(help="What to predict.  [default: depends on the target]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the model.  [default: hannet-models/NAME]")] = None,
     test: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of rows held out to measure on.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the rows held out and of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the rows held out and of the training.")] = 0,
     members: Annotated[int | None, typer.Option(min=1, help="Networks to train side by side and average.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows, at most.")] = None,
     missing: Missing = "default",

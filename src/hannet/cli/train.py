@@ -35,10 +35,12 @@ Depth = Annotated[
 ]
 MlpBlocks = Annotated[int | None, Option(min=0, help="Mixer blocks before those of han-mixer.  [default: 0]")]
 Lipschitz = Annotated[bool, Option("--lipschitz", help="A hannet to certify: 1-Lipschitz outputs.")]
-Reflections = Annotated[int | None, Option(min=1, help="In each layer of hannet.  [default: 1; 32 with --lipschitz]")]
+Reflections = Annotated[
+    int | None, Option(min=1, help="Reflections in each layer of hannet.  [default: 1; 32 with --lipschitz]")
+]
 Loss = Annotated[LossName | None, Option(help="What training minimizes.  [default: cross-entropy]")]
 Temperature = Annotated[float | None, Option(help="What cross entropy divides the outputs by.  [default: 1]")]
-Margin = Annotated[float | None, Option(help="Of multi-margin and hkr.  [default: 1]")]
+Margin = Annotated[float | None, Option(help="Margin of multi-margin and hkr.  [default: 1]")]
 Augment = Annotated[
     Literal["none", "crop", "flip", "auto"] | None,
     Option(help="Random changes: crop; flip: and mirrored; auto: and more.  [default: flip; crop for mnist]"),
@@ -53,8 +55,8 @@ Precision = Annotated[
     Literal["fp32", "bf16", "fp16"] | None, Option(help="[default: fp32; bf16 for han-mixer and mobilevit on a GPU]")
 ]
 Ema = Annotated[float | None, Option(help="Decay of an average of the weights, such as 0.999.")]
-Minutes = Annotated[float | None, Option(help="Between two checkpoints.  [default: 10]")]
-Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Of weights, batches and images held out.")]
+Minutes = Annotated[float | None, Option(help="Minutes between two checkpoints.  [default: 10]")]
+Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of weights, batches and images held out.")]
 Out = Annotated[Path | None, Option(help="Folder for the network.  [default: hannet-models/DATA-MODEL]")]
 Fresh = Annotated[bool, Option("--fresh", help="Start over, instead of resuming a training that was interrupted.")]
 Force = Annotated[bool, Option("--force", help="Replace the network in the folder.")]

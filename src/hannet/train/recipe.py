@@ -19,7 +19,7 @@ class Recipe:
 
     Args:
         lr: Learning rate, which the schedule multiplies.
-        momentum: Of "sgd".
+        momentum: Momentum of "sgd".
         weight_decay: Strength of the decay of all parameters.
         schedule: "steps" (the rate x factor at each milestone), "cosine" (to 0) or "constant".
         milestones: Shares of all steps.
@@ -34,8 +34,8 @@ class Recipe:
         optimizer: "sgd", "adam", or "adamw" (weight decay decoupled from the gradient).
         loss: "mse"; "cross_entropy" of the outputs / temperature, for targets that are probabilities; "multi_margin" and
             "hkr", with a margin, for targets that are classes.
-        temperature: Of "cross_entropy".
-        margin: Of "multi_margin" and "hkr".
+        temperature: Temperature of "cross_entropy".
+        margin: Margin of "multi_margin" and "hkr".
         alpha: Weight of the hinge in "hkr".
         defence: Trains on FGSM samples at linf distance eps, of inputs in [0, 1]: "adversarial" on those alone, "trades" on the
             inputs with beta times the divergence of the outputs on the samples (adversarial.py).

@@ -197,7 +197,7 @@ def train(
         callbacks: Follow the training, in their order.
         every: Seconds between two calls of `on_progress`.
         checkpoint: Folder for the state of the training: after SIGTERM, Ctrl-C or a crash the same call resumes from there.
-        minutes: Between two checkpoints.
+        minutes: Minutes between two checkpoints.
 
     Raises:
         ValueError: The arguments do not go together.
