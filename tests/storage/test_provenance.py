@@ -43,3 +43,18 @@ def test_versions_name_an_optional_package_once_it_is_imported(monkeypatch):
     assert "scikit-learn" not in provenance.versions()
     pytest.importorskip("sklearn")
     assert provenance.versions()["scikit-learn"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "processor : 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: EPYC\n\nmodel : 1",
+            "AuthenticAMD 25.17",
+        ),
+        ("processor : 0\nCPU implementer : 0x41\n", ""),
+    ],
+)
+def test_the_processor_is_named_by_family_and_model(text, expected, monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda _: text)
+    assert provenance._processor.__wrapped__() == expected

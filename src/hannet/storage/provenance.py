@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,19 @@ def describe_device(kind: str = "cpu") -> str:
     """The processor that trains here, and on how many threads; for "cuda" the GPU."""
     if kind == "cuda":
         return f"cuda {torch.cuda.get_device_name()}"
-    return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, threads: {torch.get_num_threads()}"
+    parts = ["cpu", platform.machine(), torch.backends.cpu.get_cpu_capability(), _processor()]
+    return f"{' '.join(filter(None, parts))}, threads: {torch.get_num_threads()}"
+
+
+@cache
+def _processor() -> str:
+    """Vendor, family and model where Linux tells them: processors of one instruction set may round differently."""
+    try:
+        first, *_ = Path("/proc/cpuinfo").read_text().split("\n\n")
+    except OSError:
+        return ""
+    facts = dict(re.findall(r"^(vendor_id|cpu family|model)\s*: (.*)$", first, re.MULTILINE))
+    return "{vendor_id} {cpu family}.{model}".format(**facts) if len(facts) == 3 else ""
 
 
 _ALWAYS = ("hannet", "torch", "numba", "numpy")

@@ -14,7 +14,7 @@ from hannet.experiments.store import Store
 from hannet.models import HanMixer
 from hannet.models.registry import build_model
 from hannet.reporting.tables import markdown
-from hannet.train.checkpoint import TerminatedError
+from hannet.train.errors import TerminatedError
 
 TABLE12 = {
     "stem": 1.82,
