@@ -45,6 +45,14 @@ USAGE = {
     "a seed too large": (["reproduce", "figure1", "--seeds", "99999999999999999999,"], "--seeds"),
     "too many seeds": (["reproduce", "figure1", "--seeds", "99999999999999999999"], "more than 10,000 seeds"),
     "a part of nothing": (["reproduce", "figure1", "--as-is", "--shard", "1/2"], "leave --shard out"),
+    "a first part of nothing": (
+        ["reproduce", "table9", "--only", "boston", "--only", "elevators"],
+        "'boston' is not a part",
+    ),
+    "a second part of nothing": (
+        ["reproduce", "table9", "--only", "elevators", "--only", "boston"],
+        "'boston' is not a part",
+    ),
     "seeds twice": (["reproduce", "figure1", "--seeds", "1,1"], "--seeds"),
     "a fraction of seeds": (["reproduce", "figure1", "--seeds", "1.5"], "--seeds"),
     "an unknown experiment": (["reproduce", "figure99"], "not one of figure1"),

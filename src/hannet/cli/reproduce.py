@@ -60,8 +60,9 @@ def reproduce(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few iterations, to see it work; kept apart.")] = False,
     only: Annotated[
-        str, typer.Option("--only", "--config", help="Parts of it, such as bikesharing,skillcraft of table9.")
-    ] = "",
+        list[str] | None,
+        typer.Option("--only", "--config", help="Parts of it, such as bikesharing,skillcraft of table9."),
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="The images of table12 and table14.  [default: cifar10]")] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Fewer epochs for table12 and table14 than the paper has.")
@@ -93,7 +94,7 @@ def reproduce(
         )
     if list_all:
         return _list(as_json=as_json)
-    plan = _load_experiment(experiment, seeds, quick=quick, only=only, dataset=dataset, epochs=epochs)
+    plan = _load_experiment(experiment, seeds, quick=quick, only=",".join(only or ()), dataset=dataset, epochs=epochs)
     part = parse_shard(shard) if shard is not None else (1, 1)
     sweep_options = SweepOptions(jobs or torch.get_num_threads(), part, _scheduler(cluster, jobs))
     store = _open_store(out or Path("hannet-results", plan.name), "--out", write=not as_is)
