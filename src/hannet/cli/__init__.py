@@ -13,6 +13,7 @@ from .attack import attack
 from .certify import certify
 from .console import exit_with_error
 from .data import get_data, list_data
+from .export import export
 from .fit import fit
 from .info import info
 from .options import Command
@@ -44,6 +45,7 @@ def main() -> None:
     from ..data import DataError
     from ..estimators.serialization import ModelError
     from ..experiments.work_queue import SweepError
+    from ..export.program import ExportError
     from ..models import ModelFolderError
     from ..storage.files import StoreError
     from ..train.errors import TerminatedError
@@ -57,7 +59,7 @@ def main() -> None:
         exit_with_error(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         exit_with_error("interrupted", 130)
-    except (CertificateError, DataError, ModelError, ModelFolderError, StoreError, SweepError) as error:
+    except (CertificateError, DataError, ExportError, ModelError, ModelFolderError, StoreError, SweepError) as error:
         exit_with_error(str(error), 1)
     except TerminatedError as error:
         exit_with_error(str(error), 143)
@@ -73,6 +75,7 @@ COMMANDS: CommandTable = [  # function, name, its line in the list of commands (
     (certify, "certify", "How far can no change fool it? Proved.", "hannet-models/mnist-hannet --radii 0.5,1.58"),
     (fit, "fit", "Train a model that predicts a column of a table.", "houses.csv --target price"),
     (predict, "predict", "Predict rows of a table, or classify images.", "hannet-models/houses new.csv"),
+    (export, "export", "Write a model as ONNX or C, checked.", "hannet-models/houses --to c --name houses"),
     (info, "info", "Versions, devices, and which code runs.", "--json"),
 ]
 TRAIN: CommandTable = [(images, "images", None, "photos/ --model han-mixer --size 64 --epochs 30")]

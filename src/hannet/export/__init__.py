@@ -1,0 +1,13 @@
+"""Models as files that run without PyTorch: ONNX and C99, each compared with the model before it is written.
+
+>>> from hannet import HanNet, export
+>>> export.describe(HanNet(13, 1, width=200, depth=20)).multiply_adds
+10400
+"""
+
+from .program import ExportError, Program
+from .sources import describe
+from .targets import to_c, to_onnx
+from .verify import ExportReport
+
+__all__ = ["ExportError", "ExportReport", "Program", "describe", "to_c", "to_onnx"]

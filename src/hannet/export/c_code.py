@@ -1,0 +1,275 @@
+"""A program as statements and tables of C99, float32 throughout."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .c_functions import NEEDS
+from .program import (
+    Abs,
+    ColumnsInput,
+    ExportError,
+    GroupSort,
+    Layer,
+    Linear,
+    Number,
+    Pad,
+    Program,
+    Reflection,
+    Relu,
+    TensorInput,
+    widths,
+)
+
+_WIDE = 64  # from it on, sums have 16 lanes instead of 8
+_RECORD = 64  # bytes of a structure, at most: seven numbers and four pointers
+
+
+def translate(program: Program) -> "Code":
+    """The statements that compute `out` of `row`, and all that they take. Raises ExportError for numbers too large."""
+    inputs = program.inputs
+    sizes = [width for member in program.members for _, width in widths(member, inputs.width)] + [inputs.width]
+    code = Code(16 if max(sizes) >= _WIDE else 8, max(sizes))
+    _read(code, inputs)
+    for number, member in enumerate(program.members):
+        end = _member(code, member, inputs.width)
+        _average(code, program, end, first=number == 0)
+    _scale(code, program)
+    return code
+
+
+@dataclass
+class Code:
+    """C in the making: tables, statements, and which functions they call."""
+
+    lanes: int
+    widest: int
+    tables: list[str] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
+    calls: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
+    flash: int = 0
+
+    def table(self, values: NDArray[np.generic]) -> str:
+        """A constant array; gives its name."""
+        flat = np.asarray(values, np.float32).ravel()
+        if not np.isfinite(flat).all():
+            raise ExportError("the model has numbers beyond the range of float32, which C99 code computes in")
+        name = f"@_t{len(self.tables)}"
+        self.flash += flat.nbytes
+        self.tables.append(f"static const float {name}[{len(flat)}] = {{\n{_lines(map(literal, flat))}\n}};\n")
+        return name
+
+    def optional_table(self, values: NDArray[np.generic]) -> str:
+        """As `table`; the null pointer for no values."""
+        return self.table(values) if values.size else "0"
+
+    def records(self, kind: str, name: str, rows: Sequence[str]) -> None:
+        """A constant array of structures."""
+        self.flash += _RECORD * len(rows)
+        content = ",\n".join(f"    {{{row}}}" for row in rows)
+        self.tables.append(f"static const {kind} {name}[{len(rows)}] = {{\n{content}\n}};\n")
+
+    def words(self, words: Sequence[str], name: str) -> None:
+        """A constant array of strings."""
+        self.flash += sum(len(word.encode()) + 1 for word in words)
+        texts = ",\n".join(f"    {quote(word)}" for word in words)
+        self.tables.append(f"static const char *const {name}[{len(words)}] = {{\n{texts}\n}};\n")
+
+    def call(self, function: str, *arguments: object) -> None:
+        """A statement that calls a function, which is written then."""
+        self.need(function)
+        self.statements.append(f"@_{function}({', '.join(map(str, arguments))});")
+
+    def need(self, function: str) -> None:
+        """A function is written, after those that it calls itself."""
+        for other in NEEDS.get(function, ()):
+            self.need(other)
+        self.calls[function] = None
+
+    def padded(self, width: int) -> int:
+        """The next multiple of the lanes."""
+        return -(-width // self.lanes) * self.lanes
+
+
+def literal(value: np.floating) -> str:
+    """A float32 that C reads back exactly."""
+    return f"{np.format_float_scientific(np.float32(value), unique=True, trim='0')}f"
+
+
+def quote(text: str) -> str:
+    """A C string of the text in UTF-8."""
+    safe = "".join(
+        f"\\{byte:03o}" if byte < 32 or byte > 126 or byte in b'"\\?@' else chr(byte) for byte in text.encode()
+    )
+    return f'"{safe}"'
+
+
+def comment(text: str) -> str:
+    """The text as it may stand in a comment."""
+    return ascii(text).replace("*/", "* /").replace("/*", "/ *").replace("@", "(at)").replace("\\", "/")
+
+
+def _lines(literals: Iterator[str]) -> str:
+    texts = list(literals)
+    return ",\n".join("    " + ", ".join(texts[start : start + 8]) for start in range(0, len(texts), 8))
+
+
+def _read(code: Code, inputs: TensorInput | ColumnsInput) -> None:
+    """The features of a row, with zeros behind them."""
+    if isinstance(inputs, TensorInput) and inputs.pixels:
+        scale = literal(np.float32(1 / 255))
+        code.statements.append(
+            f"for (int i = 0; i < {inputs.width}; i++)\n    w->features[i] = (float)row[i] * {scale};"
+        )
+    elif isinstance(inputs, TensorInput):
+        code.call("copy", "row", "w->features", inputs.width)
+    else:
+        if inputs.numbers:
+            _numbers(code, inputs)
+        if inputs.categories:
+            _categories(code, inputs)
+    if (padded := code.padded(inputs.width)) > inputs.width:
+        code.call("zero", "w->features", inputs.width, padded)
+
+
+def _numbers(code: Code, inputs: ColumnsInput) -> None:
+    code.need("numbers")
+    rows = [_number(code, column, inputs.columns.index(column)) for column in inputs.numbers]
+    code.records("@_number", "@_numbers", rows)
+    if inputs.numbers[0].fill is None:
+        code.need("refuse_numbers")
+        code.statements.append("if (@_read_numbers(row, w->features) != @_OK)\n    return @_ERROR_NOT_FINITE;")
+    else:
+        code.need("fill_numbers")
+        code.statements.append("@_read_numbers(row, w->features);")
+
+
+def _number(code: Code, column: Number, place: int) -> str:
+    with np.errstate(over="ignore"):
+        scale = 1 / column.std if column.std else 0.0
+        parts = np.array([*_split(column.mean), scale, column.step], np.float32)
+        steps = np.stack([*_split(column.knots[:-1]), 1 / np.diff(column.knots)], 1).astype(np.float32)
+    if not (np.isfinite(parts).all() and np.isfinite(steps).all()):
+        raise ExportError(
+            f"the column {column.name!r} has numbers beyond the range of float32, which C99 code computes in"
+        )
+    tables = [code.optional_table(values) for values in (steps, column.filled, column.present, column.absent)]
+    return ", ".join([str(place), str(column.stairs), str(len(column.present)), *map(literal, parts), *tables])
+
+
+def _split(values: Any) -> tuple[Any, Any]:
+    """Numbers as sums of two float32."""
+    high = np.float32(values)
+    return high, np.float32(values - np.float64(high))
+
+
+def _categories(code: Code, inputs: ColumnsInput) -> None:
+    code.need("words")
+    rows = []
+    for number, column in enumerate(inputs.categories):
+        code.words(column.levels, f"@_words{number}")
+        place, (_, width) = inputs.columns.index(column), column.table.shape
+        rows.append(f"{place}, {len(column.levels)}, {width}, @_words{number}, {code.optional_table(column.table)}")
+    code.records("@_category", "@_categories", rows)
+    code.words(inputs.categories[0].missing, "@_missing")
+    code.need("read_words")
+    code.need("code")
+    start = sum(1 + column.stairs + len(column.present) for column in inputs.numbers)
+    code.statements.append(f"@_read_words(row, w->features + {start});")
+
+
+def _member(code: Code, layers: Sequence[Layer], width: int) -> str:
+    """Calls that compute a member's outputs; gives where they are."""
+    x, index, sized = "w->features", 0, list(widths(layers, width))
+    code.statements.append("")
+    while index < len(layers):
+        layer, index = layers[index], index + 1
+        if not isinstance(layer, Linear) and x == "w->features":  # which the next member needs as well
+            code.call("copy", x, "w->x", code.padded(width))
+            x = "w->x"
+        if isinstance(layer, Linear):
+            y = "w->y" if x == "w->x" else "w->x"
+            _linear(code, layer, x, y)
+            x = y
+        elif isinstance(layer, Reflection):
+            more = takewhile(_fuses, layers[index:]) if _fuses(layer) else ()
+            run = [layer, *(other for other in more if isinstance(other, Reflection))]
+            index += len(run) - 1
+            _reflections(code, run, x)
+        else:
+            _in_place(code, layer, x, width)
+        width = sized[index - 1][1]
+    return x
+
+
+def _fuses(layer: Layer) -> bool:
+    return isinstance(layer, Reflection) and layer.apply_abs and layer.bias is not None
+
+
+def _linear(code: Code, layer: Linear, x: str, y: str) -> None:
+    outputs, inputs = layer.weight.shape
+    wide, long = code.padded(outputs), code.padded(inputs)
+    if outputs * long <= inputs * wide:
+        weight = np.pad(layer.weight, [(0, 0), (0, long - inputs)])
+        code.call("rows", x, long, code.table(weight), code.table(layer.bias), y, outputs)
+        return
+    weight = np.pad(layer.weight, [(0, wide - outputs), (0, 0)])
+    code.call("columns", x, inputs, code.table(weight.T), code.table(np.pad(layer.bias, (0, wide - outputs))), y, wide)
+
+
+def _reflections(code: Code, run: Sequence[Reflection], x: str) -> None:
+    width = len(run[0].v)
+    wide = code.padded(width)
+
+    def table(rows: Sequence[NDArray[np.float32]]) -> str:
+        return code.table(np.pad(np.stack(rows), [(0, 0), (0, wide - width)]))
+
+    first = run[0]
+    if _fuses(first):
+        biases = [layer.bias for layer in run if layer.bias is not None]
+        code.call("han", x, table([layer.v for layer in run]), table(biases), len(run), wide)
+        return
+    code.call("reflect", x, table([first.v]), wide)
+    if first.bias is not None:
+        code.call("shift", x, table([first.bias]), wide)
+    if first.apply_abs:
+        code.call("abs", x, wide)
+
+
+def _in_place(code: Code, layer: Layer, x: str, width: int) -> None:
+    match layer:
+        case Abs():
+            code.call("abs", x, code.padded(width))
+        case Relu():
+            code.call("relu", x, code.padded(width))
+        case GroupSort():
+            code.call("sort", x, width, layer.group, "-1.0f" if layer.descending else "1.0f")
+        case Pad():
+            code.call("zero", x, width, code.padded(width + layer.zeros))
+
+
+def _average(code: Code, program: Program, end: str, *, first: bool) -> None:
+    """Adds a member's outputs to `out`."""
+    size = program.output.size
+    if program.output.softmax:
+        code.call("softmax", end, size)
+    code.call("copy" if first else "add", end, "out", size)
+
+
+def _scale(code: Code, program: Program) -> None:
+    """Makes predictions of the sum in `out`."""
+    output, count = program.output, len(program.members)
+    if count == 1 and output.scale is None:
+        return
+    factor = literal(np.float32(1 / count))
+    if output.scale is None or output.shift is None:
+        code.statements.append(f"for (int i = 0; i < @_OUTPUTS; i++)\n    out[i] *= {factor};")
+        return
+    scale, shift = code.table(output.scale), code.table(output.shift)
+    code.statements.append(
+        f"for (int i = 0; i < @_OUTPUTS; i++)\n    out[i] = out[i] * {factor} * {scale}[i] + {shift}[i];"
+    )

@@ -1,0 +1,110 @@
+"""Networks as lists of layers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..layers.activations import Abs, GroupSort, MaxMin
+from ..layers.affine import UnitLinear
+from ..layers.han import HanLayer, HanStack, Householder
+from ..models.han_block import HanBlock
+from ..models.hannet import FCNet, HanNet
+from ..ops import reference
+from . import program
+from .program import ExportError, Floats, Layer, Linear, Output, Pad, Program, Reflection, TensorInput
+
+
+def describe_module(module: nn.Module) -> Program:
+    """The program of a network on rows of float32 features. Raises ExportError for a module that cannot be exported."""
+    layers = layers_of(module)
+    width = next((entry_width(layer) for layer in layers if entry_width(layer)), None)
+    if width is None:
+        raise ExportError(f"{type(module).__name__} has no layer that tells how many features a row has")
+    for layer in layers:  # padding in front of the first layer that tells
+        if entry_width(layer):
+            break
+        width -= layer.zeros if isinstance(layer, Pad) else 0
+    *_, (_, size) = program.widths(layers, width)
+    output = Output(size, False, None, None, "output", ())
+    return Program(type(module).__name__, TensorInput((width,)), (layers,), output)
+
+
+def entry_width(layer: Layer) -> int | None:
+    """How many features a layer takes, if it takes no other number."""
+    if isinstance(layer, Linear):
+        return layer.weight.shape[1]
+    return len(layer.v) if isinstance(layer, Reflection) else None
+
+
+def layers_of(module: nn.Module) -> tuple[Layer, ...]:
+    """The layers of a network. Raises ExportError that names the module that cannot be exported, or weights that are not finite."""
+    kind = type(module)
+    if any(not bool(p.isfinite().all()) for p in module.parameters()):
+        raise ExportError(f"{kind.__name__} has weights that are not finite")
+    if kind in _TRANSPARENT:
+        return tuple(layer for child in module.children() for layer in layers_of(child))
+    if kind not in _BUILDERS:
+        known = ", ".join(sorted(one.__name__ for one in (*_BUILDERS, *_TRANSPARENT)))
+        raise ExportError(f"{kind.__name__} cannot be exported; those that can are {known}")
+    return tuple(_BUILDERS[kind](module))
+
+
+def _linear(module: nn.Linear) -> list[Layer]:
+    weight = module.weight.detach()
+    if isinstance(module, UnitLinear):
+        weight = reference.unit(weight.double())
+    bias = np.zeros(len(weight), np.float32) if module.bias is None else single(module.bias)
+    return [Linear(single(weight), bias)]
+
+
+def _reflections(module: HanLayer | HanStack | Householder) -> list[Layer]:
+    if module.dim != -1:
+        raise ExportError(f"{module} cannot be exported: only dim=-1 can")
+    u = module.u.detach()
+    v = single(reference.unit(u.double()).reshape(-1, module.features))
+    count = 1 if isinstance(module, Householder) else u.reshape(-1, module.features).shape[0] // _depth(module)
+    b = None if module.b is None else single(module.b.reshape(-1, module.features))
+    found: list[Layer] = []
+    for index, row in enumerate(v):
+        last = index % count == count - 1
+        bias = b[index // count] if b is not None and last else None
+        found.append(Reflection(row, bias, last and not isinstance(module, Householder)))
+    return found
+
+
+def _depth(module: HanLayer | HanStack | Householder) -> int:
+    return len(module) if isinstance(module, HanStack) else 1
+
+
+def _pad(module: nn.ZeroPad1d) -> list[Layer]:
+    before, after = module.padding
+    if before or after < 0:
+        raise ExportError(f"{module} cannot be exported: only zeros behind the features can")
+    return [Pad(int(after))]
+
+
+def single(x: Tensor) -> Floats:
+    """The values in float32. Raises ExportError for one beyond its range."""
+    values: Floats = x.detach().to("cpu", torch.float32).contiguous().numpy()
+    if not np.isfinite(values).all():
+        raise ExportError("the network has weights beyond the range of float32")
+    return values
+
+
+_TRANSPARENT = (nn.Sequential, HanNet, FCNet, HanBlock)
+_BUILDERS: dict[type[nn.Module], Callable] = {
+    nn.Linear: _linear,
+    UnitLinear: _linear,
+    HanLayer: _reflections,
+    HanStack: _reflections,
+    Householder: _reflections,
+    nn.ZeroPad1d: _pad,
+    Abs: lambda _: [program.Abs()],
+    nn.ReLU: lambda _: [program.Relu()],
+    MaxMin: lambda _: [program.GroupSort(2, descending=True)],
+    GroupSort: lambda module: [program.GroupSort(module.group, descending=False)],
+    nn.Identity: lambda _: [],
+    nn.Dropout: lambda _: [],
+}

@@ -1,0 +1,229 @@
+"""Whether an artefact computes what its model does: run on rows, compared in float64, with PyTorch's float32 as the measure."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .c99 import code_of, inputs_of, row_type
+from .program import Category, ExportError, Program, TensorInput
+from .sources import Rows, Source
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+ROWS = 2000
+ALLOWED, FLOOR = (
+    4,
+    16 * 2**-24,
+)  # times the error of PyTorch in float32, and at least so much, relative to a row's scale
+FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-pedantic", "-Werror")
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Rows, what the model gives for them in float64, and how far PyTorch in float32 is from that, relative to each row's scale.
+
+    scale: of a row, the largest of its outputs and, of features, inputs; 1 if they are smaller.
+    """
+
+    rows: Rows
+    truth: Array
+    scale: Array
+    float32_error: float
+
+    @property
+    def limit(self) -> float:
+        """The largest relative error that an artefact may have."""
+        return max(ALLOWED * self.float32_error, FLOOR)
+
+
+@dataclass(frozen=True)
+class Check:
+    """How an artefact did. Errors are relative to the scale of a row, which is at least 1; row: the worst, by its number."""
+
+    runtime: str
+    rows: int
+    largest_error: float
+    row: int
+    float32_error: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is small enough."""
+        return self.largest_error <= self.limit
+
+
+def trial(source: Source, count: int = ROWS, seed: int = 0) -> Trial:
+    """Rows to try an artefact on, from the seed."""
+    rows = source.rows(count, np.random.default_rng(seed))
+    truth = source.evaluate(rows, torch.float64)
+    scale = np.maximum(np.abs(truth).max(1), 1.0)
+    if isinstance(rows, np.ndarray) and rows.dtype == np.float32:
+        scale = np.maximum(scale, np.abs(rows).reshape(len(rows), -1).max(1))
+    single = source.evaluate(rows, torch.float32).astype(np.float32)
+    return Trial(rows, truth, scale, float(_errors(single, truth, scale).max()))
+
+
+def _errors(found: Array, truth: Array, scale: Array) -> Array:
+    """The largest of each row; infinite where one is not a number."""
+    errors = np.abs(found.astype(np.float64) - truth).max(1) / scale
+    return np.where(np.isnan(errors), np.inf, errors)
+
+
+def compare(runtime: str, found: Array, tried: Trial) -> Check:
+    """What an artefact gave beside what the model gives."""
+    errors = _errors(found.reshape(tried.truth.shape), tried.truth, tried.scale)
+    worst = int(errors.argmax())
+    return Check(runtime, len(errors), float(errors[worst]), worst, tried.float32_error, tried.limit)
+
+
+def check_onnx(model: "ModelProto", tried: Trial) -> list[Check]:
+    """Under ONNX's reference, and under onnxruntime if it is installed."""
+    from onnx.reference import ReferenceEvaluator
+
+    feed = onnx_feed(tried.rows)
+    found = [compare("onnx reference", ReferenceEvaluator(model).run(None, feed)[0], tried)]  # type: ignore[index]
+    try:
+        import onnxruntime
+    except ImportError:
+        return found
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return [*found, compare(f"onnxruntime {onnxruntime.__version__}", session.run(None, feed)[0], tried)]
+
+
+def onnx_feed(rows: Rows) -> dict[str, Array]:
+    """The rows as inputs of the ONNX model."""
+    return {name: values[:, None] for name, values in rows.items()} if isinstance(rows, Mapping) else {"x": rows}
+
+
+def compiler() -> str:
+    """The C compiler: what the environment's CC names, or cc. Raises ExportError if there is none."""
+    wanted = os.environ.get("CC", "cc")
+    if not (found := shutil.which(wanted)):
+        raise ExportError(
+            f"checking C needs a compiler, but {wanted} is not installed; --no-verify leaves the check out"
+        )
+    return found
+
+
+def check_c(files: Mapping[str, str], name: str, program: Program, tried: Trial) -> Check:
+    """Compiled with all warnings as errors; its own test vectors must pass too. Raises ExportError if it does not compile."""
+    with TemporaryDirectory(prefix="hannet-") as temporary:
+        folder = Path(temporary)
+        for file, content in {**files, "run.c": driver(name, row_type(program))}.items():
+            (folder / file).write_text(content)
+        vectors = build(folder, [f"{name}.c", f"{name}_test.c"], "vectors")
+        if subprocess.run([vectors], capture_output=True, check=False).returncode:
+            raise ExportError(
+                "the compiled C does not pass its test vectors; this is a fault of hannet or of the compiler"
+            )
+        runner = build(folder, [f"{name}.c", "run.c"], "run")
+        return compare(f"C, {Path(compiler()).name} {' '.join(FLAGS[:2])}", run_c(runner, program, tried.rows), tried)
+
+
+def build(folder: Path, sources: Sequence[str], name: str, flags: Sequence[str] = FLAGS) -> Path:
+    """A program of C files. Raises ExportError with the compiler's first complaint."""
+    command = [compiler(), *flags, *sources, "-o", name]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ExportError(f"the C does not compile: {next(iter(done.stderr.strip().splitlines()), 'no message')}")
+    return folder / name
+
+
+def driver(name: str, kind: str) -> str:
+    """A program that reads rows from standard input and writes results and outputs to standard output."""
+    return _DRIVER.replace("@TYPE", kind).replace("@UPPER", name.upper()).replace("@", name)
+
+
+_DRIVER = """#include "@.h"
+#include <stdint.h>
+#include <stdio.h>
+int main(void)
+{
+    static @_workspace w;
+    static @TYPE row[@UPPER_INPUTS];
+    static float out[@UPPER_OUTPUTS];
+    while (fread(row, sizeof row, 1, stdin) == 1) {
+        if (@_predict(row, out, &w) != 0)
+            for (int i = 0; i < @UPPER_OUTPUTS; i++)
+                out[i] = -1e38f;
+        fwrite(out, sizeof out, 1, stdout);
+    }
+    return 0;
+}
+"""
+
+
+def run_c(runner: Path, program: Program, rows: Rows) -> Array:
+    """What a program made of `driver` gives for the rows.  -> (n, outputs)."""
+    given = c_rows(program, rows)
+    done = subprocess.run([runner], input=given.tobytes(), capture_output=True, check=False)
+    if done.returncode:
+        raise ExportError(
+            f"the compiled C ended with code {done.returncode}: {done.stderr.decode(errors='replace')[:200]}"
+        )
+    return np.frombuffer(done.stdout, np.float32).reshape(len(given), program.output.size)
+
+
+def c_rows(program: Program, rows: Rows) -> Array:
+    """The rows as the C function takes them.  -> (n, inputs), float32 or uint8."""
+    inputs = program.inputs
+    if isinstance(inputs, TensorInput):
+        return np.ascontiguousarray(rows, np.uint8 if inputs.pixels else np.float32).reshape(
+            len(rows), inputs_of(program)
+        )
+    if not inputs.named:
+        return np.ascontiguousarray(rows, np.float32)
+    return np.stack([_c_column(column, rows[column.name]) for column in inputs.columns], 1)
+
+
+def _c_column(column: Any, values: Array) -> Array:
+    return code_of(column, values) if isinstance(column, Category) else values.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how it was checked; `checks` is empty if it was not."""
+
+    target: str
+    model: str
+    model_sha256: str
+    files: tuple[str, ...]
+    facts: Mapping[str, int]
+    checks: tuple[Check, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "verified": bool(self.checks)}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        facts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in self.facts.items())
+        found = [f"{self.target} of {self.model}: {facts}"]
+        found += [
+            f"{check.runtime}: {check.rows:,} rows, largest error {check.largest_error:.2g} (row {check.row}), "
+            f"PyTorch float32 {check.float32_error:.2g}, allowed {check.limit:.2g}"
+            for check in self.checks
+        ]
+        return found + ["not verified: --no-verify"] * (not self.checks)
+
+
+def require_passed(checks: Sequence[Check]) -> None:
+    """Raises ExportError for an artefact that does not compute the same."""
+    for check in checks:
+        if not check.passed:
+            raise ExportError(
+                f"{check.runtime} differs from the model by {check.largest_error:.3g} in row {check.row}, where {check.limit:.3g} "
+                "is allowed: nothing is written"
+            )

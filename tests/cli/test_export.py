@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from hannet import HanNet
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def test_a_saved_network_becomes_onnx(hannet):
+    pytest.importorskip("onnx")
+    HanNet(3, 2, width=5, depth=3).save_pretrained("net")
+    code, out, err = hannet("export", "net", "--to", "onnx")
+    assert (code, err) == (0, "")
+    assert "largest error" in out
+    assert Path("net.onnx").is_file()
+    code, _, err = hannet("export", "net", "--to", "onnx")
+    assert code == 1
+    assert err == "hannet: net.onnx exists already: --force replaces it\n"
+    assert hannet("export", "net", "--to", "onnx", "--force")[0] == 0
+
+
+def test_a_saved_network_becomes_c(hannet):
+    HanNet(3, 2, width=5, depth=3).save_pretrained("my-net")
+    code, out, _ = hannet("export", "my-net", "--to", "c", "--no-verify", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert not report["verified"]
+    assert report["files"][0] == "my-net-c/my_net.h"
+    assert Path("my-net-c/my_net.c").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none", "--to", "c"), "none is no folder"),
+        ((str(FIXTURES), "--to", "onnx"), "cannot be read"),
+        ((str(FIXTURES / "hannet"), "--to", "c", "--name", "2nd"), "'2nd' cannot begin names in C"),
+        ((str(FIXTURES / "hannet"), "--to", "onnx", "--name", "x"), "names in C"),
+        ((str(FIXTURES / "hannet"), "--to", "wasm"), "'wasm' is not"),
+        ((str(FIXTURES / "table"), "--to", "onnx"), "'built' holds dates"),
+    ],
+)
+def test_faults_are_one_sentence(hannet, arguments, message):
+    code, out, err = hannet("export", *arguments)
+    assert code
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(Path().iterdir())
