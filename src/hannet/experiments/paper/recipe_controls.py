@@ -21,7 +21,14 @@ from . import _board
 from ._paired import permutation_p
 from .recipe_search import NETWORKS, RECIPE, Networks, label_of
 
-CHOSEN = dict.fromkeys(NETWORKS, (0.05, 1e-3))  # rate and lasso by recipe-search
+CHOSEN = {  # rate and lasso, by recipe-search
+    "HanNet 100x20": (0.05, 1e-3),
+    "HanNet 100x20, u frozen": (0.05, 0.0),
+    "orthogonal + ABS 20x10": (0.1, 1e-3),
+    "dense + ABS 28x6": (0.05, 3e-3),
+    "dense + ABS 100x6": (0.025, 3e-3),
+    "dense + ReLU 100x6": (0.025, 3e-3),
+}
 RESTARTS = 4
 SPLITS: dict[str, list[dict[str, Any]]] = {
     "split 0": [_board.CHECKERBOARD],
