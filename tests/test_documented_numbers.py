@@ -86,7 +86,7 @@ def pieces(template, names):
 
 def render(claim, case):
     """A claim's text, the spans in it that were computed, and what it was computed from."""
-    names = {"best": best, "stdev": stdev} | case
+    names = {"best": best, "prod": math.prod, "stdev": stdev} | case
     for key, value in claim.items():
         if key not in {"text", "each", "holds"}:
             names[key] = look_up(value, names)

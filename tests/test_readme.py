@@ -23,3 +23,7 @@ def test_examples_run(example):
 def test_links_into_the_repository_lead_somewhere(page):
     links = {link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()) if "://" not in link}
     assert not {link for link in links if not (page.parent / link).exists()}
+
+
+def test_the_readme_fits_on_a_screen_or_three():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 110
