@@ -100,7 +100,7 @@ def to_model(program: Program, *, form: str | None = None) -> "ModelProto":
 
     Args:
         program: what `describe` gives.
-        form: how reflections are written, "rank one", "matrix" or "elementwise"; None takes the faster of the first two.
+        form: how Han-layers are written, "augmented", "matrix", "rank one" or "elementwise"; None takes the faster of the first two.
 
     Raises:
         ExportError: for a word for missing values that has too many spellings.
@@ -111,7 +111,7 @@ def to_model(program: Program, *, form: str | None = None) -> "ModelProto":
     outputs = _output_names(program)
     graph = _Graph([*inputs, *outputs])
     features = _features(graph, program.inputs)
-    ends = [_member(graph, layers, features, program.inputs.width, form) for layers in program.members]
+    ends = [_Member(graph, layers, form).write(features, program.inputs.width) for layers in program.members]
     _finish(graph, program.output, ends, list(outputs))
     kinds = {
         "float": TensorProto.FLOAT,
@@ -247,22 +247,67 @@ def _words(graph: _Graph, column: Category) -> str:
     return graph.add("Gather", graph.single(column.table), code, axis=0)
 
 
-def _member(graph: _Graph, layers: Sequence[Layer], x: str, features: int, form: str | None) -> str:
-    for layer, width in widths(layers, features):
-        match layer:
-            case Linear():
-                x = graph.add("Gemm", x, graph.single(layer.weight), graph.single(layer.bias), transB=1)
-            case Reflection():
-                x = _FORMS[form or ("matrix" if len(layer.v) <= DENSE_WIDTH else "rank one")](graph, layer, x)
-            case Abs():
-                x = graph.add("Abs", x)
-            case Relu():
-                x = graph.add("Relu", x)
-            case Pad():
-                x = graph.add("Pad", x, graph.integers(0, 0, 0, layer.zeros))
-            case GroupSort():
-                x = _sort(graph, layer, x, width)
-    return x
+class _Member:
+    """Writes the layers of a member. `one`: whether a feature that is 1 stands behind the others."""
+
+    def __init__(self, graph: _Graph, layers: Sequence[Layer], form: str | None):
+        self.graph, self.layers, self.form, self.one = graph, layers, form, False
+
+    def write(self, x: str, features: int) -> str:
+        """Gives the name of the outputs."""
+        for index, (layer, width) in enumerate(widths(self.layers, features)):
+            if isinstance(layer, Linear):
+                x = self._linear(
+                    layer, x, self._wants_one(index + 1) or self._wants_one(index + 2, after_activation=True)
+                )
+            elif self._wants_one(index):
+                x = self._augmented(layer, x)
+            elif isinstance(layer, Abs | Relu):
+                x = self.graph.add("Abs" if isinstance(layer, Abs) else "Relu", x)
+            else:
+                features = width - layer.zeros if isinstance(layer, Pad) else width
+                x = self._other(layer, self._without_one(x, features), width)
+        return self._without_one(x, width)
+
+    def _wants_one(self, index: int, *, after_activation: bool = False) -> bool:
+        """Whether a layer is a Han-layer that is written with a feature that is 1."""
+        layer = self.layers[index] if index < len(self.layers) else None
+        if after_activation and not isinstance(self.layers[index - 1] if layer else None, Abs | Relu):
+            return False
+        fits = isinstance(layer, Reflection) and layer.apply_abs and layer.bias is not None
+        return fits and (self.form == "augmented" or (not self.form and len(layer.v) > DENSE_WIDTH))  # type: ignore[union-attr]
+
+    def _linear(self, layer: Linear, x: str, one: bool) -> str:
+        weight = np.pad(layer.weight, [(0, int(one)), (0, int(self.one))])
+        bias = np.append(layer.bias, np.ones(int(one), np.float32))
+        self.one = one
+        return self.graph.add("Gemm", x, self.graph.single(weight), self.graph.single(bias), transB=1)
+
+    def _augmented(self, layer: Layer, x: str) -> str:
+        """Gemm((x, 1) (v 0; 0 1), (-2 v', 0; b', 0), (x, 1)), then |.| as LeakyRelu, which runtimes fuse with Gemm: two nodes, O(d)."""
+        assert isinstance(layer, Reflection)
+        if not self.one:
+            self.one, x = True, self.graph.add("Pad", x, self.graph.integers(0, 0, 0, 1), self.graph.single(1))
+        along, back = np.zeros((len(layer.v) + 1, 2)), np.zeros((2, len(layer.v) + 1))
+        along[:-1, 0], along[-1, 1] = layer.v, 1
+        back[0, :-1], back[1, :-1] = -2 * layer.v, layer.bias
+        pair = self.graph.add("MatMul", x, self.graph.single(along))
+        return self.graph.add("LeakyRelu", self.graph.add("Gemm", pair, self.graph.single(back), x), alpha=-1.0)
+
+    def _without_one(self, x: str, width: int) -> str:
+        if not self.one:
+            return x
+        self.one = False
+        return self.graph.add("Slice", x, *(self.graph.integers(place) for place in (0, width, 1)))
+
+    def _other(self, layer: Layer, x: str, width: int) -> str:
+        if isinstance(layer, Reflection):
+            form = self.form if self.form in _FORMS else "matrix" if width <= DENSE_WIDTH else "rank one"
+            return _FORMS[form](self.graph, layer, x)
+        if isinstance(layer, Pad):
+            return self.graph.add("Pad", x, self.graph.integers(0, 0, 0, layer.zeros))
+        assert isinstance(layer, GroupSort)
+        return _sort(self.graph, layer, x, width)
 
 
 def _matrix(graph: _Graph, layer: Reflection, x: str) -> str:
