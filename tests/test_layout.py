@@ -67,16 +67,50 @@ def test_the_import_rule_sees_imports():
     assert {"experiments.base", "experiments.record", "data.synthetic", "models.hannet"} <= found
 
 
+OPTIONAL = {"numba", "typer", "rich", "matplotlib", "pandas", "sklearn", "onnx", "onnxscript", "triton.language"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that a program has loaded when it ends."""
+    code += "\nimport sys; print(*sys.modules, file=sys.stderr)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.split())
+
+
 @pytest.mark.slow
-def test_import_is_free_of_optional_and_slow_packages():
-    unwanted = ["numba", "typer", "rich", "matplotlib", "pandas", "sklearn", "onnx", "onnxscript", "triton.language"]
-    code = f"import sys, hannet; print(*[name for name in {unwanted} if name in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    alone = f"import sys, torch; print(*[name for name in {unwanted} if name in sys.modules])"
-    with_torch = subprocess.run(
-        [sys.executable, "-c", alone], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert set(loaded) <= set(with_torch)
+def test_the_layers_are_free_of_optional_and_slow_packages():
+    assert loaded_by("import hannet; hannet.HanNet") & OPTIONAL <= loaded_by("import torch")
+
+
+def test_pytorch_is_imported_when_it_is_needed():
+    unwanted = OPTIONAL | {"torch", "numpy"}
+    assert not loaded_by("import hannet; dir(hannet)") & unwanted
+    shown = """
+import sys
+from hannet import cli
+for words in ([], *([name] for _, name, *_ in cli.COMMANDS), ["train", "images"], ["data", "list"], ["data", "get"]):
+    sys.argv = ["hannet", *words, "--help"]
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code
+"""
+    assert not loaded_by(shown) & (unwanted - {"typer"})
+
+
+@pytest.mark.slow
+def test_public_names_are_there_at_first_use():
+    code = """
+import hannet
+missing = {*hannet.__all__, "functional", "layers", "models", "ops", "HanClassifier", "HanRegressor"} - {*dir(hannet)}
+assert not missing, missing
+assert hannet.ops.stack and hannet.functional.han_layer
+from hannet import *
+import pickle
+assert type(pickle.loads(pickle.dumps(HanNet(2, 2, 4, 1)))) is hannet.HanNet is hannet.models.HanNet
+assert not hasattr(hannet, "HanNets")
+"""
+    loaded_by(code)
+    loaded_by("import torch, hannet; torch.ops.hannet.stack")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -1,37 +1,55 @@
 """Lightweight, gradient-stable neural layers: y = |H(u) x + b|."""
 
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from . import functional
-from .layers.activations import Abs, GroupSort, MaxMin
-from .layers.affine import Standardise, UnitLinear
-from .layers.han import HanLayer, HanStack, Householder
-from .models import FCNet, HanMixer, HanNet, MobileViT
-
 if TYPE_CHECKING:
+    from . import functional
+    from . import layers as layers
+    from . import models as models
+    from . import ops as ops
     from .estimators import HanClassifier as HanClassifier
     from .estimators import HanRegressor as HanRegressor
+    from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
+    from .models import FCNet, HanMixer, HanNet, MobileViT
 
 __version__ = "0.1.0"
 __all__ = [
     "Abs", "FCNet", "GroupSort", "HanLayer", "HanMixer", "HanNet", "HanStack", "Householder", "MaxMin", "MobileViT",
     "Standardise", "UnitLinear", "functional",
 ]  # fmt: skip
-_NEED_SKLEARN = ("HanClassifier", "HanRegressor")
+_MODULES = ("functional", "layers", "models", "ops")
+_CLASSES = {
+    "layers": ("Abs", "GroupSort", "HanLayer", "HanStack", "Householder", "MaxMin", "Standardise", "UnitLinear"),
+    "models": ("FCNet", "HanMixer", "HanNet", "MobileViT"),
+    "estimators": ("HanClassifier", "HanRegressor"),
+}
+_HOMES = {name: package for package, names in _CLASSES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """The estimators, imported when first asked for: scikit-learn is optional. Raises ImportError without it."""
-    if name not in _NEED_SKLEARN:
+    """A public name, imported at its first use: PyTorch takes seconds, `hannet --help` does without, scikit-learn is optional.
+
+    Raises ImportError for the estimators where scikit-learn is missing.
+    """
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from . import estimators
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     except ModuleNotFoundError as missing:
         if missing.name != "sklearn":
             raise
         raise ImportError(f"hannet.{name} needs scikit-learn: pip install 'hannet[sklearn]'") from missing
-    return getattr(estimators, name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_NEED_SKLEARN])
+    return sorted({*globals(), *_MODULES, *_HOMES})
+
+
+if "torch" in sys.modules:  # then this costs little, and torch.export.load finds the operators
+    import_module(".ops", __name__)

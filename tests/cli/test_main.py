@@ -1,3 +1,4 @@
+import importlib
 import json
 import resource
 import shutil
@@ -5,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from hannet import __version__
+from hannet import __version__, cli
 from hannet.cli.reproduce import parse_seeds
 from hannet.experiments.base import EXPERIMENTS
 from hannet.experiments.paper import _board, figure1
@@ -35,6 +37,18 @@ def test_version(hannet):
 @pytest.mark.parametrize(("text", "seeds"), [("1", (0,)), ("5", (0, 1, 2, 3, 4)), ("0,3", (0, 3)), ("7,", (7,))])
 def test_seeds(text, seeds):
     assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("name", cli.ERRORS)
+def test_an_error_with_a_sentence_for_the_user_is_that_sentence(hannet, monkeypatch, name):
+    module, code = cli.ERRORS[name]
+    error = getattr(importlib.import_module(f"hannet.{module}"), name)
+
+    def fails():
+        raise error("no luck")
+
+    monkeypatch.setattr(torch, "get_num_threads", fails)
+    assert hannet("info") == (code, "", "hannet: no luck\n")
 
 
 USAGE = {

@@ -1,7 +1,7 @@
 """The command `hannet`. Each command imports what only it needs inside itself."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 try:
@@ -41,15 +41,6 @@ def _options(
 
 def main() -> None:
     """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130, SIGTERM 143."""
-    from ..certify import CertificateError
-    from ..data import DataError
-    from ..estimators.serialization import ModelError
-    from ..experiments.work_queue import SweepError
-    from ..export.program import ExportError
-    from ..models import ModelFolderError
-    from ..storage.files import StoreError
-    from ..train.errors import TerminatedError
-
     try:
         sys.exit(app(prog_name="hannet", standalone_mode=False))
     except typer.TyperException as error:
@@ -59,12 +50,32 @@ def main() -> None:
         exit_with_error(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         exit_with_error("interrupted", 130)
-    except (CertificateError, DataError, ExportError, ModelError, ModelFolderError, StoreError, SweepError) as error:
-        exit_with_error(str(error), 1)
-    except TerminatedError as error:
-        exit_with_error(str(error), 143)
     except ModuleNotFoundError as error:
         exit_with_error(f"this command needs the package {error.name}: pip install 'hannet[all]'", 1)
+    except Exception as error:
+        code = next((code for kind, code in _user_errors() if isinstance(error, kind)), None)
+        if code is None:
+            raise
+        exit_with_error(str(error), code)
+
+
+ERRORS = {  # whose message is one sentence for the user: the module of each, and the exit code
+    "CertificateError": ("certify", 1),
+    "DataError": ("data", 1),
+    "ExportError": ("export.program", 1),
+    "ModelError": ("estimators.serialization", 1),
+    "ModelFolderError": ("models", 1),
+    "StoreError": ("storage.files", 1),
+    "SweepError": ("experiments.work_queue", 1),
+    "TerminatedError": ("train.errors", 143),
+}
+
+
+def _user_errors() -> Iterator[tuple[type[Exception], int]]:
+    """Those of ERRORS that can have been raised: the modules of the others are not loaded."""
+    for name, (module, code) in ERRORS.items():
+        if loaded := sys.modules.get(f"hannet.{module}"):
+            yield getattr(loaded, name), code
 
 
 CommandTable = list[tuple[Callable[..., None], str, str | None, str]]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ..storage.model_dir import OccupiedError
 from ..vision import SettingError
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        from ..storage.model_dir import OccupiedError
+
         try:
             return super().invoke(ctx)
         except OccupiedError as error:

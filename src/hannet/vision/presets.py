@@ -1,26 +1,27 @@
 """The networks that `hannet train images` trains, by name: their settings, how they are built, and how they are trained.
 
 A preset names what it builds (`kind`) in the table of classes of models/registry.py, by which a saved network is loaded again. An
-entry of PRESETS is all that another `--model` takes, and one in that table if its class is new.
+entry of PRESETS is all that another `--model` takes, and one in that table if its class is new. `hannet --help` reads PRESETS: what
+needs PyTorch is imported inside the functions.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from ..data import Images
-from ..models.registry import build_model
-from ..train.recipe import Recipe
 from . import SettingError
-from .augmentation import Augmentation
-from .preprocessing import Preprocessing
-from .recipe import ImageRecipe
-from .splits import DataSplits
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..data import Images
+    from ..train.recipe import Recipe
+    from .augmentation import Augmentation
+    from .preprocessing import Preprocessing
+    from .recipe import ImageRecipe
+    from .splits import DataSplits
 
 Settings = Mapping[str, Any]
 
@@ -52,8 +53,8 @@ class ModelPreset:
 
     name: str
     kind: str
-    build: Callable[[Settings, Images], dict[str, Any]]
-    trainer: Callable[[Settings, DataSplits], Recipe | ImageRecipe]
+    build: "Callable[[Settings, Images], dict[str, Any]]"
+    trainer: "Callable[[Settings, DataSplits], Recipe | ImageRecipe]"
     defaults: Settings
     size: int = 64
     flat: bool = False
@@ -78,8 +79,10 @@ class ModelPreset:
                 raise SettingError(f"the loss {loss} has no such setting: leave it out", name)
         return settings
 
-    def build_network(self, settings: Settings, images: Images, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+    def build_network(self, settings: Settings, images: "Images", seed: int) -> "tuple[nn.Module, dict[str, Any]]":
         """The network, its initial weights fixed by the seed, and its arguments. Raises SettingError if it cannot be built."""
+        from ..models.registry import build_model
+
         arguments = self.build(settings, images)
         try:
             return build_model(self.kind, seed, **arguments), arguments
@@ -99,14 +102,14 @@ def batch_size(requested: int | None, images: int, processes: int) -> int:
     return batch
 
 
-def _build_flat(settings: Settings, images: Images) -> dict[str, Any]:
+def _build_flat(settings: Settings, images: "Images") -> dict[str, Any]:
     pixels = math.prod(images.x.shape[1:])
     sizes = {name: settings[name] for name in ("width", "depth", "reflections", "lipschitz") if name in settings}
     sizes["width"] = sizes["width"] or max(1024, pixels)
     return {"in_features": pixels, "out_features": len(images.classes), **sizes}
 
 
-def _build_mixer(settings: Settings, images: Images) -> dict[str, Any]:
+def _build_mixer(settings: Settings, images: "Images") -> dict[str, Any]:
     channels, size, _ = images.x.shape[1:]
     width = settings["width"]
     if width % 8:
@@ -129,7 +132,7 @@ def _strides(size: int) -> list[int]:
     return [1, 2, 2, 2] if size <= 112 else [2, 2, 2, 2]
 
 
-def _build_mobilevit(settings: Settings, images: Images, *, variant: str) -> dict[str, Any]:
+def _build_mobilevit(settings: Settings, images: "Images", *, variant: str) -> dict[str, Any]:
     channels, size, _ = images.x.shape[1:]
     if channels != 3:
         raise SettingError(f"takes images of three colours, these have {channels}", "model")
@@ -141,20 +144,26 @@ def _build_mobilevit(settings: Settings, images: Images, *, variant: str) -> dic
 
 def _common(settings: Settings) -> dict[str, Any]:
     """What all recipes have of the settings."""
+    import torch
+
     loss = settings["loss"]
     names = ("lr", "weight_decay", "batch", "epochs", "ema", LOSS_SETTINGS[loss])
     precision = settings["precision"] or ("bf16" if torch.cuda.is_available() else "fp32")
     return {name: settings[name] for name in names} | {"loss": loss.replace("-", "_"), "precision": precision}
 
 
-def _flat_recipe(settings: Settings, splits: DataSplits) -> Recipe:
+def _flat_recipe(settings: Settings, splits: "DataSplits") -> "Recipe":
+    from ..train.recipe import Recipe
+
     iterations = settings["epochs"] * (len(splits.training.y) // settings["batch"])
     options = _common(settings) | {"precision": settings["precision"] or "fp32", "epochs": 0, "iterations": iterations}
     return Recipe(schedule="cosine", optimizer="adam", **options)
 
 
-def _image_recipe(settings: Settings, splits: DataSplits, *, resize: int = 0) -> ImageRecipe:
+def _image_recipe(settings: Settings, splits: "DataSplits", *, resize: int = 0) -> "ImageRecipe":
     """resize: pixels that smaller images are enlarged to."""
+    from .recipe import ImageRecipe
+
     channels, size, _ = splits.training.x.shape[1:]
     augment = settings["augment"] or ("crop" if splits.name == "mnist" else "flip")
     named: dict[str, Any] = _common(settings) | {"augmentation": _augmentation(augment, size)}
@@ -163,23 +172,30 @@ def _image_recipe(settings: Settings, splits: DataSplits, *, resize: int = 0) ->
     return ImageRecipe(**named, resize=resize if size < resize else None)
 
 
-def _augmentation(name: str, size: int) -> Augmentation:
+def _augmentation(name: str, size: int) -> "Augmentation":
     """none; crop: an eighth of the image may be lost; flip: and mirrored; auto: and the auto-augment policy and Cutout."""
+    from .augmentation import Augmentation
+
     padding = 0 if name == "none" else size // 8
     policy, cutout = ("cifar10", size // 2) if name == "auto" else ("", 0)
     return Augmentation(padding, name in ("flip", "auto"), policy, cutout)
 
 
-def preprocessing_of(recipe: Recipe | ImageRecipe, images: Images) -> Preprocessing:
+def preprocessing_of(recipe: "Recipe | ImageRecipe", images: "Images") -> "Preprocessing":
     """What a network trained with the recipe takes images through."""
+    from .preprocessing import Preprocessing
+    from .recipe import ImageRecipe
+
     channels, size, _ = images.x.shape[1:]
     if isinstance(recipe, ImageRecipe):
         return Preprocessing(channels, size, images.classes, recipe.mean, recipe.std, recipe.resize)
     return Preprocessing(channels, size, images.classes, (0.0,) * channels, (1.0,) * channels, flat=True)
 
 
-def report_recipe(recipe: Recipe | ImageRecipe) -> dict[str, Any]:
+def report_recipe(recipe: "Recipe | ImageRecipe") -> dict[str, Any]:
     """The settings of a recipe that have a meaning with its loss."""
+    from .recipe import ImageRecipe
+
     if isinstance(recipe, ImageRecipe):
         return asdict(recipe)
     constants = {"cross_entropy": ("temperature",), "multi_margin": ("margin",), "hkr": ("margin", "alpha")}
