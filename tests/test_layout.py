@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "hannet"
 RANKS = [  # a package imports only from those before it
     *("storage", "reporting", "data", "ops", "functional", "layers", "models", "train", "certify", "attacks"),
-    *("surgery", "vision", "estimators", "tabular", "export", "experiments", "cli"),
+    *("surgery", "vision", "estimators", "tabular", "export", "experiments", "cli", "__main__"),
 ]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -85,10 +85,17 @@ def test_pytorch_is_imported_when_it_is_needed():
     unwanted = OPTIONAL | {"torch", "numpy"}
     assert not loaded_by("import hannet; dir(hannet)") & unwanted
     shown = """
-import sys
+import os, sys
 from hannet import cli
-for words in ([], *([name] for _, name, *_ in cli.COMMANDS), ["train", "images"], ["data", "list"], ["data", "get"]):
-    sys.argv = ["hannet", *words, "--help"]
+for words in (["--help"], [], *([name] for _, name, *_ in cli.COMMANDS), ["train", "images"], ["data", "list"], ["data", "get"]):
+    sys.argv = ["hannet", *words, *["--help"] * bool(words)]
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code
+os.environ |= {"_HANNET_COMPLETE": "complete_bash", "COMP_CWORD": "3"}
+for line in ("hannet reproduce table12 --dataset", "hannet train images ", "hannet data get "):
+    os.environ["COMP_WORDS"] = line
     try:
         cli.main()
     except SystemExit as end:
@@ -106,7 +113,7 @@ assert not missing, missing
 assert hannet.ops.stack and hannet.functional.han_layer
 from hannet import *
 import pickle
-assert type(pickle.loads(pickle.dumps(HanNet(2, 2, 4, 1)))) is hannet.HanNet is hannet.models.HanNet
+assert type(pickle.loads(pickle.dumps(HanNet(2, 2, 4, 2)))) is hannet.HanNet is hannet.models.HanNet
 assert not hasattr(hannet, "HanNets")
 """
     loaded_by(code)

@@ -1,3 +1,10 @@
+import io
+import math
+import re
+import sys
+
+import pytest
+
 from hannet.cli import progress_bar
 from hannet.reporting.progress import ProgressEvent
 
@@ -24,3 +31,58 @@ def test_progress_in_a_log(capsys, monkeypatch):
         " 50% net 130/130, 10 it/s, 0:13 left",
         "failed: net: it diverged",
     ]
+
+
+class Terminal(io.StringIO):
+    def __init__(self, encoding):
+        super().__init__()
+        self.coded = encoding
+
+    @property
+    def encoding(self):
+        return self.coded
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a terminal is sent while a loss falls and rises again."""
+
+    def show(encoding):
+        terminal = Terminal(encoding)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with progress_bar.progress_bar() as bar:
+            for step, loss in enumerate((8.0, 4.0, 2.0, math.nan, 1.0, 8.0)):
+                bar(ProgressEvent("net", step, 6, metrics={"loss": loss}))
+        return terminal.getvalue()
+
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return show
+
+
+def test_progress_on_a_terminal_is_one_live_bar_with_the_course_of_the_loss(shown, monkeypatch):
+    last = shown("utf-8").rpartition("net 5/6")[2]
+    assert all(part in last for part in (" it/s, loss 8, ", " left", "left █▆▃▁█"))
+
+
+def test_where_there_are_no_blocks_the_course_is_ascii(shown):
+    sent = shown("ascii")
+    assert "left #+-_#" in sent
+    assert sent.isascii()
+
+
+def test_colours_respect_no_color(shown, monkeypatch):
+    colour = re.compile(r"\x1b\[[\d;]*3[0-8][\d;]*m")
+    assert colour.search(shown("utf-8"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colour.search(shown("utf-8"))
+
+
+def test_a_sparkline_has_the_width_it_is_given():
+    assert progress_bar.sparkline([1.0], "_#") == "_"
+    assert progress_bar.sparkline([2.0, 2.0], "_#") == "__"
+    assert progress_bar.sparkline([2.0**-step for step in range(1000)], "3210"[::-1], width=4) == "3210"

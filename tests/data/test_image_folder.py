@@ -325,7 +325,7 @@ def test_arguments_are_checked(pets):
 
 
 def test_only_known_suffixes_have_readers():
-    assert all(suffix in Image.registered_extensions() for suffix in image_folder.SUFFIXES)
+    assert all(suffix in Image.registered_extensions() for suffix in image_folder.IMAGE_SUFFIXES)
     assert set(image_folder._FORMATS) <= set(Image.OPEN)
 
 

@@ -1,5 +1,6 @@
 """The command `hannet`. Each command imports what only it needs inside itself."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from .options import Command
 from .predict import predict
 from .reproduce import reproduce
 from .runs import runs
+from .start import show_start
 from .train import images
 
 
@@ -32,17 +34,23 @@ def _version(asked: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Han-layers, y = |H(u) x + b|, and the experiments of their paper."""
+    if context.invoked_subcommand is None:
+        show_start()
 
 
-def main() -> None:
-    """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130, SIGTERM 143."""
+def main(on_start: Callable[[], None] | None = None) -> None:
+    """Run a command. A fault ends in one sentence: exit code 2 if the command line is at fault, else 1; Ctrl-C is 130, SIGTERM 143.
+
+    on_start: called when the work of a command begins.
+    """
     try:
-        sys.exit(app(prog_name="hannet", standalone_mode=False))
+        sys.exit(app(prog_name="hannet", standalone_mode=False, obj=on_start))
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # not public; typer itself recognises it so
             print(error.format_message(), file=sys.stderr)
@@ -94,7 +102,7 @@ DATA: CommandTable = [(list_data, "list", None, "--json"), (get_data, "get", Non
 
 
 def _group(commands: CommandTable, parent: str = "", **options: Any) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **options)
+    group = typer.Typer(no_args_is_help=bool(parent), rich_markup_mode=None, **options)
     for command, name, short_help, arguments in commands:
         example = f"Example: hannet {parent}{name} {arguments}"
         group.command(name, cls=Command, short_help=short_help, epilog=example)(command)
@@ -105,8 +113,11 @@ app = _group(
     COMMANDS,
     callback=_options,
     epilog="Example: hannet fit houses.csv --target price. Each command has more: hannet fit --help",
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "color": False if os.environ.get("NO_COLOR") else None,  # None: where there is a terminal
+    },
 )
 app.add_typer(
     _group(TRAIN, "train ", help="Train a network and save it as a folder."),

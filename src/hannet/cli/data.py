@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import print_table
-from .options import AsJson
+from .options import AsJson, complete_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +59,9 @@ def _announce_downloads(sources: "Iterable[Source]") -> None:
 
 
 def get_data(
-    names: Annotated[list[str], typer.Argument(help="Names from `hannet data list`, or all.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Names from `hannet data list`, or all.", autocompletion=complete_data)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object of names and lists of paths.")] = False,
 ) -> None:
     """Download data sets that are not here yet, check them, and print the paths of their files.

@@ -1,5 +1,6 @@
 """What several commands share of their command lines: options, checks of the files to write, faults as click reports them."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +13,46 @@ from ..vision import SettingError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+def complete_experiments() -> list[str]:
+    """What a shell offers for an experiment."""
+    from ..experiments.base import EXPERIMENTS
+
+    return list(EXPERIMENTS)
+
+
+def complete_image_sets() -> list[str]:
+    """What a shell offers for a set of images that has a name."""
+    from ..data.catalog import image_sources
+
+    return list(image_sources())
+
+
+def complete_images(incomplete: str) -> list[str]:
+    """What a shell offers for images: the sets that have a name, and folders whose names need no quotes."""
+    parent = Path(incomplete).parent if not incomplete.endswith("/") else Path(incomplete)
+    try:
+        entries = [path for path in parent.iterdir() if not path.name.startswith(".")]
+        folders = [name for path in entries if shlex.quote(name := str(path)) == name and path.is_dir()]
+    except OSError:
+        folders = []
+    return [*complete_image_sets(), *sorted(folders)]
+
+
+def complete_data() -> list[str]:
+    """What a shell offers for the name of a data set."""
+    from ..data.catalog import table_sources
+
+    return [*table_sources(), *complete_image_sets(), "all"]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelFolder = Annotated[Path, typer.Argument(help="The folder that `save_pretrained` wrote.")]
 EvaluationData = Annotated[
     str | None,
     typer.Option(
         metavar="SET|FOLDER|FILE.npz",
+        autocompletion=complete_images,
         help="Test images of mnist, cifar10, ..., or of a folder of images; or arrays x and y: uint8, or 0 to 1."
         "  [default: those of its training, or mnist]",
     ),
@@ -30,6 +65,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        if ctx.obj:
+            ctx.obj()
         from ..storage.model_dir import OccupiedError
 
         try:

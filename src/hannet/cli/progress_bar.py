@@ -1,8 +1,9 @@
 """How far a command is: a live bar on a terminal, lines in a log."""
 
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,14 +40,22 @@ class _Display:
 
 
 class _Bar(_Display):
-    """A live bar on a terminal."""
+    """A live bar on a terminal, and the course of the loss."""
 
     def __init__(self, bar: Any) -> None:
         super().__init__()
         self.bar, self.task = bar, bar.add_task("starting", total=1.0)
+        self.levels = levels(bar.console.encoding)
+        self.label, self.losses = "", list[float]()
 
-    def show(self, event: ProgressEvent, fraction: float, text: str) -> None:  # noqa: ARG002
-        self.bar.update(self.task, completed=fraction, description=text)
+    def show(self, event: ProgressEvent, fraction: float, text: str) -> None:
+        if event.label != self.label:
+            self.label, self.losses = event.label, []
+        loss = event.metrics.get("loss")
+        if isinstance(loss, float) and 0 < loss < math.inf:
+            self.losses.append(loss)
+        curve = f" {sparkline(self.losses, self.levels)}" if len(self.losses) > 1 else ""
+        self.bar.update(self.task, completed=fraction, description=text + curve)
 
     def fail(self, message: str) -> None:
         self.bar.console.print(f"failed: {message}", markup=False, highlight=False)
@@ -79,6 +88,28 @@ def progress_bar() -> Iterator[_Display]:
     columns = (BarColumn(16), TaskProgressColumn(table_column=Column(min_width=4, no_wrap=True)), text)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _Bar(bar)
+
+
+def levels(encoding: str) -> str:
+    """Characters from low to high: blocks, or ASCII where the encoding has no blocks."""
+    blocks = "▁▂▃▄▅▆▇█"
+    try:
+        blocks.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return "_.-:=+*#"
+    return blocks
+
+
+def sparkline(values: Sequence[float], levels: str, width: int = 12) -> str:
+    """Positive values as a line of characters, their logarithms from the lowest level to the highest.
+
+    >>> sparkline([8, 4, 2, 1], "_-=#")
+    '#=-_'
+    """
+    count = min(len(values), width)
+    shown = [math.log(values[(len(values) - 1) * place // max(count - 1, 1)]) for place in range(count)]
+    low, span = min(shown), max(shown) - min(shown)
+    return "".join(levels[round((value - low) / span * (len(levels) - 1)) if span else 0] for value in shown)
 
 
 def describe(event: ProgressEvent, rate: float | None, eta_seconds: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from .console import exit_with_error, print_table, rich_table, stdout_console
+from .options import complete_experiments, complete_image_sets
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ class SweepOptions(NamedTuple):
 
 
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="What to reproduce, of `hannet reproduce --list`.")] = "",
+    experiment: Annotated[
+        str,
+        typer.Argument(help="What to reproduce, of `hannet reproduce --list`.", autocompletion=complete_experiments),
+    ] = "",
     seeds: Annotated[
         str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: the experiment's own]")
     ] = None,
@@ -63,7 +67,10 @@ def reproduce(
         list[str] | None,
         typer.Option("--only", "--config", help="Parts of it, such as bikesharing,skillcraft of table9."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="The images of table12 and table14.  [default: cifar10]")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="The images of table12 and table14.  [default: cifar10]", autocompletion=complete_image_sets),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Fewer epochs for table12 and table14 than the paper has.")
     ] = None,

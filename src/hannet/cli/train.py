@@ -13,6 +13,7 @@ import typer
 from ..vision import SettingError
 from ..vision.presets import LOSS_SETTINGS, PRESETS, SETTINGS, batch_size
 from .console import exit_with_error
+from .options import complete_images
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 else:  # the names in the tables, which typer offers and mypy cannot compute
     ModelName, LossName = Literal[tuple(PRESETS)], Literal[tuple(LOSS_SETTINGS)]
 Option = typer.Option
-Data = Annotated[str, typer.Argument(help="A folder with a folder of images for each class; or mnist, cifar10, ...")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A folder with a folder of images for each class; or mnist, cifar10, ...", autocompletion=complete_images
+    ),
+]
 Model = Annotated[ModelName, Option(help="What to train; mobilevits have Han-blocks.")]
 Size = Annotated[
     int | None, Option(min=8, help="Pixels that a folder's images become.  [default: 64; 256 for mobilevit]")

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 ProgressCallback = Callable[[int, int], None]  # called with images done and images to do
 
 
@@ -18,8 +21,8 @@ class DataError(RuntimeError):
 class Images:
     """x: (n, channels, height, width), uint8; y: (n,), int64, positions in classes; notes: what to say beside a result."""
 
-    x: Tensor
-    y: Tensor
+    x: "Tensor"
+    y: "Tensor"
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 

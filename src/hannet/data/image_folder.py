@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import DataError, Images, ProgressCallback, reading
+from . import IMAGE_SUFFIXES, DataError, Images, ProgressCallback, reading
 from .catalog import Part
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 LARGEST = 100_000_000  # pixels of one picture: what unpacks to more is refused
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others would start programs, EPS Ghostscript
@@ -128,7 +127,7 @@ def _scan(root: Path, path: Path) -> _Scan:
         else:
             entries = _visible(entry)
             inside = [file for file in entries if Path(os.path.realpath(file)).is_relative_to(top)]
-            classes[entry.name] = [file for file in inside if file.suffix.lower() in SUFFIXES and file.is_file()]
+            classes[entry.name] = [file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
             links += len(entries) - len(inside)
             others += len(inside) - len(classes[entry.name])
     return _Scan(classes, others, links)

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from statistics import fmean, stdev
 from types import ModuleType
-from typing import Any, ClassVar, Protocol, cast
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from ..reporting.figures import Figure
 from ..reporting.progress import OnProgress
 from ..reporting.tables import Table
-from .record import Record, Run
-from .store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .record import Record, Run
+    from .store import Store
 
 EXPERIMENTS = (
     "figure1",
@@ -49,7 +51,7 @@ class Result:
     """What one run gave. model: weights to keep, if any; curves: numbers an epoch, for pictures; device: where it trained."""
 
     metrics: Mapping[str, float]
-    model: nn.Module | None = None
+    model: "nn.Module | None" = None
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     device: str = "cpu"
 
@@ -69,19 +71,19 @@ class Experiment(Protocol):
     def partial(self) -> bool:
         """Whether its table and picture can leave out what is missing."""
 
-    def groups(self) -> list[list[Run]]:
+    def groups(self) -> "list[list[Run]]":
         """The runs, in the groups that train together; a run may stand in several groups."""
 
-    def cost(self, run: Run) -> float:
+    def cost(self, run: "Run") -> float:
         """Expected time of a run, in any unit."""
 
-    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
+    def compute(self, group: "Sequence[Run]", on_progress: OnProgress) -> list[Result]:
         """The results of one group's runs."""
 
-    def table(self, records: Mapping[str, Record]) -> Table:
+    def table(self, records: "Mapping[str, Record]") -> Table:
         """Ours beside the paper's. records: by the key of their run, all runs among them."""
 
-    def picture(self, store: Store) -> Figure:
+    def picture(self, store: "Store") -> Figure:
         """The picture, from the store's records and models."""
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import models
-from ..data import DataError, images
-from ..data.image_folder import SUFFIXES
+from ..data import IMAGE_SUFFIXES, DataError, images
 from . import SettingError
 from .preprocessing import FILE, Preprocessing, grey, probabilities
 
@@ -70,7 +69,7 @@ def _find_pictures(inputs: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
         if not inside:
             folders = any(inner.is_dir() for inner in path.iterdir())
             hint = f", only folders: name them, such as {path}/*" if folders else ""
