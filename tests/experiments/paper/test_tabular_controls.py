@@ -10,7 +10,6 @@ from hannet.experiments.paper.table9 import FRACTIONS, PAPER_RMSE
 from hannet.experiments.paper.tabular_controls import (
     DEFAULT,
     FULL_TABM,
-    FULL_TABM_PART,
     RATES,
     SEARCHED,
     SEARCHES,
@@ -51,22 +50,22 @@ def test_what_tabular_has_computed_is_not_computed_again():
     own = [run for group in controls.groups() for run in group]
     assert shared <= {run.key for run in own}
     new = [run for run in own if run.key not in shared]
-    assert len(new) == len(PAPER_RMSE) * len(FRACTIONS) * len(SEARCHES) * 5
+    assert len(new) == len(PAPER_RMSE) * len(FRACTIONS) * (len(SEARCHES) - 1) * 5  # the large one is run on request
     assert all(run.config["search"]["rates"] == list(RATES) for run in new)
     assert all(controls.cost(run) > 0 for run in own)
 
 
 def test_the_full_tabm_is_run_where_it_is_asked_for():
-    plan = load_experiment("tabular-controls", None, quick=False, only=["skillcraft", FULL_TABM_PART])
+    plan = load_experiment("tabular-controls", None, quick=False, only=["skillcraft", "tabm-full"])
     runs = [run for group in plan.groups() for run in group if run.config["method"] == FULL_TABM]
     assert [(run.config["data"]["set"], run.seed) for run in runs] == 2 * [("skillcraft", seed) for seed in range(3)]
-    everywhere = load_experiment("tabular-controls", None, quick=False, only=[FULL_TABM_PART])
+    everywhere = load_experiment("tabular-controls", None, quick=False, only=["tabm-full"])
     assert everywhere.chosen_parts == tuple(PAPER_RMSE)
 
 
 @pytest.mark.slow
 def test_fits_reports_and_draws(few_rows, tmp_path):
-    plan = load_experiment("tabular-controls", [0, 1], quick=True, only=["elevators"])
+    plan = load_experiment("tabular-controls", [0, 1], quick=True, only=["elevators", "dense-5x200"])
     store = Store(tmp_path)
     several = len(plan.methods) - 1  # all but TabM
     assert run_sweep(plan, store, silent) == len(FRACTIONS) * (2 * several + 1)
@@ -119,7 +118,7 @@ def method_and_share(run) -> tuple[str, float]:
 @pytest.mark.slow
 def test_a_rate_that_diverges_is_not_taken(few_rows, monkeypatch):
     monkeypatch.setattr(tabular_controls, "RATES", (1e30, 1e-2))
-    plan = load_experiment("tabular-controls", [3], quick=True, only=["elevators"])
+    plan = load_experiment("tabular-controls", [3], quick=True, only=["elevators", "dense-5x200"])
     (group,) = (group for group in plan.groups() if method_and_share(group[0]) == ("dense 5x200", 0.8))
     (result,) = plan.compute(group, silent)
     assert result.metrics["learning_rate"] == 1e-2
@@ -139,7 +138,7 @@ def test_a_rate_does_not_depend_on_the_seeds_that_are_left_to_run(few_rows):
 
 
 def test_a_control_names_its_network_and_its_search():
-    plan = load_experiment("tabular-controls", [0], quick=True, only=["elevators"])
+    plan = load_experiment("tabular-controls", [0], quick=True, only=["elevators", "dense-5x200"])
     configs = {run.config["method"]: run.config for group in plan.groups() for run in group}
     assert configs["dense, equal size"]["network"] == "FCNet of equal size"
     assert configs["dense 5x200"]["parameters"]["width"] == 200
