@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import export as export
     from . import functional
     from . import layers as layers
     from . import models as models
@@ -19,7 +20,7 @@ __all__ = [
     "Abs", "FCNet", "GroupSort", "HanLayer", "HanMixer", "HanNet", "HanStack", "Householder", "MaxMin", "MobileViT",
     "Standardise", "UnitLinear", "functional",
 ]  # fmt: skip
-_MODULES = ("functional", "layers", "models", "ops")
+_MODULES = ("export", "functional", "layers", "models", "ops")
 _CLASSES = {
     "layers": ("Abs", "GroupSort", "HanLayer", "HanStack", "Householder", "MaxMin", "Standardise", "UnitLinear"),
     "models": ("FCNet", "HanMixer", "HanNet", "MobileViT"),
