@@ -119,14 +119,14 @@ def test_odd_folders_are_no_fault(tmp_path, monkeypatch, hannet):
 
 
 def test_of_many_files_a_few_are_looked_at(tmp_path, monkeypatch):
-    make(tmp_path, *(f"{number:04}.csv" for number in range(3 * start.MOST)))
+    make(tmp_path, *(f"{number:04}.csv" for number in range(3 * start.MAX_ENTRIES)))
     for number in range(30):
         (tmp_path / f"folder{number}").mkdir()
     opened = []
     monkeypatch.setattr(start, "_columns", lambda path: opened.append(path) or [])
     start.suggest(tmp_path)
-    assert len(opened) == start.FEW
-    assert sum(map(len, start._contents(tmp_path))) <= start.MOST
+    assert len(opened) == start.MAX_FOLDERS
+    assert sum(map(len, start._contents(tmp_path))) <= start.MAX_ENTRIES
 
 
 def test_a_terminal_without_the_letters_is_no_fault(tmp_path, monkeypatch):

@@ -22,9 +22,9 @@ FALLBACKS = (
 )
 TABLE_MODEL, IMAGE_MODEL = "estimator.json", "preprocessing.json"  # what tells the folder of a model
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
-MOST = 200  # entries of a folder to look at: one of a million files takes no longer
-FEW = 10  # folders to look into
-HEAD = 64_000  # bytes of a table
+MAX_ENTRIES = 200  # entries of a folder to look at: one of a million files takes no longer
+MAX_FOLDERS = 10  # folders to look into
+HEAD_BYTES = 64_000  # of a table
 
 Suggestion = tuple[str, str]  # a command, what it does
 
@@ -50,7 +50,7 @@ def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
     """Some of its files and folders, by name; nothing of one that cannot be read, and no names that a terminal cannot show."""
     files, folders = [], []
     with suppress(OSError), os.scandir(folder) as entries:
-        for entry in islice(entries, MOST):
+        for entry in islice(entries, MAX_ENTRIES):
             if entry.name.startswith(".") or not entry.name.isprintable():
                 continue
             with suppress(OSError):
@@ -63,7 +63,7 @@ def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _fit(files: Sequence[Path]) -> Suggestion | None:
     tables = (path for path in files if path.name.lower().endswith(TABLES) and "-predictions." not in path.name)
-    for path in islice(tables, FEW):
+    for path in islice(tables, MAX_FOLDERS):
         names = _columns(path)
         if len(names) < 2:
             continue
@@ -84,7 +84,7 @@ def _columns(path: Path) -> list[str]:
             names = read_schema(path).names
         else:
             with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
-                line, *rest = file.read(HEAD).decode("utf-8-sig").splitlines()
+                line, *rest = file.read(HEAD_BYTES).decode("utf-8-sig").splitlines()
             delimiter = max("\t;|,", key=line.count)  # of equally many, not the comma, which names contain
             names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []) if rest else ()
     return [*names] if names and names[-1].strip() and names[-1].isprintable() else []
@@ -100,18 +100,18 @@ def _is_number(text: str) -> bool:
 
 def _train(here: Path, folders: Sequence[Path]) -> Suggestion | None:
     about = "learn to tell its classes of images apart"
-    for folder in folders[:FEW]:
+    for folder in folders[:MAX_FOLDERS]:
         inside = _contents(folder)[1]
         parts = {part.name: part for part in inside}
-        if sum(_holds_images(one) for one in inside[:FEW]) > 1 or ("train" in parts and _has_classes(parts["train"])):
+        if sum(_holds_images(one) for one in inside[:MAX_FOLDERS]) > 1 or ("train" in parts and _has_classes(parts["train"])):
             return f"hannet train images {_quote(folder)}", about
-    if sum(_holds_images(folder) for folder in folders[:FEW]) > 1:
+    if sum(_holds_images(folder) for folder in folders[:MAX_FOLDERS]) > 1:
         return "hannet train images .", about
     return None
 
 
 def _has_classes(folder: Path) -> bool:
-    return sum(_holds_images(one) for one in _contents(folder)[1][:FEW]) > 1
+    return sum(_holds_images(one) for one in _contents(folder)[1][:MAX_FOLDERS]) > 1
 
 
 def _holds_images(folder: Path) -> bool:
