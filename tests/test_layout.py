@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "hannet"
 RANKS = [  # a package imports only from those before it
     *("storage", "reporting", "data", "ops", "functional", "layers", "models", "train", "certify", "attacks"),
-    *("surgery", "vision", "estimators", "tabular", "export", "experiments", "cli", "__main__"),
+    *("surgery", "export", "vision", "estimators", "tabular", "experiments", "cli", "__main__"),
 ]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hannet import FCNet, GroupSort, HanClassifier, HanNet, HanRegressor, HanStack, Householder, MaxMin
+from hannet.cli.export import load_model
 from hannet.export import ExportError, describe, targets, to_c, to_onnx, verify
 from hannet.export.sources import open_source
 from hannet.models import load
@@ -36,13 +37,13 @@ def test_a_network_computes_the_same_as_onnx(kind, tmp_path):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_saved_model_computes_the_same_as_onnx(folder, tmp_path):
-    assert to_onnx(FIXTURES / folder, tmp_path / "net.onnx").checks
+    assert to_onnx(load_model(FIXTURES / folder), tmp_path / "net.onnx").checks
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.usefixtures("needs_compiler")
 def test_a_saved_model_computes_the_same_as_c(folder, tmp_path):
-    report = to_c(FIXTURES / folder, tmp_path / "net")
+    report = to_c(load_model(FIXTURES / folder), tmp_path / "net")
     assert report.checks[0].passed
     assert {Path(file).name for file in report.files} == {path.name for path in (tmp_path / "net").iterdir()}
 
@@ -97,15 +98,15 @@ class TestRefuses:
         with pytest.raises(ExportError, match="must be a network"):
             describe(3)
         with pytest.raises(ExportError, match="is no folder"):
-            describe(tmp_path / "none")
+            describe(load_model(tmp_path / "none"))
 
     def test_columns_of_dates(self):
         with pytest.raises(ExportError, match="the column 'built' holds dates, which cannot be exported yet"):
-            describe(FIXTURES / "table")
+            describe(load_model(FIXTURES / "table"))
 
     def test_images_for_mixers(self):
         with pytest.raises(ExportError, match="HanMixer for images cannot be exported yet"):
-            describe(FIXTURES / "images-han-mixer")
+            describe(load_model(FIXTURES / "images-han-mixer"))
 
     @pytest.mark.parametrize("name", ["int", "2nd", "a-b", "_x", "", "ü"])
     def test_names_that_c_does_not_take(self, name, tmp_path):

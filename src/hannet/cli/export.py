@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,15 +26,43 @@ def export(
     """Write a model as ONNX or C; run it on rows, usual and unusual, and compare with the model before anything is written."""
     from ..export import to_c, to_onnx
 
-    folder = model.resolve().name
+    folder, loaded = model.resolve().name, load_model(model)
     if to == "onnx":
         if name is not None:
             raise typer.BadParameter("names in C; ONNX has none to name", param_hint="--name")
-        report = to_onnx(model, out or Path(f"{folder}.onnx"), verified=not no_verify, force=force)
+        report = to_onnx(loaded, out or Path(f"{folder}.onnx"), verified=not no_verify, force=force)
     else:
         prefix = name if name is not None else re.sub(r"\W", "_", folder, flags=re.ASCII)
-        report = to_c(model, out or Path(f"{folder}-c"), name=prefix, verified=not no_verify, force=force)
+        report = to_c(loaded, out or Path(f"{folder}-c"), name=prefix, verified=not no_verify, force=force)
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
     print(*report.lines(), f"Saved: {', '.join(report.files)}", sep="\n")
+
+
+def load_model(folder: Path) -> Any:
+    """What `hannet fit`, `hannet train images`, `save` or `save_pretrained` wrote there.
+
+    Raises ExportError for what is no folder, and the error of its kind of model for one that is damaged.
+    """
+    from .. import models
+    from ..export import ExportError
+
+    if not folder.is_dir():
+        raise ExportError(
+            f"{folder} is no folder: a model is a folder that `hannet fit`, `hannet train` or `save` wrote"
+        )
+    if (folder / "table.json").exists():
+        from ..tabular.model import Model
+
+        return Model.load(folder)
+    if (folder / "estimator.json").exists():
+        from ..estimators import base
+
+        return base.load(folder)
+    from ..vision import preprocessing
+    from ..vision.export_source import ImageClassifier
+
+    if (folder / preprocessing.FILE).exists():
+        return ImageClassifier(models.load(folder).float(), preprocessing.Preprocessing.load(folder))
+    return models.load(folder)

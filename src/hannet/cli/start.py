@@ -103,7 +103,9 @@ def _train(here: Path, folders: Sequence[Path]) -> Suggestion | None:
     for folder in folders[:MAX_FOLDERS]:
         inside = _contents(folder)[1]
         parts = {part.name: part for part in inside}
-        if sum(_holds_images(one) for one in inside[:MAX_FOLDERS]) > 1 or ("train" in parts and _has_classes(parts["train"])):
+        if sum(_holds_images(one) for one in inside[:MAX_FOLDERS]) > 1 or (
+            "train" in parts and _has_classes(parts["train"])
+        ):
             return f"hannet train images {_quote(folder)}", about
     if sum(_holds_images(folder) for folder in folders[:MAX_FOLDERS]) > 1:
         return "hannet train images .", about

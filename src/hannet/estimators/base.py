@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import sklearn
@@ -28,6 +28,9 @@ from ..train.trainer import train
 from .early_stopping import EarlyStopping, VerboseLines
 from .features import Array, Features, Scaler, complement, distinct, mean_one, validation_rows
 from .serialization import ModelError, files, read_entries, read_weights, restoring, write_model
+
+if TYPE_CHECKING:
+    from ..export.sources import Source
 
 _PLAN: Mapping[str, Any] = {"optimizer": "adamw", "schedule": "cosine", "warmup": 0.05}
 _ROWS_SEEN, _EPOCHS = 2_000_000, (60, 300)  # by default: so many rows in all, in no fewer and no more epochs
@@ -259,6 +262,13 @@ class _HanEstimator(BaseEstimator):
         shape = {"in_features": self._features.width, **shape}
         self.networks_ = [build_model("HanNet", 0, **shape).float() for _ in self.best_epochs_]
         nn.ModuleList(self.networks_).load_state_dict(weights)
+
+    def _export_source(self) -> "Source":
+        """What `hannet.export` asks for."""
+        from .export_source import EstimatorSource
+
+        check_is_fitted(self)
+        return EstimatorSource(self)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "networks_")

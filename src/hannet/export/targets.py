@@ -20,7 +20,7 @@ def to_onnx(model: Any, path: str | Path, *, verified: bool = True, force: bool 
     """Writes an ONNX model, once it has computed the same as the model.
 
     Args:
-        model: a network, a fitted HanRegressor or HanClassifier, or the folder of a saved model.
+        model: a network, a fitted HanRegressor or HanClassifier, or a `hannet.tabular` Model.
         path: of the file to write.
         verified: False leaves the comparison out.
         force: replaces a file that is there.

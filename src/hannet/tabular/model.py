@@ -5,7 +5,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from .encoders import Encoder
 from .metrics import predict, score, small_sample_warning
 from .readers import Table
 from .target import Target
+
+if TYPE_CHECKING:
+    from ..export.sources import Source
 
 PARTS = ("estimator.json", "model.safetensors", "table.json")
 REPORT = ("report.json", "report.md", "report.png", "report.svg")
@@ -68,6 +71,12 @@ class Model:
             notes.append(f"columns the model does not know, ignored: {', '.join(unknown)}")
         metrics, metric_notes = self._metrics(table, output)
         return Prediction(cells, notes + metric_notes, metrics)
+
+    def _export_source(self) -> "Source":
+        """What `hannet.export` asks for."""
+        from .export_source import TableSource
+
+        return TableSource(self)
 
     def _metrics(self, table: Table, output: np.ndarray) -> tuple[Mapping[str, Any] | None, list[str]]:
         """The metrics if the table holds the target, and notes on them."""
