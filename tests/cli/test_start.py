@@ -51,7 +51,7 @@ def test_what_is_there_is_what_to_try(tmp_path, monkeypatch):
         ("a.csv", b"\xef\xbb\xbfx,y\n1,2\n", "a.csv --target y"),
         ("a.CSV", b"1,2,0.5\n1,2,0.5\n", "a.CSV --no-header --target c2"),
         ("a.tsv", b"x, 1\ty\n1\t2\n", "a.tsv --target y"),
-        ("a.csv.gz", gzip.compress(b"x,y\n1,2\n"), "a.csv.gz --target y"),
+        ("a.csv.gz", gzip.compress(b"x,y\n1,2\n", mtime=0), "a.csv.gz --target y"),
         ("-a.csv", b"x,-y\n1,2\n", "./-a.csv --target=-y"),
     ],
 )

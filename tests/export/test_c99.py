@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hannet import Abs, HanNet, HanStack
+from hannet import Abs, HanClassifier, HanNet, HanStack
 from hannet.export import c99, targets, verify
 from hannet.export.c_code import comment, literal, quote, translate
 from hannet.export.c_functions import FUNCTIONS
@@ -131,7 +131,7 @@ int main(void)
 
 
 def test_an_estimator_refuses_what_is_not_finite(tmp_path):
-    described, tried = write(tmp_path, FIXTURES / "classifier", "net")
+    described, tried = write(tmp_path, HanClassifier.load(FIXTURES / "classifier"), "net")
     (tmp_path / "run.c").write_text(verify.driver("net", "float"))
     program = verify.build(tmp_path, ["net.c", "run.c"], "run", SANITIZED)
     rows = verify.c_rows(described, tried.rows)[:4].copy()
