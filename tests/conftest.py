@@ -1,5 +1,6 @@
 """Inputs for every test of the layers, and the command line."""
 
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -8,6 +9,9 @@ import torch
 
 from hannet import ops
 from hannet.ops import autograd, library, reference
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background; what the tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
