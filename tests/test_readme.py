@@ -15,8 +15,13 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_examples_run(example):
+def test_examples_run(example, capsys):
+    """What prints does print, and nothing that is not a number; what trains and scores gets most of it right."""
     exec(compile(example, "example", "exec"), {})  # noqa: S102
+    printed = capsys.readouterr().out
+    assert bool(printed.strip()) == ("print(" in example)
+    assert not re.search(r"\b(nan|inf)\b", printed)
+    assert all(float(share) > 90 for share in re.findall(r"([\d.]+)% of \d+ unseen", printed))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

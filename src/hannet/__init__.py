@@ -52,5 +52,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES, *_HOMES})
 
 
-if "torch" in sys.modules:  # then this costs little, and torch.export.load finds the operators
+if "torch" in sys.modules:  # then this costs little, and torch.ops.hannet is there
     import_module(".ops", __name__)

@@ -94,6 +94,12 @@ class TestRefuses:
         with pytest.raises(ExportError, match="weights that are not finite"):
             describe(net)
 
+    def test_hooks_which_would_be_lost(self):
+        net = HanNet(2, 1, width=3, depth=2)
+        net.layers[0].register_forward_hook(lambda *call: 2 * call[-1])
+        with pytest.raises(ExportError, match="Linear has hooks or a replaced forward"):
+            describe(net)
+
     def test_what_is_no_model(self, tmp_path):
         with pytest.raises(ExportError, match="must be a network"):
             describe(3)

@@ -145,7 +145,7 @@ def _train(train: "Callable[..., TrainedClassifier]", checkpoint: Path) -> "Trai
     except CheckpointError as error:
         exit_with_error(f"{error}{' (--fresh does)' * error.can_start_over}", 1)
     except TrainingError as error:
-        shutil.rmtree(checkpoint, ignore_errors=True)  # a training that resumes from there would diverge again
+        shutil.rmtree(checkpoint, ignore_errors=True)  # the state itself is gone already, its folder is left
         exit_with_error(f"{error}; nothing is saved", 1)
 
 

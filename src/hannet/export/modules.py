@@ -12,6 +12,7 @@ from ..layers.han import HanLayer, HanStack, Householder
 from ..models.han_block import HanBlock
 from ..models.hannet import FCNet, HanNet
 from ..ops import reference
+from ..ops.torch_internals import has_hooks
 from . import program
 from .program import ExportError, Floats, Layer, Linear, Output, Pad, Program, Reflection, TensorInput
 
@@ -43,6 +44,10 @@ def layers_of(module: nn.Module) -> tuple[Layer, ...]:
     kind = type(module)
     if any(not bool(p.isfinite().all()) for p in module.parameters()):
         raise ExportError(f"{kind.__name__} has weights that are not finite")
+    if has_hooks(module, backward=False):
+        raise ExportError(
+            f"{kind.__name__} has hooks or a replaced forward, which cannot be exported: remove them first"
+        )
     if kind in _TRANSPARENT:
         return tuple(layer for child in module.children() for layer in layers_of(child))
     if kind not in _BUILDERS:

@@ -118,6 +118,15 @@ METHODS: dict[str, Method] = {
 REVISIONS: dict[str, int] = {}  # by method: to be raised with what decides its results and is not in its config
 
 
+COLUMNS = {  # of both tables of methods, first
+    "set": ("set", ""),
+    "fraction": ("train", "{:.0%}"),
+    "method": ("method", ""),
+    "rmse": ("RMSE", "{:.3f}"),
+    "rmse_std": ("std", "{:.3f}"),
+}
+
+
 class Experiment(Cells):
     """The comparison for some seeds and sets."""
 
@@ -183,11 +192,7 @@ class Experiment(Cells):
     def table(self, records: Mapping[str, Record]) -> Table:
         """One row per set, share of training rows and method: mean and standard deviation over seeds."""
         columns = {
-            "set": ("set", ""),
-            "fraction": ("train", "{:.0%}"),
-            "method": ("method", ""),
-            "rmse": ("RMSE", "{:.3f}"),
-            "rmse_std": ("std", "{:.3f}"),
+            **COLUMNS,
             "r2": ("R²", "{:.3f}"),
             "paper": ("paper's HanNet RMSE", "{:.3f}"),
             "size": ("size", "{:,.0f}"),

@@ -33,7 +33,7 @@ from ..record import Record, Run
 from . import tabular
 from ._paired import PER_CELL, compare, over_cells
 from .table9 import FRACTIONS, PAPER_RMSE, read, splits_of
-from .tabular import METHODS, Array, Fitted, Method, fit_tabm
+from .tabular import COLUMNS, METHODS, Array, Fitted, Method, fit_tabm
 
 if TYPE_CHECKING:
     from ...estimators.base import HanRegressor
@@ -158,11 +158,7 @@ class Experiment(tabular.Experiment):
     def table(self, records: Mapping[str, Record]) -> Table:
         """One row per set, share of training rows and method, then one per method over all cells."""
         columns = {
-            "set": ("set", ""),
-            "fraction": ("train", "{:.0%}"),
-            "method": ("method", ""),
-            "rmse": ("RMSE", "{:.3f}"),
-            "rmse_std": ("std", "{:.3f}"),
+            **COLUMNS,
             "best": ("best", ""),
             "ratio_default": ("to HanRegressor", "{:.3f}"),
             "p_default": ("p", "{:.2g}"),
