@@ -69,7 +69,7 @@ def test_what_is_not_run_says_so(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"no-such-compiler is not installed; --no-verify"):
         to_c(net, tmp_path / "net")
     report = to_c(net, tmp_path / "net", verified=False)
-    assert report.lines()[-1] == "not verified: --no-verify"
+    assert report.lines()[-1] == "Not compared with the model: --no-verify"
     assert json.loads(json.dumps(report.to_dict()))["verified"] is False
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,9 @@ def export(
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
     print(*report.lines(), f"Saved: {', '.join(report.files)}", sep="\n")
+    if to == "c":
+        folder = shlex.quote(str(Path(report.files[0]).parent))
+        print(f"Test on a machine: cmake -S {folder} -B build && cmake --build build && ctest --test-dir build")
 
 
 def load_model(folder: Path) -> Any:
@@ -47,6 +51,7 @@ def load_model(folder: Path) -> Any:
     """
     from .. import models
     from ..export import ExportError
+    from ..models.hub import CONFIG
 
     if not folder.is_dir():
         raise ExportError(
@@ -60,6 +65,11 @@ def load_model(folder: Path) -> Any:
         from ..estimators import base
 
         return base.load(folder)
+    if not (folder / CONFIG).exists():
+        raise ExportError(
+            f"{folder} holds no model: it has none of table.json, estimator.json and {CONFIG}, one of which "
+            "`hannet fit`, `hannet train` or `save` writes"
+        )
     from ..vision import preprocessing
     from ..vision.export_source import ImageClassifier
 

@@ -192,6 +192,15 @@ def _c_column(column: Any, values: Array) -> Array:
     return code_of(column, values) if isinstance(column, Category) else values.astype(np.float32)
 
 
+_UNITS = {
+    "bytes": "bytes",
+    "nodes": "nodes",
+    "multiply_adds": "multiply-adds a row",
+    "flash_bytes": "bytes of tables (flash)",
+    "workspace_bytes": "bytes of workspace (RAM)",
+}
+
+
 @dataclass(frozen=True)
 class ExportReport:
     """What was written, and how it was checked; `checks` is empty if it was not."""
@@ -209,14 +218,14 @@ class ExportReport:
 
     def lines(self) -> list[str]:
         """For people."""
-        facts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in self.facts.items())
+        facts = ", ".join(f"{value:,} {_UNITS[name]}" for name, value in self.facts.items())
         found = [f"{self.target} of {self.model}: {facts}"]
         found += [
-            f"{check.runtime}: {check.rows:,} rows, largest error {check.largest_error:.2g} (row {check.row}), "
-            f"PyTorch float32 {check.float32_error:.2g}, allowed {check.limit:.2g}"
+            f"Computes the same as the model: {check.runtime}, {check.rows:,} rows, largest relative error {check.largest_error:.2g} "
+            f"(PyTorch in float32: {check.float32_error:.2g}; allowed: {check.limit:.2g})"
             for check in self.checks
         ]
-        return found + ["not verified: --no-verify"] * (not self.checks)
+        return found + ["Not compared with the model: --no-verify"] * (not self.checks)
 
 
 def require_passed(checks: Sequence[Check]) -> None:

@@ -43,7 +43,7 @@ class TableSource:
                 numbers.append(place.start)
                 indicators += [[place.start + 1]] * column.indicator
         places = feature_positions(features, [numbers, *indicators, *words])
-        kind = f"model of the column {target.name!r}"
+        kind = f"a model of the column {target.name!r}"
         inputs = ColumnsInput(tuple(columns), named=True)
         self.program = estimator_program(kind, inputs, model.estimator, places, target.name, tuple(target.classes))
 
