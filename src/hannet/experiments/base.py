@@ -42,6 +42,7 @@ EXPERIMENTS = (
     "narrow-mixer",
     "tabular",
     "tabular-controls",
+    "certified-search",
     "certified",
 )
 

@@ -1,8 +1,8 @@
 import pytest
 
-from hannet.certify import certified_accuracy
+from hannet.certify import certificates, certified_accuracy
 from hannet.experiments.base import load_experiment
-from hannet.experiments.paper import _mnist, certified
+from hannet.experiments.paper import _certified, _mnist, certified
 from hannet.experiments.paper.certified import EPOCHS, NETS, RADII, Experiment
 from hannet.experiments.record import Record, Run
 from hannet.experiments.report import save
@@ -52,10 +52,10 @@ def test_the_dense_net_is_as_certain_as_its_own_bound_says(tiny):
     """deel-torchlip's layers are 1-Lipschitz, so a certificate reaches at least margin / 2."""
     pytest.importorskip("deel.torchlip")
     (run,) = load_experiment("certified", [0], quick=True, only=["dense"]).groups()[0]
-    net = certified._dense(run, Recipe(**run.config["recipe"]), "dense", lambda _: None).double()
+    net = _certified.train(run, "dense", lambda _: None)
     x = _mnist.digits(_mnist.ALL, "test").x[:50].double()
     best, second = net(x).topk(2).values.T
-    radius = certified.certificates(net, x)[1]
+    radius = certificates(net, x)[1]
     assert (radius >= 0.98 * (best - second) / 2).all()
     assert certified_accuracy(net, x, net(x).argmax(1), [0.0]) == [1.0]
 

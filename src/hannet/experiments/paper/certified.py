@@ -14,12 +14,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from ...certify import certificates
-from ...layers.activations import GroupSort
-from ...models.registry import seeded
 from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress
 from ...reporting.tables import Table
@@ -27,11 +22,11 @@ from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
-from . import _mnist
+from . import _certified, _mnist
+from ._certified import BATCH, RADII
 
 EPOCHS, QUICK_EPOCHS = 20, 1
-BATCH = 256
-_HAN = Recipe(lr=3e-3, optimizer="adam", schedule="cosine", batch=BATCH, loss="cross_entropy")
+_HAN = _certified.RECIPE
 _LARGE = {"kind": "HanNet", "width": 1024, "depth": 4, "lipschitz": True, "reflections": 32}
 _SMALL = {"kind": "HanNet", "width": 784, "depth": 1, "lipschitz": True, "reflections": 31}
 _DENSE = {"kind": "torchlip", "width": 256, "hidden": 3}
@@ -43,7 +38,6 @@ NETS: dict[str, tuple[str, Mapping[str, Any], Recipe]] = {
     "dense": ("dense, SpectralLinear and GroupSort2", _DENSE, replace(_HAN, lr=1e-3)),
 }
 LOSSES = {"cross_entropy": "cross entropy", "multi_margin": "multi-margin 2", "hkr": "HKR"}
-RADII = (0.5, 1.58)
 CURVE = tuple(step / 20 for step in range(61))  # radii of the picture
 
 
@@ -74,21 +68,13 @@ class Experiment(BaseExperiment):
         """Train one net and certify it on the test images."""
         (run,) = group
         part = next(part for part in NETS if self._run(part, run.seed) == run)
-        label, recipe = f"{part}, seed {run.seed}", Recipe(**run.config["recipe"])
+        label = f"{part}, seed {run.seed}"
         _mnist.digits(run.config["data"], "train")  # read before the clock starts
         began = time.process_time()
-        if run.config["network"]["kind"] == "torchlip":
-            network = _dense(run, recipe, label, on_progress)
-        else:
-            network = _mnist.build(run.config["network"], run.seed)
-            _mnist.fit([network], [recipe], [run.seed], run.config["data"], label, on_progress)
+        network = _certified.train(run, label, on_progress)
         seconds = time.process_time() - began
-        test = _mnist.digits(run.config["data"], "test")
-        exact = network.double().eval()
-        classes, radii = certificates(exact, test.x.double())
-        right = classes == test.y
-        shares = [(right & (radii > radius)).double().mean().item() for radius in (*RADII, *CURVE)]
-        metrics = {"accuracy": right.double().mean().item(), "parameters": _mnist.parameters(network)}
+        accuracy, shares = _certified.judge(network, _mnist.digits(run.config["data"], "test"), (*RADII, *CURVE))
+        metrics = {"accuracy": accuracy, "parameters": _mnist.parameters(network)}
         metrics |= {f"certified_{radius:g}": share for radius, share in zip(RADII, shares, strict=False)}
         return [Result(metrics | {"processor_seconds": seconds}, None, {"certified": shares[len(RADII) :]})]
 
@@ -133,38 +119,3 @@ class Experiment(BaseExperiment):
         axis.set_title("MNIST: images whose class provably no change within the radius alters")
         axis.legend(fontsize=8)
         return self.annotate_quick(figure)
-
-
-def _dense(run: Run, recipe: Recipe, label: str, on_progress: OnProgress) -> nn.Module:
-    """deel-torchlip's net, trained by PyTorch's own loop; its layers as plain ones, for the certificate."""
-    from deel import torchlip
-
-    train = _mnist.digits(run.config["data"], "train")
-    width, hidden = run.config["network"]["width"], run.config["network"]["hidden"]
-    with seeded(run.seed):
-        layers: list[nn.Module] = []
-        for before in (_mnist.PIXELS, *[width] * (hidden - 1)):
-            layers += [torchlip.SpectralLinear(before, width), torchlip.GroupSort2()]
-        network = torchlip.Sequential(*layers, torchlip.FrobeniusLinear(width, _mnist.CLASSES, disjoint_neurons=True))
-    optimizer = torch.optim.Adam(network.parameters(), recipe.lr)
-    rates = recipe.learning_rates(recipe.iterations)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: rates.rate(done / recipe.iterations))
-    watch = _mnist.Steps(label, "it", on_progress)
-    generator, step = torch.Generator().manual_seed(run.seed), 0
-    while step < recipe.iterations:
-        order = torch.randperm(len(train.y), generator=generator)
-        for rows in order[: len(order) // BATCH * BATCH].split(BATCH):
-            optimizer.zero_grad()
-            outputs = network(train.x[rows]) / recipe.temperature
-            F.cross_entropy(outputs, train.y[rows]).backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            watch(step, recipe.iterations)
-    plain = network.eval().vanilla_export()
-    same = nn.Sequential(*(GroupSort(2) if isinstance(layer, torchlip.GroupSort2) else layer for layer in plain))
-    with torch.no_grad():
-        assert torch.allclose(same(train.x[:100]), network(train.x[:100]), atol=1e-4), (
-            "the plain layers compute something else"
-        )
-    return same
