@@ -214,6 +214,14 @@ def test_keeps_the_norm_of_gradients_and_shortens_no_distance_beyond_one(dtype):
     assert (apart <= (other - x).norm(dim=-1) * (1 + 1e-4)).all()
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_several_reflections_are_one_after_another(bias):
+    x, u, b = torch.randn(5, 8).double(), torch.randn(3, 8).double(), torch.randn(8).double() if bias else None
+    y = householder(householder(x, u[0]), u[1])
+    assert_close(householder(x, u, b), householder(y, u[2], b))
+    assert_close(householder(householder(x, u), u.flip(0)), x)
+
+
 def test_householder_undoes_itself_and_keeps_the_norm():
     x, u = torch.randn(20, 33, dtype=torch.double), torch.randn(33, dtype=torch.double)
     y = householder(x, u)
@@ -287,7 +295,7 @@ BAD = {
     "members 0": (han_stack, (torch.ones(0, 5, 8), torch.ones(0, 3, 8)), ValueError, "at least one member"),
     "u of a layer": (han_layer, (torch.ones(8), torch.ones(1, 3, 8)), ValueError, r"u must be \(d,\).*\(1, 3, 8\)"),
     "u of a stack": (han_stack, (torch.ones(8), torch.ones(8)), ValueError, r"u must be \(depth, d\).*\(8,\)"),
-    "u of a reflection": (householder, (torch.ones(8), torch.ones(2, 8)), ValueError, r"u must be \(d,\), got \(2, 8\)"),
+    "u of a reflection": (householder, (torch.ones(8), torch.ones(1, 2, 8)), ValueError, r"u must be \(d,\) or \(reflections, d\)"),
     "u without dimension": (han_layer, (torch.ones(8), torch.ones(())), ValueError, r"u must be \(d,\).*got \(\)"),
     "b of a layer": (han_layer, (torch.ones(8), torch.ones(8), torch.ones(7)), ValueError, r"b must be \(8,\).*\(7,\)"),
     "b of a stack": (han_stack, (torch.ones(8), torch.ones(3, 8), torch.ones(2, 8)), ValueError, r"b must be \(3, 8\)"),

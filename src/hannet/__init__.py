@@ -12,18 +12,28 @@ if TYPE_CHECKING:
     from . import ops as ops
     from .estimators import HanClassifier as HanClassifier
     from .estimators import HanRegressor as HanRegressor
-    from .layers import Abs, GroupSort, HanLayer, HanStack, Householder, MaxMin, Standardise, UnitLinear
-    from .models import FCNet, HanMixer, HanNet, MobileViT
+    from .layers import Abs, GroupSort, HanLayer, HanLinear, HanStack, Householder, MaxMin, Standardise, UnitLinear
+    from .models import FCNet, HanBlock, HanMixer, HanNet, MobileViT
 
 __version__ = "0.1.0"
 __all__ = [
-    "Abs", "FCNet", "GroupSort", "HanLayer", "HanMixer", "HanNet", "HanStack", "Householder", "MaxMin", "MobileViT",
-    "Standardise", "UnitLinear", "functional",
+    "Abs", "FCNet", "GroupSort", "HanBlock", "HanLayer", "HanLinear", "HanMixer", "HanNet", "HanStack", "Householder", "MaxMin",
+    "MobileViT", "Standardise", "UnitLinear", "functional",
 ]  # fmt: skip
 _MODULES = ("export", "functional", "layers", "models", "ops")
 _CLASSES = {
-    "layers": ("Abs", "GroupSort", "HanLayer", "HanStack", "Householder", "MaxMin", "Standardise", "UnitLinear"),
-    "models": ("FCNet", "HanMixer", "HanNet", "MobileViT"),
+    "layers": (
+        "Abs",
+        "GroupSort",
+        "HanLayer",
+        "HanLinear",
+        "HanStack",
+        "Householder",
+        "MaxMin",
+        "Standardise",
+        "UnitLinear",
+    ),
+    "models": ("FCNet", "HanBlock", "HanMixer", "HanNet", "MobileViT"),
     "estimators": ("HanClassifier", "HanRegressor"),
 }
 _HOMES = {name: package for package, names in _CLASSES.items() for name in names}

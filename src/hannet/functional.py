@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import ops
@@ -31,10 +32,7 @@ def han_layer(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1) -
     >>> han_layer(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 0.0]), torch.zeros(2))
     tensor([3., 1.])
     """
-    if u.dim() not in (1, 2) or u.shape[0] == 0 < u.dim() - 1:
-        raise ValueError(f"u must be (d,) or (reflections, d) with at least one reflection, got {tuple(u.shape)}")
-    if b is not None and b.shape != u.shape[-1:]:
-        raise ValueError(f"b must be ({u.shape[-1]},) like u, got {tuple(b.shape)}")
+    _check_reflections(u, b)
     return _stack(x, u, b, u.shape[0] if u.dim() == 2 else 1, True, dim)
 
 
@@ -123,7 +121,7 @@ def householder(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1)
 
     Args:
         x: (..., d), as in han_layer.
-        u: (d,).
+        u: (d,), or (k, d) for k reflections, H(u_k) ... H(u_1) x + b, whose inverse has the rows of u in reverse order.
         b: (d,), or None for no bias.
         dim: as in han_layer.
 
@@ -137,11 +135,51 @@ def householder(x: Tensor, u: Tensor, b: Tensor | None = None, *, dim: int = -1)
     >>> torch.allclose(householder(householder(x, u), u), x, atol=1e-6)
     True
     """
-    if u.dim() != 1:
-        raise ValueError(f"u must be (d,), got {tuple(u.shape)}")
-    if b is not None and b.shape != u.shape:
+    _check_reflections(u, b)
+    return _stack(x, u, b, u.shape[0] if u.dim() == 2 else 1, False, dim)
+
+
+def han_linear(x: Tensor, u: Tensor, s: Tensor, v: Tensor, b: Tensor | None = None) -> Tensor:
+    """H(v_k) ... H(v_1) diag(s) H(u_k) ... H(u_1) x + b, where diag(s) cuts or pads with zeros: a linear map in O(k (n + m)).
+
+    Args:
+        x: (..., n), as in han_layer; bfloat16 and float16 are float32 from the first reflection to the last.
+        u: (k, n), the reflections of the input, in the order in which they are applied.
+        s: (min(n, m),).
+        v: (k, m), the reflections of the output, in the order in which they are applied.
+        b: (m,), or None for no bias.
+
+    Returns:
+        (..., m), in the dtype of x.
+
+    Raises:
+        ValueError, TypeError: as han_layer does.
+
+    >>> u, v = torch.randn(2, 6), torch.randn(2, 4)
+    >>> y = han_linear(torch.randn(5, 6), u, torch.ones(4), v)
+    >>> y.shape
+    torch.Size([5, 4])
+    """
+    for name, reflections in (("u", u), ("v", v)):
+        if reflections.dim() != 2 or not reflections.shape[0]:
+            raise ValueError(f"{name} must be (reflections, d) with at least one, got {tuple(reflections.shape)}")
+    inner, out = min(u.shape[-1], v.shape[-1]), v.shape[-1]
+    for name, vector, size in (("s", s, inner), ("b", b, out)):
+        if vector is not None and vector.shape != (size,):
+            raise ValueError(f"{name} must be ({size},), got {tuple(vector.shape)}")
+    if x.dtype in dispatch.HALF:
+        _check(x, u, s, -1)
+        single = [None if t is None else t.float() for t in (u, s, v, b)]
+        return han_linear(x.float(), *single).to(x.dtype)  # type: ignore[arg-type]
+    z = householder(x, u)[..., :inner] * s
+    return householder(F.pad(z, (0, out - inner)) if out > inner else z, v, b)
+
+
+def _check_reflections(u: Tensor, b: Tensor | None) -> None:
+    if u.dim() not in (1, 2) or u.shape[0] == 0 < u.dim() - 1:
+        raise ValueError(f"u must be (d,) or (reflections, d) with at least one reflection, got {tuple(u.shape)}")
+    if b is not None and b.shape != u.shape[-1:]:
         raise ValueError(f"b must be ({u.shape[-1]},) like u, got {tuple(b.shape)}")
-    return _stack(x, u, b, 1, False, dim)
 
 
 def _check_members(x: Tensor, u: Tensor) -> None:

@@ -7,7 +7,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from hannet import HanNet, HanStack, Householder
+from hannet import HanBlock, HanLinear, HanNet, HanStack, Householder
 from hannet.export import describe, verify
 from hannet.export.onnx import IR_VERSION, OPSET, to_model
 from hannet.export.sources import open_source
@@ -28,6 +28,25 @@ def test_every_form_of_a_layer_computes_the_same(form, net):
     found = ReferenceEvaluator(to_model(source.program, form=form)).run(None, verify.onnx_feed(tried.rows))[0]
     check = verify.compare(str(form), found, tried)
     assert check.passed, check
+
+
+def chain():
+    """Rectangular maps both ways, and blocks wider than their features."""
+    return nn.Sequential(
+        HanLinear(5, 40, reflections=3), HanBlock(40), HanBlock(40, 44, 2, 2, scale=0.5), HanBlock(40, 41),
+        HanLinear(40, 3, bias=False, reflections=2),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", [None, "augmented", "rank one"])
+def test_diagonals_cut_and_pad(form):
+    source = open_source(chain())
+    tried = verify.trial(source, 50)
+    found = ReferenceEvaluator(to_model(source.program, form=form)).run(None, verify.onnx_feed(tried.rows))[0]
+    assert verify.compare(str(form), found, tried).passed
+    assert source.program.multiply_adds == (
+        2 * 3 * 45 + 5 + 2 * 2 * 40 + 2 * 6 * 44 + 40 + 2 * 2 * 41 + 40 + 2 * 2 * 43 + 3
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 2, 17])

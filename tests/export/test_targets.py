@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from hannet import FCNet, GroupSort, HanClassifier, HanNet, HanRegressor, HanStack, Householder, MaxMin
+from hannet import (
+    FCNet,
+    GroupSort,
+    HanBlock,
+    HanClassifier,
+    HanLinear,
+    HanNet,
+    HanRegressor,
+    HanStack,
+    Householder,
+    MaxMin,
+)
 from hannet.cli.export import load_model
 from hannet.export import ExportError, describe, targets, to_c, to_onnx, verify
 from hannet.export.sources import open_source
@@ -16,6 +27,9 @@ from hannet.models import load
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
 NETS = {
     "HanNet": lambda: HanNet(13, 2, width=40, depth=6),
+    "diagonals": lambda: nn.Sequential(
+        HanLinear(5, 40, reflections=3), HanBlock(40, 44, 2, scale=0.5), HanLinear(40, 3, bias=False)
+    ),
     "narrow": lambda: HanNet(3, 2, width=5, depth=4),
     "wide": lambda: HanNet(13, 1, width=100, depth=4),
     "lipschitz": lambda: HanNet(5, 3, width=20, depth=4, lipschitz=True, reflections=2),
@@ -87,6 +101,11 @@ class TestRefuses:
     def test_features_that_are_not_last(self):
         with pytest.raises(ExportError, match="only dim=-1 can"):
             describe(HanStack(3, 2, dim=-2))
+
+    def test_blocks_with_more_than_a_chain(self):
+        for more in ({"skip": True}, {"norm": True}):
+            with pytest.raises(ExportError, match="a HanBlock with norm or skip cannot be exported"):
+                describe(HanBlock(4, **more))
 
     def test_weights_that_are_no_numbers(self):
         net = HanNet(2, 1, width=3, depth=2)

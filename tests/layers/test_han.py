@@ -22,6 +22,7 @@ MODULES = {
     "HanStack in float64": lambda: HanStack(6, 4, dtype=torch.float64),
     "Householder": lambda: Householder(6),
     "Householder with bias": lambda: Householder(6, bias=True),
+    "Householder of 2 reflections": lambda: Householder(6, bias=True, reflections=2),
 }
 
 
@@ -51,6 +52,7 @@ def assert_equal_results(one, other):
         ("HanStack of 2 reflections", {"u": (8, 6), "b": (4, 6)}),
         ("Householder", {"u": (6,)}),
         ("Householder with bias", {"u": (6,), "b": (6,)}),
+        ("Householder of 2 reflections", {"u": (2, 6), "b": (6,)}),
     ],
 )
 def test_state_dicts_have_fixed_shapes(name, expected):

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from hannet import MobileViT
-from hannet.models.han_block import HanBlock
 from hannet.models.mobilevit import Attention, FeedForward, InvertedResidual, MobileViTBlock
 
 KINDS = [("xxs", "mlp"), ("xxs", "han"), ("xs", "mlp"), ("xs", "han")]
@@ -40,27 +39,6 @@ def test_feed_forward_is_two_dense_layers_and_a_skip():
     N = F.layer_norm(x, (6,))
     z = N @ block.up.weight.T + block.up.bias
     assert_close(block(x), x + (z * z.sigmoid()) @ block.down.weight.T + block.down.bias)
-
-
-def test_a_han_block_is_two_reflections_with_one_abs_between():
-    block, x = HanBlock(6).double(), torch.randn(2, 3, 6, dtype=torch.double)
-
-    def reflected(x, u):
-        return x @ (torch.eye(6, dtype=torch.double) - 2 * torch.outer(u, u) / (u @ u))
-
-    folded = (reflected(x, block.fold.u) + block.fold.b).abs()
-    assert_close(block(x), reflected(folded, block.reflect.u) + block.reflect.b)
-
-
-def test_a_han_block_starts_as_the_authors_do():
-    block = HanBlock(400)
-    for layer in (block.fold, block.reflect):
-        assert layer.u.abs().max() <= 1
-        assert layer.u.std().item() == pytest.approx(3**-0.5, rel=0.1)
-        assert layer.b.abs().max() <= 400**-0.5
-    before = block.fold.u.clone()
-    block.reset_parameters()
-    assert not torch.equal(before, block.fold.u)
 
 
 @pytest.mark.parametrize(("out", "stride", "skip"), [(6, 1, True), (6, 2, False), (8, 1, False)])

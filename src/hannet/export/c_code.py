@@ -21,6 +21,7 @@ from .program import (
     Program,
     Reflection,
     Relu,
+    Scale,
     TensorInput,
     widths,
 )
@@ -250,6 +251,8 @@ def _in_place(code: Code, layer: Layer, x: str, width: int) -> None:
             code.call("sort", x, width, layer.group, "-1.0f" if layer.descending else "1.0f")
         case Pad():
             code.call("zero", x, width, code.padded(width + layer.zeros))
+        case Scale():
+            code.call("scale", x, code.table(layer.factor), layer.factor.size, code.padded(layer.size))
 
 
 def _average(code: Code, program: Program, end: str, *, first: bool) -> None:

@@ -140,6 +140,15 @@ static void @_zero(float *x, int start, int end)
         x[i] = 0.0f;
 }
 """,
+    "scale": """
+/* The first `count` numbers times a factor each, then zeros. */
+static void @_scale(float *restrict x, const float *restrict factor, int count, int end)
+{
+    for (int i = 0; i < count; i++)
+        x[i] *= factor[i];
+    @_zero(x, count, end);
+}
+""",
     "add": """
 static void @_add(const float *restrict from, float *restrict to, int count)
 {
@@ -329,6 +338,7 @@ int @_class(const float *out)
 
 NEEDS = {
     "columns": ("copy",),
+    "scale": ("zero",),
     "softmax": ("exp",),
     "read_numbers": ("bend",),
     "fill_numbers": ("copy", "read_numbers"),

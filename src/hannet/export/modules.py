@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from ..layers.activations import Abs, GroupSort, MaxMin
 from ..layers.affine import UnitLinear
 from ..layers.han import HanLayer, HanStack, Householder
+from ..layers.linear import HanLinear
 from ..models.han_block import HanBlock
 from ..models.hannet import FCNet, HanNet
 from ..ops import reference
 from ..ops.torch_internals import has_hooks
 from . import program
-from .program import ExportError, Floats, Layer, Linear, Output, Pad, Program, Reflection, TensorInput
+from .program import ExportError, Floats, Layer, Linear, Output, Pad, Program, Reflection, Scale, TensorInput
 
 
 def describe_module(module: nn.Module) -> Program:
@@ -67,9 +68,8 @@ def _linear(module: nn.Linear) -> list[Layer]:
 def _reflections(module: HanLayer | HanStack | Householder) -> list[Layer]:
     if module.dim != -1:
         raise ExportError(f"{module} cannot be exported: only dim=-1 can")
-    u = module.u.detach()
-    v = single(reference.unit(u.double()).reshape(-1, module.features))
-    count = 1 if isinstance(module, Householder) else u.reshape(-1, module.features).shape[0] // _depth(module)
+    v = _unit_rows(module.u)
+    count = module.reflections
     b = None if module.b is None else single(module.b.reshape(-1, module.features))
     found: list[Layer] = []
     for index, row in enumerate(v):
@@ -79,8 +79,27 @@ def _reflections(module: HanLayer | HanStack | Householder) -> list[Layer]:
     return found
 
 
-def _depth(module: HanLayer | HanStack | Householder) -> int:
-    return len(module) if isinstance(module, HanStack) else 1
+def _unit_rows(u: Tensor) -> Floats:
+    return single(reference.unit(u.detach().double()).reshape(-1, u.shape[-1]))
+
+
+def _han_linear(module: HanLinear) -> list[Layer]:
+    before, after = ([Reflection(row, None, False) for row in _unit_rows(u)] for u in (module.u, module.v))
+    if module.b is not None:
+        after[-1] = Reflection(after[-1].v, single(module.b), False)
+    return [*before, Scale(single(module.s), module.out_features), *after]
+
+
+def _han_block(module: HanBlock) -> list[Layer]:
+    if module.norm is not None or module.skip:
+        raise ExportError("a HanBlock with norm or skip cannot be exported: only a chain of layers can")
+    zeros = module.hidden - module.features
+    layers: list[Layer] = [Pad(zeros)] * bool(zeros)
+    layers += [*layers_of(module.fold), *layers_of(module.reflect)]
+    if zeros or module.scale is not None:
+        ones = np.ones(module.features, np.float32)
+        layers.append(Scale(ones if module.scale is None else single(module.scale), module.features))
+    return layers
 
 
 def _pad(module: nn.ZeroPad1d) -> list[Layer]:
@@ -98,11 +117,13 @@ def single(x: Tensor) -> Floats:
     return values
 
 
-_TRANSPARENT = (nn.Sequential, HanNet, FCNet, HanBlock)
+_TRANSPARENT = (nn.Sequential, HanNet, FCNet)
 _BUILDERS: dict[type[nn.Module], Callable] = {
     nn.Linear: _linear,
     UnitLinear: _linear,
+    HanBlock: _han_block,
     HanLayer: _reflections,
+    HanLinear: _han_linear,
     HanStack: _reflections,
     Householder: _reflections,
     nn.ZeroPad1d: _pad,

@@ -25,6 +25,7 @@ from .program import (
     Program,
     Reflection,
     Relu,
+    Scale,
     TensorInput,
     widths,
 )
@@ -265,8 +266,8 @@ class _Member:
             elif isinstance(layer, Abs | Relu):
                 x = self.graph.add("Abs" if isinstance(layer, Abs) else "Relu", x)
             else:
-                features = width - layer.zeros if isinstance(layer, Pad) else width
                 x = self._other(layer, self._without_one(x, features), width)
+            features = width
         return self._without_one(x, width)
 
     def _wants_one(self, index: int, *, after_activation: bool = False) -> bool:
@@ -306,6 +307,8 @@ class _Member:
             return _FORMS[form](self.graph, layer, x)
         if isinstance(layer, Pad):
             return self.graph.add("Pad", x, self.graph.integers(0, 0, 0, layer.zeros))
+        if isinstance(layer, Scale):
+            return _scale(self.graph, layer, x)
         assert isinstance(layer, GroupSort)
         return _sort(self.graph, layer, x, width)
 
@@ -336,6 +339,13 @@ def _absolute(graph: _Graph, layer: Reflection, x: str) -> str:
 
 
 _FORMS = {"matrix": _matrix, "rank one": _rank_one, "elementwise": _elementwise}
+
+
+def _scale(graph: _Graph, layer: Scale, x: str) -> str:
+    count = layer.factor.size
+    first = graph.add("Slice", x, *(graph.integers(place) for place in (0, count, 1)))
+    scaled = graph.add("Mul", first, graph.single(layer.factor))
+    return graph.add("Pad", scaled, graph.integers(0, 0, 0, layer.size - count)) if layer.size > count else scaled
 
 
 def _sort(graph: _Graph, layer: GroupSort, x: str, width: int) -> str:

@@ -64,7 +64,15 @@ class Pad:
     zeros: int
 
 
-Layer = Linear | Reflection | Abs | Relu | GroupSort | Pad
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """The first features times `factor`, one each; the others are cut off, and zeros follow up to `size` features.  factor: (r,)."""
+
+    factor: Floats
+    size: int
+
+
+Layer = Linear | Reflection | Abs | Relu | GroupSort | Pad | Scale
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,8 @@ class Program:
         """Multiplications with an addition that the members take for a row."""
         layers = [layer for member in self.members for layer in member]
         dense = sum(layer.weight.size for layer in layers if isinstance(layer, Linear))
-        return dense + sum(2 * layer.v.size for layer in layers if isinstance(layer, Reflection))
+        scales = sum(layer.factor.size for layer in layers if isinstance(layer, Scale))
+        return dense + scales + sum(2 * layer.v.size for layer in layers if isinstance(layer, Reflection))
 
 
 def widths(layers: Sequence[Layer], width: int) -> Iterator[tuple[Layer, int]]:
@@ -192,6 +201,8 @@ def widths(layers: Sequence[Layer], width: int) -> Iterator[tuple[Layer, int]]:
             width = len(layer.bias)
         elif isinstance(layer, Pad):
             width += layer.zeros
+        elif isinstance(layer, Scale):
+            width = layer.size
         yield layer, width
 
 

@@ -3,5 +3,16 @@
 from .activations import Abs, GroupSort, MaxMin
 from .affine import Standardise, UnitLinear
 from .han import HanLayer, HanStack, Householder
+from .linear import HanLinear
 
-__all__ = ["Abs", "GroupSort", "HanLayer", "HanStack", "Householder", "MaxMin", "Standardise", "UnitLinear"]
+__all__ = [
+    "Abs",
+    "GroupSort",
+    "HanLayer",
+    "HanLinear",
+    "HanStack",
+    "Householder",
+    "MaxMin",
+    "Standardise",
+    "UnitLinear",
+]

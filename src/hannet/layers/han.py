@@ -180,6 +180,7 @@ class Householder(_Reflecting):
         bias: whether there is a b.
         device: of the parameters.
         dtype: of the parameters.
+        reflections: k > 1 makes it H(u_k) ... H(u_1) x + b with u of shape (k, features).
         dim: the dimension of x that holds the features.
 
     Raises:
@@ -198,10 +199,13 @@ class Householder(_Reflecting):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
+        reflections: int = 1,
         dim: int = -1,
     ):
-        require_positive(features=features)
-        super().__init__(features, (features,), (features,) if bias else None, dim, device=device, dtype=dtype)
+        require_positive(features=features, reflections=reflections)
+        self.reflections = reflections
+        u_shape = (features,) if reflections == 1 else (reflections, features)
+        super().__init__(features, u_shape, (features,) if bias else None, dim, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.householder(x, self.u, self.b, dim=self.dim)
