@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import hannet
 from hannet import HanClassifier, HanNet, HanRegressor
-from hannet.estimators import base
+from hannet.estimators import members
 
 sys.path.append(str(Path(__file__).parents[1]))
 from callbacks_toy import OnEpoch
@@ -149,12 +149,12 @@ def test_the_average_is_of_predictions_and_of_probabilities():
 def test_chunks_change_nothing(monkeypatch):
     model = fitted(HanRegressor)
     whole = model.predict(X)
-    monkeypatch.setattr(base, "_CHUNK", 7)
+    monkeypatch.setattr(members, "_CHUNK", 7)
     assert np.allclose(model.predict(X), whole, rtol=1e-13, atol=1e-13)
 
 
 def test_diverged_members_are_left_out(monkeypatch):
-    build = base.build_model
+    build = members.build_model
 
     def broken_first(kind, seed, **shape):
         network = build(kind, seed, **shape)
@@ -163,7 +163,7 @@ def test_diverged_members_are_left_out(monkeypatch):
             network.layers[0].weight.data.fill_(torch.nan)
         return network
 
-    monkeypatch.setattr(base, "build_model", broken_first)
+    monkeypatch.setattr(members, "build_model", broken_first)
     with pytest.warns(ConvergenceWarning, match="1 of 2 members diverged and are left out: lower learning_rate"):
         model = fitted(HanRegressor)
     assert len(model.networks_) == len(model.best_epochs_) == 1

@@ -4,44 +4,10 @@ import numpy as np
 import pytest
 
 from hannet.estimators import features as module
-from hannet.estimators.features import Features, Scaler, complement, distinct, validation_rows
+from hannet.estimators.features import Features, Scaler
 
 X = np.random.default_rng(0).normal(size=(90, 3))
 ONES = np.ones(90)
-
-
-def test_rare_classes_stay_in_training_and_shares_are_kept():
-    strata = np.array([0.0] * 60 + [1.0] * 40 + [2.0])
-    for seed in range(5):
-        for held in validation_rows(strata, 0.1, 3, np.random.RandomState(seed)):
-            assert np.abs(np.bincount(strata[held].astype(int)) - [6, 4]).max() <= 1
-        for held in validation_rows(strata, 0.99, 2, np.random.RandomState(seed)):
-            assert set(np.delete(strata, held)) == {0, 1, 2}
-    assert validation_rows(strata[:19], 0.5, 3, np.random.RandomState(0)).shape == (3, 0)
-    assert validation_rows(strata, 0.0, 3, np.random.RandomState(0)).shape == (3, 0)
-
-
-def test_members_hold_out_other_rows_and_train_on_the_rest():
-    held = validation_rows(np.zeros(101), 0.2, 5, np.random.RandomState(0))
-    assert held.shape == (5, 20)
-    assert len(np.unique(held)) == 100
-    taught = complement(held, 101)
-    assert taught.shape == (5, 81)
-    for mine, rest in zip(held, taught, strict=True):
-        assert sorted([*mine, *rest]) == list(range(101))
-    assert complement(np.empty((2, 0), np.int64), 4).tolist() == [[0, 1, 2, 3]] * 2
-
-
-def test_more_members_than_folds_share_some_rows_but_none_twice():
-    held = validation_rows(np.zeros(50), 0.4, 4, np.random.RandomState(0))
-    assert [len(np.unique(mine)) for mine in held] == [20] * 4
-
-
-def test_distinct_rows():
-    x, y, weights = distinct(
-        np.array([[0.0, 1], [-0.0, 1], [0, 1], [2, 3]]), np.array([[5.0], [5], [6], [5]]), np.arange(1.0, 5)
-    )
-    assert sorted(zip(x[:, 0], y[:, 0], weights, strict=True)) == [(0, 5, 3), (0, 6, 3), (2, 5, 4)]
 
 
 def test_scaler_weighs_as_repetitions_do():
@@ -55,12 +21,6 @@ def test_scaler_weighs_as_repetitions_do():
 def test_scaler_of_numbers_whose_squares_leave_the_range(size):
     z = Scaler().fit(X * size, ONES).transform(X * size)
     assert np.allclose(z.numpy(), Scaler().fit(X, ONES).transform(X).numpy(), atol=1e-5)
-
-
-def test_distinct_rows_of_another_memory_order():
-    x, _, weights = distinct(np.asfortranarray(np.vstack([X, X])), np.ones((180, 1)), np.ones(180))
-    assert len(x) == 90
-    assert weights.tolist() == [2.0] * 90
 
 
 def test_a_column_of_few_values_has_a_step_between_each_two():

@@ -166,3 +166,17 @@ def test_a_replaced_forward_is_a_hook():
 @pytest.mark.skipif(sys.platform != "linux", reason="the names of libraries are those of Linux")
 def test_pytorchs_library_brings_its_openmp_runtime():
     assert ctypes.CDLL(internals.torch_library()).GOMP_parallel
+
+
+def test_a_dispatch_mode_sees_what_draws():
+    seen = []
+
+    class Watch(internals.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append((function.overloadpacket, torch.Tag.nondeterministic_seeded in function.tags))
+            return function(*args, **(kwargs or {}))
+
+    with Watch():
+        nn.init.uniform_(torch.empty(2))
+    assert (torch.ops.aten.uniform_, True) in seen
+    assert (torch.ops.aten.empty, False) in seen

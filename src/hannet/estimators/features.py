@@ -1,4 +1,4 @@
-"""The rows of a table before a network sees them: each once, some held out, columns scaled."""
+"""The columns of a table before a network sees them: scaled, clipped, and as staircases."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -10,7 +10,6 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 
-_FEWEST = 20  # rows to hold some out for validation: a tenth of fewer tells nothing
 _LEVELS, _STEPS = 50, 16  # a staircase has a step a value of a column up to so many values, else so many
 _FINE, _SOFT = 0.1, 3.0  # chosen on validation rows, as is what HanRegressor trains by: docs/log.md
 _ROOM = 1 << 28  # numbers that all staircases of the training rows may have, 1 GiB; larger tables get fewer steps
@@ -133,46 +132,3 @@ def _knots(column: Array, weights: Array, levels: int, steps: int) -> tuple[Arra
     reached = np.cumsum(weights[order])
     places = np.searchsorted(reached, np.linspace(0, 1, steps + 1) * reached[-1]).clip(max=len(order) - 1)
     return np.unique(column[order[places]]), False
-
-
-def distinct(x: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Each row once, with the sum of its weights, in an order of their own.  x: (n, features); y: (n, k); weights: (n,).
-
-    A row given twice is then a row of twice the weight, to the bit, and never both trained on and held out.
-    """
-    # -0.0 becomes 0.0, as bytes are compared: three times faster than numbers.
-    rows = np.ascontiguousarray(np.hstack([x, y]) + 0.0)
-    as_bytes = rows.view(np.dtype((np.void, rows.strides[0]))).ravel()
-    _, first, place = np.unique(as_bytes, return_index=True, return_inverse=True)
-    sums = np.bincount(place, weights).astype(np.float64)
-    return rows[first, : x.shape[1]], rows[first, x.shape[1] :], sums
-
-
-def validation_rows(
-    strata: NDArray[Any], fraction: float, members: int, rng: np.random.RandomState
-) -> NDArray[np.int64]:
-    """Rows that each member holds out for validation, (members, m): the same share of each stratum, never all of one.
-
-    Members hold out other rows as long as there are such, so fraction = 1 / members gives the folds of a cross-validation.
-    strata: (n,); m = 0 if n < 20.
-    """
-    order = rng.permutation(len(strata))
-    order = order[np.argsort(strata[order], kind="stable")]
-    starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)[1:]
-    rank = np.arange(len(order)) - np.repeat(starts, sizes)
-    spread = np.argsort(rank / np.repeat(sizes, sizes), kind="stable")  # any run of rows has its share of each stratum
-    rest = order[spread[rank[spread] > 0]]
-    count = 0 if len(strata) < _FEWEST else min(round(fraction * len(strata)), len(rest))
-    return rest[(np.arange(members)[:, None] * count + np.arange(count)) % max(len(rest), 1)]
-
-
-def complement(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """The rows of n that each member does not hold out.  (members, m) -> (members, n - m)."""
-    taught = np.ones((len(rows), n), bool)
-    np.put_along_axis(taught, rows, values=False, axis=1)
-    return np.nonzero(taught)[1].reshape(len(rows), -1)
-
-
-def mean_one(weights: Array) -> Tensor:
-    """Weights whose mean is 1, in float32.  (n,) -> (n,)."""
-    return torch.from_numpy(weights * (len(weights) / weights.sum() if len(weights) else 1.0)).float()

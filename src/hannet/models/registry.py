@@ -4,14 +4,15 @@ Configs of experiments and saved folders use these names. What `hannet train ima
 vision/presets.py, each of which builds one of these networks and says how it is trained.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from ..ops.torch_internals import TorchDispatchMode
 from .baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
 from .han_mixer import HanMixer
 from .hannet import FCNet, HanNet
@@ -50,12 +51,44 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+class _Seeded(TorchDispatchMode):
+    """Inside, this thread's draws on the CPU come from a generator of their own: the numbers that a global seed would give.
+
+    Two threads that build networks at once would share the global generator, and neither would get the seed's weights.
+    """
+
+    _with_generator: Mapping[str, str] = {
+        "default": "generator",
+        "low": "low_generator",
+    }  # overloads of randn, randint, ...
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(
+        self, function: Any, _types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded in function.tags:
+            if not any(argument.name == "generator" for argument in function._schema.arguments):
+                overload = self._with_generator.get(function._overloadname, "")
+                if not hasattr(function.overloadpacket, overload):
+                    raise RuntimeError(
+                        f"{function} takes no generator, so its draws cannot come from the seed of the network"
+                    )
+                function = getattr(function.overloadpacket, overload)
+            if kwargs.get("generator") is None:
+                kwargs["generator"] = self.generator
+        return function(*args, **kwargs)
+
+
 def build_model(kind: str | Callable[..., nn.Module], seed: int, **options: object) -> nn.Module:
     """A network on the CPU with initial weights fixed by the seed.
 
     Args:
         kind: a name in MODELS, or a class or function that makes a network.
-        seed: of the initial weights; the global random state stays as it is.
+        seed: of the initial weights; the global random state is neither used nor changed, so threads may build at once.
         options: the arguments of the class or function.
 
     Raises:
@@ -69,7 +102,7 @@ def build_model(kind: str | Callable[..., nn.Module], seed: int, **options: obje
         if kind not in MODELS:
             raise ValueError(f"kind must be one of {', '.join(MODELS)}, got {kind!r}")
         kind = MODELS[kind]
-    with seeded(seed):
+    with torch.device("cpu"), _Seeded(seed):
         return kind(**options)
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch._C import DispatchKey, _dispatch_keys, _functorch, _is_tracing, _len_torch_dispatch_stack
 from torch.autograd import forward_ad
+from torch.utils import _python_dispatch
 
 F = TypeVar("F", bound=Callable[..., Any])
 GRAD, JVP = _functorch.TransformType.Grad, _functorch.TransformType.Jvp
 
+TorchDispatchMode = _python_dispatch.TorchDispatchMode  # sees every operator of this thread, such as those that draw
 is_tracing = _is_tracing  # torch.jit.is_tracing(): within torch.jit.trace
 leaky_relu = torch._C._nn.leaky_relu  # F.leaky_relu, with `out`
 is_zero_tensor = Tensor._is_zerotensor  # a gradient that is 0 everywhere and has no memory, as that of torch.sgn

@@ -77,12 +77,15 @@ class Trainer:
         self.unasked, self.ask_after = 0, 1
 
     def run(self) -> None:
-        """Trains to the end, from the checkpoint if there is one. The global random state is afterwards as it was."""
+        """Trains to the end, from the checkpoint if there is one. The global random state is afterwards as it was.
+
+        Members draw nothing from it, so that their training leaves it to other threads.
+        """
         backend, total, per_epoch = self.backend, self.backend.total, self.backend.per_epoch
         if self.checkpointer:
             self.checkpointer.load(self._restore)
         signals: AbstractContextManager[list[int]] = deferred_signals() if self.checkpointer else nullcontext([])
-        with signals as caught, torch.random.fork_rng([backend.device] if backend.device.type == "cuda" else []):
+        with signals as caught, self._forked_draws():
             reported = self.start
             while not self.over:
                 self.step += 1
@@ -97,6 +100,12 @@ class Trainer:
                 if self.checkpointer:
                     self._checkpoint(self.checkpointer, caught[0] if caught else 0)
         backend.finish()
+
+    def _forked_draws(self) -> AbstractContextManager[None]:
+        if not isinstance(self.backend, ModuleBackend):
+            return nullcontext()
+        device = self.backend.device
+        return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
     def _state(self, loss: Tensor, **more: Any) -> TrainingState:
         backend, per_epoch = self.backend, self.backend.per_epoch
