@@ -1,5 +1,6 @@
-"""Ctrl-C while the command `hannet` starts."""
+"""What the command `hannet` does before its work begins: Ctrl-C, and how its threads will wait."""
 
+import os
 import subprocess
 import sys
 
@@ -44,3 +45,30 @@ def test_ctrl_c_is_one_line_or_none(module):
 def test_where_ctrl_c_is_ignored_it_stays_so():
     result = interrupted("typer", "signal.SIG_IGN")
     assert (result.returncode, result.stderr) == (0, "")
+
+
+SPIN = """
+import os, sys
+
+class Reads:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"))
+            os._exit(0)
+
+sys.argv[1:] = ["info"]
+sys.meta_path.insert(0, Reads())
+from hannet.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+    ids=["default", "count", "policy"],
+)
+def test_threads_that_wait_sleep_soon_unless_the_user_has_said_how_they_wait(given, count):
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | given
+    run = subprocess.run([sys.executable, "-c", SPIN], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.split() == [count]
