@@ -7,9 +7,11 @@ from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.func import grad, vmap
 
+import hannet
 from hannet import HanLayer, functional
 from hannet.functional import han_stack
 from hannet.ops import dispatch
+from hannet.train.backprop import build_backprop
 
 
 class Tagged(torch.Tensor):
@@ -44,6 +46,19 @@ def test_why_no_kernel_serves(monkeypatch, device, width, triton, reason):
     rule = dispatch.find_rule(dispatch.Call(device, device == "cuda" and width > dispatch.WIDEST))
     assert (rule.code == "kernel") == (reason is None)
     assert reason is None or reason in rule.reason.format(device=device)
+
+
+def test_where_numba_does_not_compile_the_reference_serves(monkeypatch, make):
+    monkeypatch.setattr(dispatch, "NUMBA", False)
+    x, u, b = make(5, 8, 3)
+    assert dispatch.choose(x, u, b) == "reference"
+    assert {choice[2:] for choice in dispatch.kernel_choices()} == {
+        ("reference", "NUMBA_DISABLE_JIT turns Numba's compiler off")
+    }
+    with pytest.raises(RuntimeError, match="NUMBA_DISABLE_JIT"):
+        dispatch.kernels.__wrapped__("cpu")
+    net = nn.Sequential(hannet.HanStack(8, 2), hannet.MaxMin())
+    assert not build_backprop(net, "", dict(net.named_parameters()))
 
 
 def traced(choose, x):

@@ -4,6 +4,7 @@ Shapes everywhere in this package: x (..., d), or (..., d, n) where dim is -2; u
 (depth, d) or None; with members x (members, ..., d) or (members, ..., d, n), u (members, depth * reflections, d), b (members, depth, d).
 """
 
+import os
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from . import torch_internals as internals
 
 HALF = torch.bfloat16, torch.float16  # on the CPU converted to float32 and back; on a GPU kernels take them as they are
 TRITON = find_spec("triton") is not None
+NUMBA = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("0", "")  # whether it compiles
 WIDEST = 8192  # features: the registers of a GPU hold no longer rows and their gradients
 REFERENCE, OPERATOR, KERNEL = "reference", "operator", "kernel"
 
@@ -42,6 +44,7 @@ RULES = (
     # plain PyTorch operators
     Rule(REFERENCE, "no kernel for {device}", lambda call: call.device not in ("cpu", "cuda")),
     Rule(REFERENCE, "Triton is not installed", lambda call: call.device == "cuda" and not TRITON),
+    Rule(REFERENCE, "NUMBA_DISABLE_JIT turns Numba's compiler off", lambda call: call.device == "cpu" and not NUMBA),
     Rule(REFERENCE, f"rows of more than {WIDEST} features do not fit in registers", lambda call: call.too_wide),
     Rule(REFERENCE, "an exported program holds plain PyTorch operators", lambda _: torch.compiler.is_exporting()),
     Rule(REFERENCE, "a traced program holds plain PyTorch operators", lambda _: internals.is_tracing()),
@@ -69,7 +72,7 @@ def _code(device: str, too_wide: bool, compiling: bool, subclass: bool) -> str:
 
 def choose(x: Tensor, u: Tensor, b: Tensor | None) -> str:
     """Which code runs for a call: REFERENCE, OPERATOR or KERNEL."""
-    if is_plain(x, u, b) and (x.is_cpu or (x.is_cuda and TRITON and x.shape[-1] <= WIDEST)):
+    if is_plain(x, u, b) and ((x.is_cpu and NUMBA) or (x.is_cuda and TRITON and x.shape[-1] <= WIDEST)):
         return KERNEL  # the last rule, without asking the others, which takes as long as a small kernel
     too_wide = False
     if x.is_cuda and x.shape[-1] > WIDEST:  # a branch, for torch.compile to guard
@@ -116,11 +119,16 @@ def kernel_choices() -> list[KernelChoice]:
 
 @cache
 def kernels(device: str) -> ModuleType:
-    """The kernels of a kind of device, imported when first asked for: Numba takes half a second, Triton is not everywhere."""
+    """The kernels of a kind of device, imported when first asked for: Numba takes half a second, Triton is not everywhere.
+
+    Raises RuntimeError where Numba does not compile, for calls that `choose` was not asked about.
+    """
     if device == "cuda":
         from .cuda import launch as cuda
 
         return cuda
+    if not NUMBA:
+        raise RuntimeError("the kernels for the CPU need Numba's compiler, which NUMBA_DISABLE_JIT turns off")
     from .cpu import launch as cpu
 
     return cpu

@@ -77,7 +77,7 @@ def _step_of(module: nn.Module, name: str, parameters: Named) -> list[LayerGradi
 
 
 def _compiled(of: Tensor) -> bool:
-    return of.device.type == "cpu" and of.dtype in (torch.float32, torch.float64)
+    return dispatch.NUMBA and of.device.type == "cpu" and of.dtype in (torch.float32, torch.float64)
 
 
 def _like(buffer: Tensor | None, *shape: int, of: Tensor) -> Tensor:

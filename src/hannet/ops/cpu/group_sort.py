@@ -7,10 +7,17 @@ laid out with one row a place in the group, so that every exchange of the sortin
 import numpy as np
 from numba import njit
 
+from . import cache
+
 _BLOCK = 256  # groups sorted side by side: they stay in the first-level cache
 
 
-@njit(nogil=True, cache=True)
+def cached(function):
+    """numba.njit(nogil=True, cache=True), with the cache that no damage ends."""
+    return cache.keep(njit(nogil=True)(function), function)
+
+
+@cached
 def sort_groups(x, group, descending, y, places):
     """y: x, flat, sorted in groups of `group` (256 at most); places: where in its group each of y's values came from.
 
@@ -59,7 +66,7 @@ def _exchange(values, origins, i, size, descending):
         origins[i + 1, j] = origin_a if swap else origin_b
 
 
-@njit(nogil=True, cache=True)
+@cached
 def unsort_groups(grad_y, places, group, grad_x):
     """Puts every value back to the place it came from."""
     if group == 2:

@@ -9,17 +9,16 @@ block a feature: u, b and the sums of gradients repeat each feature over a regis
 """
 
 import ctypes
-import hashlib
 import math
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numba import carray, cfunc, from_dtype, njit, types
+from numba import carray, from_dtype, njit, types
 
 from . import simd
+from .cache import compile_c
 from .simd import (
     ROWS,
     absolute,
@@ -345,19 +344,19 @@ def _finish(job, ticket, kind):
                 grad_b[member, layer // job.reflections] = sums[1, :width]
 
 
-def _entries(kind: Any, source: str) -> dict[str, Any]:
-    """The three passes as C functions of one Job. Numba's cache watches this file alone: `source` stands for simd.py."""
+def _entries(kind: Any, register: int) -> dict[str, Any]:
+    """The three passes as C functions of one Job. `register`, by which the code differs, is for the cache to see."""
 
     def forward(job):  # type: ignore[no-untyped-def]
-        _ = source
+        _ = register
         _forward(carray(job, 1)[0], address_of(job), kind)
 
     def backward(job):  # type: ignore[no-untyped-def]
-        _ = source
+        _ = register
         _backward(carray(job, 1)[0], address_of(job), kind)
 
     def finish(job):  # type: ignore[no-untyped-def]
-        _ = source
+        _ = register
         _finish(carray(job, 1)[0], address_of(job), kind)
 
     return {"forward": forward, "backward": backward, "finish": finish}
@@ -367,12 +366,7 @@ def _entries(kind: Any, source: str) -> dict[str, Any]:
 def compiled(name: str, dtype: torch.dtype) -> tuple[Any, int]:
     """A pass as something Python can call and as an address; compiled once and cached on disk where that is possible."""
     kind = {torch.float32: np.float32(0), torch.float64: np.float64(0)}[dtype]
-    source = f"{simd.REGISTER} {ROWS} {hashlib.sha256(Path(simd.__file__).read_bytes()).hexdigest()}"
-    entry, signature = _entries(kind, source)[name], types.void(types.CPointer(Job))
-    try:
-        function = cfunc(signature, cache=True)(entry)
-    except RuntimeError:  # no writable folder for the cache
-        function = cfunc(signature)(entry)
+    function = compile_c(_entries(kind, simd.REGISTER)[name], types.void(types.CPointer(Job)))
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function.address)
     call.owner = function  # the machine code lives as long as this
     return call, function.address

@@ -7,16 +7,17 @@ Addresses are plain integers. `kind`, a scalar, only carries the element type.
 import operator
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, codegen, config
 from numba.extending import intrinsic, models, overload, register_model
 
 
 def _register_bytes() -> int:
-    features = llvm.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+    """Of the processor that Numba compiles for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES may say another than this."""
+    given = config.CPU_FEATURES
+    features = (codegen.get_host_cpu_features() if given is None else given).split(",")
+    return 64 if "+avx512f" in features else 32 if "+avx2" in features else 16
 
 
 ROWS = 4
@@ -207,10 +208,10 @@ def row_sums(typingctx, block):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
-    """a * b + c, rounded once."""
+    """a * b + c, rounded once where the processor does it in one step: without, each would be a call."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return _call(builder, f"llvm.fma.{_suffix(args[0].type)}", args[0].type, *args)
+        return _call(builder, f"llvm.fmuladd.{_suffix(args[0].type)}", args[0].type, *args)
 
     return a(a, a, a), codegen
 
