@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from . import layers as layers
     from . import models as models
     from . import ops as ops
+    from . import surgery as surgery
     from .estimators import HanClassifier as HanClassifier
     from .estimators import HanRegressor as HanRegressor
     from .layers import Abs, GroupSort, HanLayer, HanLinear, HanStack, Householder, MaxMin, Standardise, UnitLinear
@@ -20,7 +21,7 @@ __all__ = [
     "Abs", "FCNet", "GroupSort", "HanBlock", "HanLayer", "HanLinear", "HanMixer", "HanNet", "HanStack", "Householder", "MaxMin",
     "MobileViT", "Standardise", "UnitLinear", "functional",
 ]  # fmt: skip
-_MODULES = ("export", "functional", "layers", "models", "ops")
+_MODULES = ("export", "functional", "layers", "models", "ops", "surgery")
 _CLASSES = {
     "layers": (
         "Abs",
