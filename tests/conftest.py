@@ -1,5 +1,6 @@
 """Inputs for every test of the layers, and the command line."""
 
+import shutil
 import signal
 import sys
 from types import SimpleNamespace
@@ -24,6 +25,12 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def needs_compiler():
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler, cc")
 
 
 @pytest.fixture

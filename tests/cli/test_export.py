@@ -32,13 +32,26 @@ def test_a_saved_network_becomes_c(hannet):
     assert Path("my-net-c/my_net.c").is_file()
 
 
+def test_a_network_in_integers_says_what_is_proven(hannet, needs_compiler):
+    HanNet(3, 2, width=5, depth=3).save_pretrained("net")
+    code, out, _ = hannet("export", "net", "--to", "c", "--dtype", "int16", "--range", "-3,3")
+    assert code == 0
+    assert "C99 in int16 of HanNet" in out
+    assert "proven to be at most" in out
+    assert "int net_certify(" in Path("net-c/net.h").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("none", "--to", "c"), "none is no folder"),
         ((str(FIXTURES), "--to", "onnx"), "holds no model: it has none of table.json, estimator.json and config.json"),
         ((str(FIXTURES / "hannet"), "--to", "c", "--name", "2nd"), "'2nd' cannot begin names in C"),
-        ((str(FIXTURES / "hannet"), "--to", "onnx", "--name", "x"), "names in C"),
+        ((str(FIXTURES / "hannet"), "--to", "onnx", "--name", "x"), "--to c alone"),
+        ((str(FIXTURES / "hannet"), "--to", "onnx", "--dtype", "int8"), "--to c alone"),
+        ((str(FIXTURES / "hannet"), "--to", "c", "--dtype", "int8"), "give --range LOW,HIGH"),
+        ((str(FIXTURES / "hannet"), "--to", "c", "--dtype", "int8", "--range", "1;2"), "two numbers such as -3,3"),
+        ((str(FIXTURES / "hannet"), "--to", "c", "--range", "1,2"), "are for integers"),
         ((str(FIXTURES / "hannet"), "--to", "wasm"), "'wasm' is not"),
         ((str(FIXTURES / "table"), "--to", "onnx"), "'built' holds dates"),
     ],

@@ -1,19 +1,11 @@
 """A table with all that a column may be but a date, and models of it."""
 
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from hannet.tabular.readers import Table
 from tabular_toy import learn
-
-
-@pytest.fixture
-def needs_compiler():
-    if not shutil.which("cc"):
-        pytest.skip("needs a C compiler, cc")
 
 
 def make_table(count=300):

@@ -10,6 +10,8 @@ import typer
 
 from .options import AsJson
 
+Dtype = Literal["float32", "int16", "int8"]
+
 
 def export(
     model: Annotated[Path, typer.Argument(help="The folder that `fit`, `train images` or `save_pretrained` wrote.")],
@@ -17,6 +19,18 @@ def export(
     out: Annotated[Path | None, typer.Option(help="File or folder to write.  [default: NAME.onnx, or NAME-c]")] = None,
     name: Annotated[
         str | None, typer.Option(help="What all names in C begin with.  [default: that of the folder]")
+    ] = None,
+    dtype: Annotated[
+        Dtype,
+        typer.Option(help="Of weights in C. In integers the largest error of any row is proven, and nets can certify."),
+    ] = "float32",
+    bounds: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LOW,HIGH",
+            help="Where the features of a network in integers lie; tables and images know it.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what an earlier export wrote.")] = False,
     no_verify: Annotated[
@@ -29,12 +43,14 @@ def export(
 
     folder, loaded = model.resolve().name, load_model(model)
     if to == "onnx":
-        if name is not None:
-            raise typer.BadParameter("names in C; ONNX has none to name", param_hint="--name")
+        for given, what in ((name, "--name"), (bounds, "--range"), (None if dtype == "float32" else dtype, "--dtype")):
+            if given is not None:
+                raise typer.BadParameter("this is for --to c alone", param_hint=what)
         report = to_onnx(loaded, out or Path(f"{folder}.onnx"), verified=not no_verify, force=force)
     else:
         prefix = name if name is not None else re.sub(r"\W", "_", folder, flags=re.ASCII)
-        report = to_c(loaded, out or Path(f"{folder}-c"), name=prefix, verified=not no_verify, force=force)
+        target, limits = out or Path(f"{folder}-c"), _bounds(bounds)
+        report = to_c(loaded, target, name=prefix, dtype=dtype, bounds=limits, verified=not no_verify, force=force)
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
         return
@@ -42,6 +58,16 @@ def export(
     if to == "c":
         folder = shlex.quote(str(Path(report.files[0]).parent))
         print(f"Test on a machine: cmake -S {folder} -B build && cmake --build build && ctest --test-dir build")
+
+
+def _bounds(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"must be two numbers such as -3,3, got {text!r}", param_hint="--range") from None
+    return low, high
 
 
 def load_model(folder: Path) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .c_code import Code, comment, literal, quote
+from .c_code import Code, comment, inputs_of, literal, quote, row_type
 from .c_functions import FUNCTIONS, lanes
 from .program import Category, ColumnsInput, ExportError, Program, TensorInput
 
@@ -22,7 +22,7 @@ _KEYWORDS = (
 _TYPES = ("numbers", "words")  # among FUNCTIONS, those that tables need
 _MACROS = (
     "FORMAT", "INPUTS", "OUTPUTS", "MODEL_SHA256", "WORKSPACE_BYTES", "OK", "ERROR_NULL", "ERROR_NOT_FINITE", "LANES", "EACH", "SUM",
-    "TOTAL", "STEP", "CLEAR", "LAYER", "NUMBERS", "STAIRS", "CATEGORIES", "H", "VECTORS",
+    "TOTAL", "STEP", "CLEAR", "LAYER", "NUMBERS", "STAIRS", "CATEGORIES", "H", "VECTORS", "MEMBERS", "UNIT",
 )  # fmt: skip
 
 
@@ -56,10 +56,9 @@ def to_library(
         expected: (n, outputs), what it must give for them.
         tolerance: (n,), how far it may be off.
     """
-    features, widest = code.padded(program.inputs.width), code.padded(code.widest)
-    workspace = 4 * (features + 2 * widest)
+    workspace = 4 * sum(count for _, count in code.memory.values())
     files = {
-        f"{name}.h": _header(program, features, widest, workspace),
+        f"{name}.h": _header(program, code, workspace),
         f"{name}_weights.h": "/* Tables of @.c. */\n\n" + "\n".join(code.tables),
         f"{name}.c": _source(program, code),
         f"{name}_vectors.h": _vectors(program, rows, expected, tolerance),
@@ -83,42 +82,32 @@ def code_of(column: Category, words: NDArray) -> NDArray[np.float32]:
     return np.array([levels.get(word, missing.get(word.lower(), -1.0)) for word in words], np.float32)
 
 
-def row_type(program: Program) -> str:
-    """The C type of a number of a row."""
-    return "uint8_t" if isinstance(program.inputs, TensorInput) and program.inputs.pixels else "float"
-
-
-def inputs_of(program: Program) -> int:
-    """Numbers of a row."""
-    return program.inputs.width if isinstance(program.inputs, TensorInput) else len(program.inputs.columns)
-
-
-def _header(program: Program, features: int, widest: int, workspace: int) -> str:
+def _header(program: Program, code: Code, workspace: int) -> str:
     from .. import __version__
 
     inputs = program.inputs
     kind = row_type(program)
-    refuses = isinstance(inputs, ColumnsInput) and inputs.numbers and inputs.numbers[0].fill is None
+    refuses = "@_ERROR_NOT_FINITE" in "".join((*code.statements, *code.functions))
     words = isinstance(inputs, ColumnsInput) and inputs.categories
-    faults = (
-        f"@_ERROR_NULL for a null pointer{', @_ERROR_NOT_FINITE for NaN or an infinity in the row' * bool(refuses)}"
-    )
+    faults = f"@_ERROR_NULL for a null pointer{', @_ERROR_NOT_FINITE for NaN or an infinity in the row' * refuses}"
+    memory = "\n".join(f"    {type_} {name}[{count}];" for name, (type_, count) in code.memory.items())
     parts = [
         f"/* {comment(program.kind)}, written by hannet {__version__}: C99, no dependencies.",
-        *_row_comment(inputs),
+        *_row_comment(inputs, refuses=refuses),
         " * out: " + _out_comment(program),
         " * w: memory for the computation, its content does not matter; threads need one each. */",
         "#ifndef @_H\n#define @_H",
-        *(["#include <stdint.h>"] if kind == "uint8_t" else []),
+        *(["#include <stdint.h>"] if kind == "uint8_t" or code.functions else []),
         '#ifdef __cplusplus\nextern "C" {\n#endif\n',
         f"#define @_FORMAT {FORMAT}",
         f"#define @_INPUTS {inputs_of(program)}\n#define @_OUTPUTS {program.output.size}",
         f'#define @_MODEL_SHA256 "{program.digest}"',
         f"#define @_WORKSPACE_BYTES {workspace}",
         "#define @_OK 0\n#define @_ERROR_NULL 1\n#define @_ERROR_NOT_FINITE 2\n",
-        f"typedef struct {{\n    float features[{features}];\n    float x[{widest}];\n    float y[{widest}];\n}} @_workspace;\n",
+        f"typedef struct {{\n{memory}\n}} @_workspace;\n",
         f"/* Gives @_OK; or {faults}, and leaves out as it was. */",
         f"int @_predict(const {kind} *row, float *out, @_workspace *w);",
+        *code.declared,
     ]
     if program.output.classes:
         parts.append("\n/* Names of the classes, in UTF-8, and the place of the most probable one. */")
@@ -132,10 +121,11 @@ def _header(program: Program, features: int, widest: int, workspace: int) -> str
     return "\n".join(parts)
 
 
-def _row_comment(inputs: TensorInput | ColumnsInput) -> list[str]:
+def _row_comment(inputs: TensorInput | ColumnsInput, *, refuses: bool) -> list[str]:
     if isinstance(inputs, TensorInput):
         shape = " x ".join(map(str, inputs.shape))
-        return [f" * row: {shape} {'pixels, 0 to 255' if inputs.pixels else 'features; NaN gives NaN'}."]
+        features = "features" if refuses else "features; NaN gives NaN"
+        return [f" * row: {shape} {'pixels, 0 to 255' if inputs.pixels else features}."]
     what = " * row: the columns"
     lines = []
     for place, column in enumerate(inputs.columns):
@@ -163,7 +153,7 @@ def _source(program: Program, code: Code) -> str:
         parts += [f"#define @_{macro} {size}" for macro, size in sizes.items()]
     parts += [FUNCTIONS[name] for name in _TYPES if name in code.calls]
     parts.append('\n#include "@_weights.h"')
-    parts += [FUNCTIONS[name] for name in code.calls if name not in _TYPES]
+    parts += [*(FUNCTIONS[name] for name in code.calls if name not in _TYPES), *code.functions]
     if program.output.classes:
         names = ",\n".join(f"    {quote(name)}" for name in program.output.classes)
         parts += [f"\nconst char *const @_classes[@_OUTPUTS] = {{\n{names}\n}};", FUNCTIONS["class"]]
@@ -172,7 +162,7 @@ def _source(program: Program, code: Code) -> str:
         f"\nint @_predict(const {row_type(program)} *row, float *out, @_workspace *w)\n{{\n"
         f"    if (!row || !out || !w)\n        return @_ERROR_NULL;\n{body}\n    return @_OK;\n}}\n"
     )
-    return "\n".join(parts)
+    return "\n".join([*parts, *code.after])
 
 
 def _vectors(program: Program, rows: NDArray, expected: NDArray, tolerance: NDArray) -> str:

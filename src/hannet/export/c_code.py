@@ -1,6 +1,6 @@
-"""A program as statements and tables of C99, float32 throughout."""
+"""A program as statements and tables of C99, in float32."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -35,33 +35,60 @@ def translate(program: Program) -> "Code":
     inputs = program.inputs
     sizes = [width for member in program.members for _, width in widths(member, inputs.width)] + [inputs.width]
     code = Code(16 if max(sizes) >= _WIDE else 8, max(sizes))
+    features, widest = code.padded(inputs.width), code.padded(code.widest)
+    code.memory = {"features": ("float", features), "x": ("float", widest), "y": ("float", widest)}
     _read(code, inputs)
     for number, member in enumerate(program.members):
         end = _member(code, member, inputs.width)
-        _average(code, program, end, first=number == 0)
-    _scale(code, program)
+        add_member(code, program, end, first=number == 0)
+    scale_outputs(code, program)
     return code
+
+
+def row_type(program: Program) -> str:
+    """The C type of a number of a row."""
+    return "uint8_t" if isinstance(program.inputs, TensorInput) and program.inputs.pixels else "float"
+
+
+def inputs_of(program: Program) -> int:
+    """Numbers of a row."""
+    return program.inputs.width if isinstance(program.inputs, TensorInput) else len(program.inputs.columns)
 
 
 @dataclass
 class Code:
-    """C in the making: tables, statements, and which functions they call."""
+    """C in the making: tables, statements of `@_predict`, and which functions they call.
+
+    memory: of the caller's structure, type and count by name; declared: more lines of the header; functions, after: more functions,
+    before and behind `@_predict`.
+    """
 
     lanes: int
     widest: int
     tables: list[str] = field(default_factory=list)
     statements: list[str] = field(default_factory=list)
     calls: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
+    memory: dict[str, tuple[str, int]] = field(default_factory=dict)
+    declared: list[str] = field(default_factory=list)
+    functions: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
     flash: int = 0
 
     def table(self, values: NDArray[np.generic]) -> str:
-        """A constant array; gives its name."""
+        """A constant array of float32; gives its name."""
         flat = np.asarray(values, np.float32).ravel()
         if not np.isfinite(flat).all():
             raise ExportError("the model has numbers beyond the range of float32, which C99 code computes in")
+        return self._array("float", 4, list(map(literal, flat)))
+
+    def integers(self, values: NDArray[np.signedinteger]) -> str:
+        """A constant array of integers of the values' own type; gives its name."""
+        return self._array(f"{values.dtype.name}_t", values.itemsize, list(map(str, values.ravel().tolist())))
+
+    def _array(self, kind: str, size: int, literals: list[str]) -> str:
         name = f"@_t{len(self.tables)}"
-        self.flash += flat.nbytes
-        self.tables.append(f"static const float {name}[{len(flat)}] = {{\n{_lines(map(literal, flat))}\n}};\n")
+        self.flash += size * len(literals)
+        self.tables.append(f"static const {kind} {name}[{len(literals)}] = {{\n{_lines(literals)}\n}};\n")
         return name
 
     def optional_table(self, values: NDArray[np.generic]) -> str:
@@ -114,8 +141,7 @@ def comment(text: str) -> str:
     return ascii(text).replace("*/", "* /").replace("/*", "/ *").replace("@", "(at)").replace("\\", "/")
 
 
-def _lines(literals: Iterator[str]) -> str:
-    texts = list(literals)
+def _lines(texts: Sequence[str]) -> str:
     return ",\n".join("    " + ", ".join(texts[start : start + 8]) for start in range(0, len(texts), 8))
 
 
@@ -129,12 +155,17 @@ def _read(code: Code, inputs: TensorInput | ColumnsInput) -> None:
     elif isinstance(inputs, TensorInput):
         code.call("copy", "row", "w->features", inputs.width)
     else:
-        if inputs.numbers:
-            _numbers(code, inputs)
-        if inputs.categories:
-            _categories(code, inputs)
+        read_columns(code, inputs)
     if (padded := code.padded(inputs.width)) > inputs.width:
         code.call("zero", "w->features", inputs.width, padded)
+
+
+def read_columns(code: Code, inputs: ColumnsInput) -> None:
+    """The features of a row of raw columns."""
+    if inputs.numbers:
+        _numbers(code, inputs)
+    if inputs.categories:
+        _categories(code, inputs)
 
 
 def _numbers(code: Code, inputs: ColumnsInput) -> None:
@@ -255,7 +286,7 @@ def _in_place(code: Code, layer: Layer, x: str, width: int) -> None:
             code.call("scale", x, code.table(layer.factor), layer.factor.size, code.padded(layer.size))
 
 
-def _average(code: Code, program: Program, end: str, *, first: bool) -> None:
+def add_member(code: Code, program: Program, end: str, *, first: bool) -> None:
     """Adds a member's outputs to `out`."""
     size = program.output.size
     if program.output.softmax:
@@ -263,7 +294,7 @@ def _average(code: Code, program: Program, end: str, *, first: bool) -> None:
     code.call("copy" if first else "add", end, "out", size)
 
 
-def _scale(code: Code, program: Program) -> None:
+def scale_outputs(code: Code, program: Program) -> None:
     """Makes predictions of the sum in `out`."""
     output, count = program.output, len(program.members)
     if count == 1 and output.scale is None:

@@ -5,6 +5,8 @@ every machine that keeps to C's rules of arithmetic computes the same bits. A la
 memory (3.6 times as slow at -O2). Other arrays have zeros up to a multiple of the lanes.
 """
 
+from . import c_integer_functions
+
 
 def lanes(count: int) -> str:
     """Macros: @_EACH writes a statement for each lane, @_SUM declares its sum, @_TOTAL adds the sums, halves to halves."""
@@ -334,9 +336,11 @@ int @_class(const float *out)
     return best;
 }
 """,
+    **c_integer_functions.FUNCTIONS,
 }
 
 NEEDS = {
+    **c_integer_functions.NEEDS,
     "columns": ("copy",),
     "scale": ("zero",),
     "softmax": ("exp",),

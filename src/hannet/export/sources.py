@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .integers import Box
 from .modules import describe_module
 from .program import ExportError, Program, TensorInput
 
@@ -69,3 +70,25 @@ class ModuleSource:
     def evaluate(self, rows: Array, dtype: torch.dtype) -> Array:
         """The outputs."""
         return run_module(self.module, rows, dtype)
+
+
+class BoundedSource:
+    """A network whose rows stay within bounds, corners among them; any other model as it is."""
+
+    def __init__(self, source: Source, box: Box):
+        self.source, self.box, self.program = source, box, source.program
+
+    def rows(self, count: int, rng: np.random.Generator) -> Rows:
+        """Corners first, then numbers between the bounds."""
+        inputs = self.program.inputs
+        if not isinstance(inputs, TensorInput) or inputs.pixels:
+            return self.source.rows(count, rng)
+        low, high = (side.reshape(inputs.shape) for side in (self.box.low, self.box.high))
+        x = low + (high - low) * rng.random((count, *inputs.shape))
+        corners = rng.random((count // 4, *inputs.shape)) < 0.5
+        x[: len(corners)] = np.where(corners, low, high)
+        return x.astype(np.float32)
+
+    def evaluate(self, rows: Rows, dtype: torch.dtype) -> Array:
+        """As the model itself."""
+        return self.source.evaluate(rows, dtype)

@@ -1,5 +1,6 @@
 """Models written to files, once the artefact has computed what the model does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import numpy as np
 
 from ..storage.files import write_atomic
 from ..storage.model_dir import replace_folder
-from . import c99, onnx, verify
+from . import c99, integers, onnx, verify
 from .c_code import translate
+from .c_integers import translate_integers
 from .program import ExportError, Program
-from .sources import open_source
+from .sources import BoundedSource, open_source
 from .verify import ExportReport, Trial
 
 VECTORS = 24  # rows of the test vectors that are written beside the C
@@ -46,14 +48,26 @@ def to_onnx(model: Any, path: str | Path, *, verified: bool = True, force: bool 
 
 
 def to_c(
-    model: Any, folder: str | Path, *, name: str = "model", verified: bool = True, force: bool = False
+    model: Any,
+    folder: str | Path,
+    *,
+    name: str = "model",
+    dtype: str = "float32",
+    bounds: tuple[float, float] | None = None,
+    verified: bool = True,
+    force: bool = False,
 ) -> ExportReport:
     """Writes C99 files to a folder, once they have computed the same as the model.
+
+    In integers H(u) stays exactly orthogonal, and the report has a proven bound on the error of any row (`export.integers`).
 
     Args:
         model: as in `to_onnx`.
         folder: to write; it must not exist, or hold what this function wrote if `force`.
         name: what the names of files, functions and types begin with.
+        dtype: of weights and biases: "float32", "int16" or "int8".
+        bounds: for a network in integers the numbers between which all features lie; others are clipped to them. Images and
+            tables know theirs.
         verified: False leaves compiling and comparing out.
         force: replaces what this function wrote there.
 
@@ -66,11 +80,24 @@ def to_c(
     folder = Path(folder)
     c99.require_identifier(name)
     _require_free(folder, force=force)
+    if dtype not in ("float32", *integers.BITS):
+        raise ExportError(f"dtype must be float32, {' or '.join(integers.BITS)}, got {dtype!r}")
     source = open_source(model)
     program = source.program
-    code = translate(program)
-    made = c99.to_library(program, code, name, *_vectors(program, verify.trial(source, 200, seed=1)))
-    checks = [verify.check_c(made.files, name, program, verify.trial(source))] if verified else []
+    checks: list[verify.Check | verify.IntegerCheck] = []
+    if dtype == "float32":
+        if bounds is not None:
+            raise ExportError("bounds of the features are for integers: choose int16 or int8")
+        made = c99.to_library(program, translate(program), name, *_vectors(program, verify.trial(source, 200, seed=1)))
+        if verified:
+            checks.append(verify.check_c(made.files, name, program, verify.trial(source)))
+    else:
+        quantised = integers.quantise(program, dtype, bounds)
+        bounded = BoundedSource(source, quantised.box)
+        vectors = _vectors(program, verify.trial(bounded, 200, seed=1), quantised.output_error)
+        made = c99.to_library(program, translate_integers(quantised), name, *vectors)
+        if verified:
+            checks.append(verify.check_integers(made.files, name, quantised, verify.trial(bounded)))
     verify.require_passed(checks)
     with replace_folder(folder) as temporary:
         temporary.mkdir(parents=True)
@@ -81,13 +108,19 @@ def to_c(
         "workspace_bytes": made.workspace,
         "multiply_adds": program.multiply_adds,
     }
-    return _report("C99", program, [folder / file for file in made.files], facts, checks)
+    return _report(
+        "C99" if dtype == "float32" else f"C99 in {dtype}",
+        program,
+        [folder / file for file in made.files],
+        facts,
+        checks,
+    )
 
 
-def _vectors(program: Program, tried: Trial) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, outputs and tolerances of the test vectors."""
+def _vectors(program: Program, tried: Trial, proven: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, outputs and tolerances of the test vectors. proven: what integers may be off."""
     rows = verify.c_rows(program, tried.rows)[:VECTORS]
-    return rows, tried.truth[:VECTORS], tried.limit * tried.scale[:VECTORS]
+    return rows, tried.truth[:VECTORS], proven + tried.limit * tried.scale[:VECTORS]
 
 
 def _require_free(path: Path, *, force: bool) -> None:
@@ -102,6 +135,10 @@ def _require_free(path: Path, *, force: bool) -> None:
 
 
 def _report(
-    target: str, program: Program, files: list[Path], facts: dict[str, int], checks: list[verify.Check]
+    target: str,
+    program: Program,
+    files: list[Path],
+    facts: dict[str, int],
+    checks: Sequence[verify.Check | verify.IntegerCheck],
 ) -> ExportReport:
     return ExportReport(target, program.kind, program.digest, tuple(map(str, files)), facts, tuple(checks))

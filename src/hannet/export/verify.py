@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .c99 import code_of, inputs_of, row_type
+from .c99 import code_of
+from .c_code import inputs_of, row_type
+from .integers import Integers
 from .program import Category, ExportError, Program, TensorInput
 from .sources import Rows, Source
 
@@ -62,6 +64,14 @@ class Check:
     def passed(self) -> bool:
         """Whether the error is small enough."""
         return self.largest_error <= self.limit
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"Computes the same as the model: {self.runtime}, {self.rows:,} rows, largest relative error {self.largest_error:.2g} "
+            f"(PyTorch in float32: {self.float32_error:.2g}; allowed: {self.limit:.2g})"
+        )
 
 
 def trial(source: Source, count: int = ROWS, seed: int = 0) -> Trial:
@@ -123,13 +133,71 @@ def check_c(files: Mapping[str, str], name: str, program: Program, tried: Trial)
         folder = Path(temporary)
         for file, content in {**files, "run.c": driver(name, row_type(program))}.items():
             (folder / file).write_text(content)
-        vectors = build(folder, [f"{name}.c", f"{name}_test.c"], "vectors")
-        if subprocess.run([vectors], capture_output=True, check=False).returncode:
-            raise ExportError(
-                "the compiled C does not pass its test vectors; this is a fault of hannet or of the compiler"
-            )
+        _require_vectors(folder, name)
         runner = build(folder, [f"{name}.c", "run.c"], "run")
         return compare(f"C, {Path(compiler()).name} {' '.join(FLAGS[:2])}", run_c(runner, program, tried.rows), tried)
+
+
+@dataclass(frozen=True)
+class IntegerCheck:
+    """How C in integers did: the largest error of an output, in its own units, in `row`, and what is proven of the integers alone."""
+
+    runtime: str
+    rows: int
+    largest_error: float
+    row: int
+    proven: float
+    within: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether no error is larger than what is proven and what float32 may add before and after the integers."""
+        return self.within
+
+    @property
+    def limit(self) -> float:
+        """What is proven."""
+        return self.proven
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"Computes what it should: {self.runtime}, {self.rows:,} rows, largest error {self.largest_error:.2g}, "
+            f"proven to be at most {self.proven:.2g} for any row within the bounds"
+        )
+
+
+def check_integers(files: Mapping[str, str], name: str, made: Integers, tried: Trial) -> IntegerCheck:
+    """Compiled and run as in `check_c`. Raises ExportError if an integer differs from those that Python computes."""
+    program = made.program
+    with TemporaryDirectory(prefix="hannet-") as temporary:
+        folder = Path(temporary)
+        drivers = {"run.c": driver(name, row_type(program)), "integers.c": integer_driver(name, row_type(program))}
+        for file, content in {**files, **drivers}.items():
+            (folder / file).write_text(content)
+        _require_vectors(folder, name)
+        found = run_c(build(folder, [f"{name}.c", "run.c"], "run"), program, tried.rows)
+        if isinstance(program.inputs, TensorInput):
+            rows = c_rows(program, tried.rows)
+            runner = build(folder, [f"{name}.c", "integers.c"], "integers")
+            done = subprocess.run([runner], input=rows.tobytes(), capture_output=True, check=True)
+            integers = np.frombuffer(done.stdout, np.int32).reshape(len(rows), -1)
+            if not np.array_equal(integers, np.hstack(list(made.outputs(rows)))):
+                raise ExportError(
+                    "the compiled C gives other integers than Python; this is a fault of hannet or of the compiler"
+                )
+    errors = np.abs(found.astype(np.float64) - tried.truth).max(1)
+    proven, worst = made.output_error, int(errors.argmax())
+    within = bool((errors <= proven + tried.limit * tried.scale).all())
+    runtime = f"C in integers, {Path(compiler()).name} {' '.join(FLAGS[:2])}"
+    return IntegerCheck(runtime, len(errors), float(errors[worst]), worst, proven, within)
+
+
+def _require_vectors(folder: Path, name: str) -> None:
+    vectors = build(folder, [f"{name}.c", f"{name}_test.c"], "vectors")
+    if subprocess.run([vectors], capture_output=True, check=False).returncode:
+        raise ExportError("the compiled C does not pass its test vectors; this is a fault of hannet or of the compiler")
 
 
 def build(folder: Path, sources: Sequence[str], name: str, flags: Sequence[str] = FLAGS) -> Path:
@@ -142,8 +210,19 @@ def build(folder: Path, sources: Sequence[str], name: str, flags: Sequence[str] 
 
 
 def driver(name: str, kind: str) -> str:
-    """A program that reads rows from standard input and writes results and outputs to standard output."""
-    return _DRIVER.replace("@TYPE", kind).replace("@UPPER", name.upper()).replace("@", name)
+    """A program that reads rows from standard input and writes outputs to standard output."""
+    return _named(_DRIVER, name, kind)
+
+
+def integer_driver(name: str, kind: str) -> str:
+    """As `driver`, with the members' integers for outputs."""
+    text = _DRIVER.replace("float out[@UPPER_OUTPUTS]", "int32_t out[@UPPER_MEMBERS * @UPPER_OUTPUTS]")
+    text = text.replace("@_predict", "@_integers").replace("i < @UPPER_OUTPUTS", "i < @UPPER_MEMBERS * @UPPER_OUTPUTS")
+    return _named(text.replace("-1e38f", "INT32_MIN"), name, kind)
+
+
+def _named(text: str, name: str, kind: str) -> str:
+    return text.replace("@TYPE", kind).replace("@UPPER", name.upper()).replace("@", name)
 
 
 _DRIVER = """#include "@.h"
@@ -210,7 +289,7 @@ class ExportReport:
     model_sha256: str
     files: tuple[str, ...]
     facts: Mapping[str, int]
-    checks: tuple[Check, ...]
+    checks: tuple[Check | IntegerCheck, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -220,15 +299,11 @@ class ExportReport:
         """For people."""
         facts = ", ".join(f"{value:,} {_UNITS[name]}" for name, value in self.facts.items())
         found = [f"{self.target} of {self.model}: {facts}"]
-        found += [
-            f"Computes the same as the model: {check.runtime}, {check.rows:,} rows, largest relative error {check.largest_error:.2g} "
-            f"(PyTorch in float32: {check.float32_error:.2g}; allowed: {check.limit:.2g})"
-            for check in self.checks
-        ]
+        found += [check.sentence for check in self.checks]
         return found + ["Not compared with the model: --no-verify"] * (not self.checks)
 
 
-def require_passed(checks: Sequence[Check]) -> None:
+def require_passed(checks: Sequence[Check | IntegerCheck]) -> None:
     """Raises ExportError for an artefact that does not compute the same."""
     for check in checks:
         if not check.passed:
