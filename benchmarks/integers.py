@@ -31,8 +31,9 @@ from hannet.experiments import store
 from hannet.experiments.record import Record, Run
 from hannet.export import c99, describe, verify
 from hannet.export.c_integers import translate_integers
-from hannet.export.integers import BITS, Integers, quantise
+from hannet.export.integers import Integers
 from hannet.export.program import Program, TensorInput
+from hannet.export.quantisation import BITS, quantise
 from hannet.export.sources import open_source
 from hannet.train.recipe import Recipe
 from hannet.train.trainer import train

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from hannet import Abs, GroupSort, HanNet, HanStack
+from hannet import Abs, GroupSort, HanLinear, HanNet, HanStack
 from hannet.certify import certified_radius
 from hannet.cli.export import load_model
 from hannet.export import ExportError, describe, to_c, verify
 from hannet.export.c_integers import can_certify
-from hannet.export.integers import IntLinear, quantise
+from hannet.export.integers import IntLinear
 from hannet.export.program import TensorInput
+from hannet.export.quantisation import quantise
 
 pytestmark = pytest.mark.usefixtures("needs_compiler")
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
@@ -32,7 +33,16 @@ def lipschitz_net():
 
 @pytest.mark.parametrize("dtype", ["int16", "int8"])
 def test_a_network_gives_the_integers_of_python(dtype, tmp_path):
-    net = nn.Sequential(nn.Linear(7, 9), nn.ReLU(), HanStack(9, 3, bias=False), GroupSort(3), nn.Linear(9, 12), Abs())
+    net = nn.Sequential(
+        nn.Linear(7, 9),
+        nn.ReLU(),
+        HanStack(9, 3, bias=False),
+        GroupSort(3),
+        nn.Linear(9, 12),
+        Abs(),
+        HanLinear(12, 14, reflections=2),
+        HanLinear(14, 2),
+    )
     (check,) = to_c(net, tmp_path / "net", dtype=dtype, bounds=(-2.0, 2.0)).checks
     assert check.passed
     assert check.largest_error <= check.proven

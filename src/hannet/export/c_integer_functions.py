@@ -62,6 +62,15 @@ static void @_reflect_units(int32_t *restrict x, const @_weight *restrict q, int
     }
 }
 """,
+    "scale_units": """
+/* The first `count` numbers times a factor each >> shift, then zeros. */
+static void @_scale_units(int32_t *restrict x, const @_weight *restrict factor, int count, int shift, int end)
+{
+    for (int i = 0; i < count; i++)
+        x[i] = @_round_shift((int64_t)x[i] * factor[i], shift);
+    @_zero_units(x, count, end);
+}
+""",
     "abs_units": """
 static void @_abs_units(int32_t *x, int width)
 {
@@ -131,4 +140,8 @@ static float @_radius(const int32_t *y, const int32_t *lost, const float *reach)
 }
 """,
 }
-NEEDS = {"linear_units": ("round_shift",), "reflect_units": ("round_shift",)}
+NEEDS = {
+    "linear_units": ("round_shift",),
+    "reflect_units": ("round_shift",),
+    "scale_units": ("round_shift", "zero_units"),
+}

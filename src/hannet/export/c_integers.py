@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .c_code import Code, add_member, literal, read_columns, row_type, scale_outputs
-from .integers import Integers, IntLayer, IntLinear, IntReflection, Member
+from .integers import Integers, IntLayer, IntLinear, IntReflection, IntScale, Member
 from .program import Abs, ColumnsInput, GroupSort, Pad, Relu, widths
 
 _SLOPE = 1.01  # of the layers before the last: beyond it a radius would be too small to be of use
@@ -96,6 +96,10 @@ def _member(code: Code, member: Member, dtype: str, width: int) -> str:
             x, y, width = y, x, out
         elif isinstance(layer, IntReflection):
             _reflection(code, layer, dtype, x)
+        elif isinstance(layer, IntScale):
+            factor = code.integers(layer.factor.astype(dtype))
+            code.call("scale_units", x, factor, len(layer.factor), layer.shift, layer.size)
+            width = layer.size
         else:
             width = _in_place(code, layer, x, width)
     return x

@@ -8,10 +8,11 @@ import numpy as np
 
 from ..storage.files import write_atomic
 from ..storage.model_dir import replace_folder
-from . import c99, integers, onnx, verify
+from . import c99, onnx, verify
 from .c_code import translate
 from .c_integers import translate_integers
 from .program import ExportError, Program
+from .quantisation import BITS, quantise
 from .sources import BoundedSource, open_source
 from .verify import ExportReport, Trial
 
@@ -59,7 +60,7 @@ def to_c(
 ) -> ExportReport:
     """Writes C99 files to a folder, once they have computed the same as the model.
 
-    In integers H(u) stays exactly orthogonal, and the report has a proven bound on the error of any row (`export.integers`).
+    In integers H(u) stays exactly orthogonal, and the report has a proven bound on the error of any row (`quantisation.py`).
 
     Args:
         model: as in `to_onnx`.
@@ -80,8 +81,8 @@ def to_c(
     folder = Path(folder)
     c99.require_identifier(name)
     _require_free(folder, force=force)
-    if dtype not in ("float32", *integers.BITS):
-        raise ExportError(f"dtype must be float32, {' or '.join(integers.BITS)}, got {dtype!r}")
+    if dtype not in ("float32", *BITS):
+        raise ExportError(f"dtype must be float32, {' or '.join(BITS)}, got {dtype!r}")
     source = open_source(model)
     program = source.program
     checks: list[verify.Check | verify.IntegerCheck] = []
@@ -92,7 +93,7 @@ def to_c(
         if verified:
             checks.append(verify.check_c(made.files, name, program, verify.trial(source)))
     else:
-        quantised = integers.quantise(program, dtype, bounds)
+        quantised = quantise(program, dtype, bounds)
         bounded = BoundedSource(source, quantised.box)
         vectors = _vectors(program, verify.trial(bounded, 200, seed=1), quantised.output_error)
         made = c99.to_library(program, translate_integers(quantised), name, *vectors)
