@@ -1,7 +1,11 @@
+import sys
+from pathlib import Path
+
 import pytest
 
+from hannet.storage import model_dir
 from hannet.storage.files import StoreError
-from hannet.storage.model_dir import replace_folder, require_free
+from hannet.storage.model_dir import replace_folder, require_free, reserve
 
 
 def fill(folder, text):
@@ -9,7 +13,14 @@ def fill(folder, text):
     (folder / "part").write_text(text)
 
 
-def test_a_folder_takes_the_place_of_another_whole(tmp_path):
+@pytest.fixture(params=[True, False], ids=["exchanged", "renamed twice"])
+def exchange(request, monkeypatch):
+    """With and without a system that lets two folders change places at one instant."""
+    if not request.param:
+        monkeypatch.setattr(model_dir, "_exchange", lambda *_: False)
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path, exchange):
     for text in ("one", "two"):
         with replace_folder(tmp_path / "net") as temp_path:
             fill(temp_path, text)
@@ -30,6 +41,31 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, fault, seen):
         interrupted()
     assert (tmp_path / "net" / "part").read_text() == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs renameat2")
+def test_there_is_no_moment_without_a_folder(tmp_path, monkeypatch):
+    fill(tmp_path / "net", "one")
+    monkeypatch.setattr(Path, "rename", lambda *_: pytest.fail("two steps, between which a kill would leave no folder"))
+    with replace_folder(tmp_path / "net") as temp_path:
+        fill(temp_path, "two")
+    assert (tmp_path / "net" / "part").read_text() == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_next_training_puts_right_what_a_killed_one_left(tmp_path, there):
+    if there:
+        fill(tmp_path / "net", "one")
+    fill(tmp_path / ".net.123.old", "old")
+    fill(tmp_path / ".net.123", "half")
+    fill(tmp_path / ".net.probe-a_b1", "")
+    for other in (".net.unfinished", ".net.x.123", ".other.123", "net.123"):
+        fill(tmp_path / other, "another's")
+    with reserve(tmp_path / "net", ("part",), (), force=True):
+        assert (tmp_path / "net" / "part").read_text() == ("one" if there else "old")
+    expected = {"net", ".net.unfinished", ".net.x.123", ".other.123", "net.123"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
 
 
 def test_only_a_whole_model_is_replaced_and_only_by_force(tmp_path):

@@ -1,9 +1,11 @@
 """Folders that are written whole or not at all, and take the place of what was there."""
 
+import ctypes
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +28,8 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 def _replace(folder: Path, temp_path: Path, old: Path) -> None:
     """Rename temp_path to folder; what was there goes, or comes back if that fails or is interrupted."""
+    if folder.exists() and _exchange(temp_path, folder):
+        return  # what was there is now at temp_path, and goes with it
     try:
         if folder.exists():
             folder.rename(old)
@@ -34,6 +38,31 @@ def _replace(folder: Path, temp_path: Path, old: Path) -> None:
         if old.exists() and not folder.exists():
             old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two paths change places at one instant, so that none is ever missing; False where only Linux's renameat2 would do."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
+
+
+def recover(folder: Path) -> None:
+    """Put right what killed processes left beside a folder; for who holds its lock.
+
+    A folder that was being replaced comes back if it is missing, and what is half written goes.
+    """
+    left = re.compile(rf"\.{re.escape(folder.name)}\.(\d+(\.old)?|probe-\w+)")
+    with suppress(OSError):  # then `require_free` finds what is the matter
+        aside = [path for path in folder.parent.iterdir() if left.fullmatch(path.name)]
+        for path in sorted(aside, key=lambda path: path.suffix != ".old"):
+            if path.suffix == ".old" and not folder.exists():
+                path.rename(folder)
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 class OccupiedError(StoreError):
@@ -49,7 +78,7 @@ def require_free(folder: Path, parts: Collection[str], extras: Collection[str], 
     try:
         found = {path.name for path in folder.iterdir()} if folder.exists() else set()
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent):
+        with TemporaryDirectory(prefix=f".{folder.name}.probe-", dir=folder.parent):
             pass  # it can be written
     except OSError as error:
         raise OccupiedError(f"{error.filename or folder}: {error.strerror or error}") from error
@@ -75,5 +104,6 @@ def reserve(
     busy = f"another process is training for {folder}: wait until it ends, or name another folder with --out"
     path = folder.resolve()
     with hold(path.with_name(f".{path.name}.lock"), busy):
+        recover(path)
         require_free(folder, parts, extras, force=force)  # another training may have filled it in between
         yield

@@ -1,6 +1,6 @@
 """Does a sweep that is killed at a random moment and resumed end with the records and weights of one that is left alone?
 
-    python benchmarks/kills.py [--kills 100] [--seed 0] [--out hannet-results/benchmarks]
+    python benchmarks/trust/kills.py [--kills 100] [--seed 0] [--out hannet-results/benchmarks]
 
 The sweep is `hannet reproduce figure1 --quick`, shortened: real nets, records and weights. Each time it starts on an empty store,
 gets SIGKILL at a random moment of its life, is resumed to its end, and its store is compared with an undisturbed one's, in

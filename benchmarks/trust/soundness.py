@@ -1,6 +1,6 @@
 """Does anything break a certificate, and how far above the largest slope is a Lipschitz bound?
 
-    python benchmarks/soundness.py [--models FOLDER] [--points 250] [--searched 300] [--out hannet-results/benchmarks]
+    python benchmarks/trust/soundness.py [--models FOLDER] [--points 250] [--searched 300] [--out hannet-results/benchmarks]
 
 A trial is one point, certified with a radius above 0, attacked at that radius: by PGD of 40 steps on the cross entropy and on the
 margin, by CW of 200 steps and by a search of 200 steps, --points of each net, and by a search of 10,000 steps, --searched in all,
