@@ -31,12 +31,19 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "HanNet 100x20": {"kind": "HanNet", "width": 100, "depth": 20},
     "HanNet 100x20, u frozen": {"kind": "frozen HanNet", "width": 100, "depth": 20},
     "orthogonal + ABS 20x10": {"kind": "HanNet", "width": 20, "depth": 10, "reflections": 20},
+    "Householder + MaxMin 100x20": {
+        "kind": "ablation",
+        "width": 100,
+        "depth": 20,
+        "layers": "householder",
+        "activation": "maxmin",
+    },
     "dense + ABS 28x6": _DENSE_ABS | {"width": 28},
     "dense + ABS 100x6": _DENSE_ABS | {"width": 100},
     "dense + ReLU 100x6": {"kind": "FCNet", "width": 100, "depth": 6},
 }
-PARTS = dict(zip(("han", "frozen", "orthogonal", "abs-small", "abs", "relu"), NETWORKS, strict=True))
-COST = dict(zip(NETWORKS, (1.0, 1.1, 1.9, 0.7, 2.8, 3.8), strict=True))  # time of a step, relative
+PARTS = dict(zip(("han", "frozen", "orthogonal", "maxmin", "abs-small", "abs", "relu"), NETWORKS, strict=True))
+COST = dict(zip(NETWORKS, (1.0, 1.1, 1.9, 1.5, 0.7, 2.8, 3.8), strict=True))  # time of a step, relative
 RATES = (0.01, 0.025, 0.05, 0.1, 0.2)
 LASSOS = (0.0, 1e-3, 3e-3, 1e-2)  # the last of each were added for all nets, because some were best at the edge
 RECIPE = Recipe(schedule="cosine", warmup=0.05, iterations=20_000)
