@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from hannet.certify import certificates, certified_accuracy
 from hannet.experiments.base import load_experiment
@@ -58,6 +59,12 @@ def test_the_dense_net_is_as_certain_as_its_own_bound_says(tiny):
     radius = certificates(net, x)[1]
     assert (radius >= 0.98 * (best - second) / 2).all()
     assert certified_accuracy(net, x, net(x).argmax(1), [0.0]) == [1.0]
+
+
+def test_a_net_that_diverged_certifies_nothing():
+    net = _mnist.build(NETS["small"][1], 0).double()
+    net.layers[-1].bias.data[0] = torch.nan
+    assert _certified.judge(net, _mnist.Digits(torch.rand(5, 784), torch.arange(5))) == (0.0, [0.0, 0.0])
 
 
 def made_up(run: Run) -> Record:
