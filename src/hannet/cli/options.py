@@ -71,7 +71,8 @@ class Command(TyperCommand):
         """Parse the command line; an option whose value may be left out has its usual one where no number follows."""
         known = {name for param in self.params for name in param.opts}
         given = []
-        for arg, following in zip(args, [*args[1:], ""], strict=True):
+        for place, arg in enumerate(args):
+            following = args[place + 1] if place + 1 < len(args) else ""
             alone = arg in WITHOUT_VALUE and arg in known and not following.replace(".", "", 1).isdigit()
             given.append(f"{arg}={WITHOUT_VALUE[arg]}" if alone else arg)
         return super().parse_args(ctx, given)
