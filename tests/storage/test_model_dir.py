@@ -81,7 +81,9 @@ def test_nobody_can_put_a_link_where_a_folder_is_made(tmp_path):
         assert private.stat().st_mode & 0o077 == 0
         fill(temp_path, "one")
     fill(tmp_path / "usual", "one")
-    assert (tmp_path / "net").stat().st_mode == (tmp_path / "usual").stat().st_mode  # only what was around it was closed
+    assert (tmp_path / "net").stat().st_mode == (
+        tmp_path / "usual"
+    ).stat().st_mode  # only what was around it was closed
 
 
 def test_only_a_whole_model_is_replaced_and_only_by_force(tmp_path):
