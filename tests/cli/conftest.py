@@ -1,5 +1,7 @@
 """Images to train on from the command line."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def patterns(monkeypatch):
         return Images((155 * prototypes[y] + noise).to(torch.uint8), y, tuple("0123456789"))
 
     parts = {"train": draw(240, 1), "test": draw(50, 2)}
-    monkeypatch.setattr(images, "load", lambda _, part, *_progress: parts[part])
+    monkeypatch.setattr(images, "load", lambda _, part, *_progress: replace(parts[part], x=parts[part].x.clone()))
     return parts
 
 

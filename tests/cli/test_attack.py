@@ -8,7 +8,7 @@ import torch
 
 from hannet import FCNet, HanNet, models
 from hannet.certify import certified_accuracy, certified_radius, lipschitz_bound
-from hannet.data import DataError
+from hannet.data import DataError, memory
 from hannet.data.images import stored
 
 pytest.importorskip("foolbox")
@@ -329,6 +329,8 @@ DAMAGE = {
     "a vector": ({"x": X[:, 0], "y": Y}, r"x must be \(n, ...\)"),
     "words": ({"x": X.astype(str), "y": Y}, r"x must be \(n, ...\)"),
     "more than 1": ({"x": 2 * X + 0.1, "y": Y}, "numbers from 0 to 1"),
+    "bytes of 0 and 1": ({"x": np.eye(4, dtype=np.uint8), "y": Y}, "holds only 0 and 1: multiply it by 255"),
+    "divided twice": ({"x": X / 255, "y": Y}, "x ends at 0.002, but 1 is white: it was divided by 255 twice"),
     "nan": ({"x": X * np.nan, "y": Y}, "numbers from 0 to 1"),
     "a label less": ({"x": X, "y": Y[:3]}, "y must be 4 whole numbers"),
     "labels with points": ({"x": X, "y": Y * 1.0}, "y must be 4 whole numbers"),
@@ -344,6 +346,15 @@ def test_a_damaged_npz_is_one_sentence(tmp_path, damage):
     with pytest.raises(DataError, match=message) as caught:
         stored(tmp_path / "x.npz")
     assert "\n" not in str(caught.value)
+
+
+def test_a_bomb_is_refused_by_what_it_says_it_holds(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((4, 1_000_000), np.uint8), y=Y)
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 3_000_000)
+    with pytest.raises(
+        DataError, match=r"bomb.npz: its arrays do not fit into memory: they take 4.0 MB, 3.0 MB are free"
+    ):
+        stored(tmp_path / "bomb.npz")
 
 
 def test_a_file_that_is_no_npz_is_one_sentence(hannet, model, tmp_path):

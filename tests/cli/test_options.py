@@ -1,5 +1,6 @@
 import pytest
 
+from hannet import cli
 from hannet.experiments.base import EXPERIMENTS
 
 
@@ -49,3 +50,20 @@ def test_completion_is_shown_and_installed(hannet, monkeypatch, tmp_path):
     assert hannet("--install-completion", "bash")[0] == 0
     assert (tmp_path / ".bash_completions" / "hannet.sh").read_text().strip() == script.strip()
     assert ".bash_completions/hannet.sh" in (tmp_path / ".bashrc").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [
+        (["--skip-broken"], 0.05),
+        (["--skip-broken", "0.2"], 0.2),
+        (["--skip-broken", "1"], 1.0),
+        (["--skip-broken=0.3"], 0.3),
+        (["--skip-broken", "--seed", "3"], 0.05),
+        ([], None),
+    ],
+)
+def test_an_option_may_be_given_without_its_value(words, share):
+    command = cli.typer.main.get_command(cli.app).commands["train"].commands["images"]
+    with command.make_context("images", ["photos", *words]) as context:
+        assert (context.params["data"], context.params["skip_broken"]) == ("photos", share)

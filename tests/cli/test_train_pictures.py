@@ -9,6 +9,7 @@ import torch
 
 from hannet.data import images
 from images_toy import MIXER, TINY, launched
+from pictures_toy import grey16
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -125,3 +126,63 @@ def test_a_folder_of_few_pictures_is_one_sentence(hannet, photos):
     code, out, err = hannet("train", "images", str(photos), *MIXER)
     assert (code, out) == (2, "")
     assert "training images, at least 12 are needed" in err.splitlines()[-1]
+
+
+QUICK = ("--model", "han-mixer", "--width", "16", "--depth", "1", "--epochs", "1", "--batch", "8", "--size", "16")
+
+
+def test_broken_pictures_are_listed_in_a_file_and_left_out_if_asked(hannet, photos):
+    for place in range(4):
+        (photos / "limes" / f"{place}.png").write_bytes(b"")
+    listed = Path("hannet-models", "photos-han-mixer-broken.txt")
+    code, out, err = hannet("train", "images", str(photos), *QUICK)
+    assert (code, out) == (1, "")
+    told = err.splitlines()[-1]
+    assert told.startswith(f"hannet: 4 of 72 pictures cannot be read: {photos}/limes/")
+    assert told.endswith(f"and 1 more; all are listed in {listed}, --skip-broken leaves them out")
+    assert [line.partition(": ")[0] for line in sorted(listed.read_text().splitlines())] == [
+        f"{photos}/limes/{place}.png" for place in range(4)
+    ]
+    code, _, err = hannet("train", "images", str(photos), *QUICK, "--skip-broken", "0.01")
+    assert (code, "more than the share of 0.01 that may be left out" in err) == (1, True)
+    shutil.copy(photos / "limes" / "9.png", photos / "limes" / "0.png")
+    code, out, _ = hannet("train", "images", str(photos), "--skip-broken", "--json", *QUICK)  # up to one in twenty
+    facts = json.loads(out)
+    assert (code, sum(facts["images"].values()), len(facts["broken"])) == (0, 69, 3)
+    assert facts["notes"][0].startswith("3 of 72 pictures left out, which cannot be read: ")
+
+
+def test_pictures_of_16_bits_are_learned_and_predicted_by_one_range(hannet, tmp_path):
+    """Their upper 8 bits are one grey level, so that no network could tell them apart."""
+    rng = np.random.default_rng(0)
+    for name, value in (("cold", 1030), ("warm", 1200)):
+        for place in range(24):
+            grey16(tmp_path / "scans" / name / f"{place}.png", value + rng.integers(0, 60, (16, 16)))
+    code, out, _ = hannet("train", "images", "scans", *MIXER, "--size", "16", "--augment", "none", "--json")
+    facts = json.loads(out)
+    assert (code, facts["test_accuracy"]) == (0, 1.0)
+    assert facts["notes"] == [
+        "48 pictures with 16 bits a channel: 1,030 to 1,259 become black to white, in predictions too"
+    ]
+    folder = Path(facts["folder"])
+    assert json.loads((folder / "preprocessing.json").read_text())["pixel_range"] == [1030, 1259]
+    told = json.loads(hannet("predict", str(folder), "scans/warm", "--json")[1])
+    assert {row["classes"][0] for row in told["pictures"]} == {"warm"}
+    assert told["notes"] == []
+
+
+def test_links_out_of_the_folder_are_named_or_followed(hannet, photos):
+    (photos / "limes" / "0.png").rename("elsewhere.png")
+    (photos / "limes" / "0.png").symlink_to(Path("elsewhere.png").resolve())
+    code, _, err = hannet("train", "images", str(photos), *QUICK)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "1 link leads out of the folder, limes/0.png: --follow-links follows them" in err
+    assert hannet("train", "images", str(photos), *QUICK, "--follow-links")[0] == 0
+
+
+def test_the_name_of_a_class_cannot_steer_the_terminal(hannet, photos):
+    for path in (photos / "limes").iterdir():
+        path.unlink()
+    (photos / "limes").rename(photos / "\x1b[2Jlimes")
+    code, _, err = hannet("train", "images", str(photos), *QUICK)
+    assert (code, "\x1b" in err, "class \\x1b[2Jlimes has no pictures" in err) == (1, False, True)

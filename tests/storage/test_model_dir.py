@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -66,6 +67,23 @@ def test_the_next_training_puts_right_what_a_killed_one_left(tmp_path, there):
         assert (tmp_path / "net" / "part").read_text() == ("one" if there else "old")
     expected = {"net", ".net.unfinished", ".net.x.123", ".other.123", "net.123"}
     assert {path.name for path in tmp_path.iterdir()} == expected
+
+
+def test_nobody_can_put_a_link_where_a_folder_is_made(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    private = tmp_path / f".net.{os.getpid()}"
+    private.symlink_to(tmp_path / "theirs")
+    with pytest.raises(StoreError, match="File exists"), replace_folder(tmp_path / "net") as temp_path:
+        fill(temp_path, "one")
+    assert not list((tmp_path / "theirs").iterdir())
+    private.unlink()
+    with replace_folder(tmp_path / "net") as temp_path:
+        assert private.stat().st_mode & 0o077 == 0
+        fill(temp_path, "one")
+    fill(tmp_path / "usual", "one")
+    assert (tmp_path / "net").stat().st_mode == (
+        tmp_path / "usual"
+    ).stat().st_mode  # only what was around it was closed
 
 
 def test_only_a_whole_model_is_replaced_and_only_by_force(tmp_path):

@@ -1,14 +1,18 @@
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hannet import HanMixer
+from hannet import HanMixer, HanNet
 from hannet.data import Images
 from hannet.data import images as sets
-from hannet.vision.evaluation_data import trained_on
+from hannet.vision.evaluation_data import load_points, trained_on
 from hannet.vision.preprocessing import FILE, Preprocessing
+from pictures_toy import grey16
 
 CLASSES = ("apples", "limes", "plums")
 
@@ -90,3 +94,47 @@ def test_data_that_went_away_are_one_sentence(hannet, tmp_path):
     code, _, err = hannet("attack", saved(tmp_path / "net", CLASSES, data="gone"))
     assert (code, err.count("\n")) == (2, 1)
     assert "'gone' is neither one of mnist" in err
+
+
+LAYOUTS = {
+    "channels last": (
+        (16, 16, 3),
+        "x is n x 16 x 16 x 3, but .* n x 3 x 16 x 16: their channels come first, x.transpose",
+    ),
+    "another size": ((3, 8, 32), "x is n x 3 x 8 x 32, but the network was trained on images of n x 3 x 16 x 16"),
+    "flat to a third": ((256,), "x is n x 256, but"),
+}
+
+
+@pytest.mark.parametrize("command", ["attack", "certify"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_arrays_with_channels_elsewhere_are_refused(hannet, tmp_path, command, layout):
+    """A network on flat pixels would take them, and be right on none."""
+    shape, message = LAYOUTS[layout]
+    HanNet(768, 3, width=16, depth=2).save_pretrained(tmp_path / "net")
+    seen = Preprocessing(3, 16, CLASSES, (0.0,) * 3, (1.0,) * 3, flat=True)
+    (tmp_path / "net" / FILE).write_bytes(seen.content())
+    np.savez(tmp_path / "some.npz", x=np.random.default_rng(0).random((4, *shape)), y=np.arange(4) % 3)
+    code, out, err = hannet(command, str(tmp_path / "net"), "--data", str(tmp_path / "some.npz"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(message, err)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (768,)])
+def test_arrays_as_in_training_or_flat_are_taken(hannet, tmp_path, shape):
+    HanNet(768, 3, width=16, depth=2).save_pretrained(tmp_path / "net")
+    seen = Preprocessing(3, 16, CLASSES, (0.0,) * 3, (1.0,) * 3, flat=True)
+    (tmp_path / "net" / FILE).write_bytes(seen.content())
+    np.savez(tmp_path / "some.npz", x=np.random.default_rng(0).random((4, *shape)), y=np.arange(4) % 3)
+    assert hannet("attack", str(tmp_path / "net"), "--data", str(tmp_path / "some.npz"), "--steps", "1")[0] == 0
+
+
+def test_deep_pictures_are_attacked_as_they_trained(tmp_path):
+    folder = Path(saved(tmp_path / "net", ("cold", "warm")))
+    seen = replace(Preprocessing.load(folder), pixel_range=(1030.0, 1259.0))
+    (folder / FILE).write_bytes(seen.content())
+    for name, value in (("cold", 1030), ("warm", 1259)):
+        for place in range(5):
+            grey16(tmp_path / "deep" / name / f"{place}.png", [[value] * 4] * 4)
+    x, y, _ = load_points(folder, str(tmp_path / "deep"), None, exactly=False)
+    assert torch.equal(x[:, 0, 0, 0], y.float())

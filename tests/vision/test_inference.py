@@ -8,6 +8,7 @@ import torch
 
 from hannet.models import FCNet, HanMixer
 from hannet.vision.preprocessing import FILE, Preprocessing
+from pictures_toy import grey16
 
 Image = pytest.importorskip("PIL.Image")
 CLASSES = ("cat", "dog", "owl", "yak")
@@ -128,3 +129,57 @@ def test_a_table_is_still_one_table(hannet, tmp_path):
     code, _, err = hannet("predict", str(tmp_path), "a.csv", "b.csv")
     assert code == 2
     assert "one table at a time" in err
+
+
+def test_what_systems_leave_is_passed_over_and_told(hannet, model, pictures):
+    for name in ("._a.png", "Thumbs.db", ".DS_Store", "desktop.ini"):
+        (pictures / name).write_bytes(b"no picture")
+    (pictures / "@eaDir").mkdir()
+    (pictures / "more").mkdir()
+    code, out, _ = hannet("predict", str(model), str(pictures), "--json")
+    told = json.loads(out)
+    assert (code, len(told["pictures"]), told["faults"]) == (0, 3, [])
+    assert told["notes"] == [
+        f"{pictures}: 1 left out that is no picture (1 .txt)",
+        f"{pictures}: 5 hidden or left by an operating system, passed over",
+        f"{pictures}: 1 folder inside, not looked into: name them too",
+    ]
+    assert "Note: " in hannet("predict", str(model), str(pictures))[1]
+
+
+@pytest.mark.parametrize(("pixel_range", "level"), [(None, 4), ((1030.0, 1259.0), 128)])
+def test_the_range_is_that_of_training_and_what_it_does_not_fit_is_told(hannet, tmp_path, pixel_range, level):
+    torch.manual_seed(0)
+    folder = tmp_path / "grey"
+    FCNet(64, 4, width=8, depth=1).save_pretrained(folder)
+    kept = Preprocessing(1, 8, CLASSES, (0.0,), (1.0,), flat=True, pixel_range=pixel_range)
+    (folder / FILE).write_bytes(kept.content())
+    grey16(tmp_path / "deep.png", [[1145] * 8] * 8)
+    grey16(tmp_path / "dark.png", [[10] * 8] * 8)
+    Image.new("L", (8, 8), 77).save(tmp_path / "shallow.png")
+    inputs = [str(tmp_path / f"{name}.png") for name in ("deep", "dark", "shallow")]
+    told = json.loads(hannet("predict", str(folder), *inputs, "--json")[1])
+    shares = FCNet.from_pretrained(folder)(torch.full((1, 64), level / 255)).softmax(1)[0]
+    assert told["pictures"][0]["probabilities"][0] == pytest.approx(float(shares.detach().max()), abs=1e-6)
+    if pixel_range:
+        assert told["notes"] == [
+            "1 mostly darker or lighter than all that trained the model",
+            "1 of 8 bits a channel, taken as they are, though deeper pictures trained the model",
+        ]
+    else:
+        assert told["notes"] == ["2 of which only the upper 8 bits a channel count, as in training"]
+
+
+def test_names_steer_neither_the_terminal_nor_a_spreadsheet(hannet, model, pictures, tmp_path, monkeypatch):
+    (pictures / "a.png").rename(pictures / "=1+1\x1b[2J.png")
+    monkeypatch.chdir(pictures)
+    out_file = tmp_path / "out.csv"
+    code, out, _ = hannet("predict", str(model), "=1+1\x1b[2J.png", "--safe-csv", "--out", str(out_file))
+    assert code == 0
+    assert "\x1b" not in out
+    assert "=1+1\\x1b[2J.png" in out
+    assert [row["picture"] for row in csv.DictReader(out_file.open())] == ["'=1+1\x1b[2J.png"]
+    hannet("predict", str(model), "=1+1\x1b[2J.png", "--force", "--out", str(out_file))
+    assert [row["picture"] for row in csv.DictReader(out_file.open())] == ["=1+1\x1b[2J.png"]
+    code, _, err = hannet("predict", str(model), "\x1b]0;mine\x07\n.png")
+    assert (code, err) == (1, "hannet: \\x1b]0;mine\\x07\\n.png does not exist\n")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,7 +46,17 @@ def test_comes_back_from_its_file(tmp_path, told):
     assert Preprocessing.load(tmp_path) == told
 
 
+def test_the_range_of_deep_pictures_comes_back_and_earlier_folders_have_none(tmp_path):
+    told = replace(COLOUR, pixel_range=(1030.0, 1259.0))
+    (tmp_path / FILE).write_bytes(told.content())
+    assert Preprocessing.load(tmp_path) == told
+    assert b"pixel_range" not in COLOUR.content()  # so that earlier versions read it
+
+
 DAMAGED = {
+    "a range upside down": json.dumps({**json.loads(COLOUR.content()), "pixel_range": [2, 1]}).encode(),
+    "a range of words": json.dumps({**json.loads(COLOUR.content()), "pixel_range": ["a", "b"]}).encode(),
+    "half a range": json.dumps({**json.loads(COLOUR.content()), "pixel_range": [1]}).encode(),
     "nothing": b"",
     "a list": b"[]",
     "a key too many": json.dumps({**json.loads(GREY.content()), "key": 1}).encode(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .console import exit_with_error
+from .console import exit_with_error, say
 from .options import AsJson, EvaluationData, ForceFiles, ModelFolder, require_free_files, save_files
 from .progress_bar import progress_bar
 
@@ -70,7 +70,7 @@ def attack(
     facts = {"model": str(model), "data": data, "points": len(y), "attack": name, "norm": method.norm}
     facts |= {"settings": settings, "clean_accuracy": found.clean_accuracy, "accuracy": found.accuracy}
     facts |= {"median_norm": found.median_norm, "seed": seed, "seconds": seconds}
-    print(json.dumps(facts, allow_nan=False) if as_json else _summary(facts), flush=True)  # in case the disk is full
+    say(json.dumps(facts, allow_nan=False) if as_json else _summary(facts))  # in case the disk is full
     if out:
         from ..vision.figures import plot_adversaries
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import say
 from .options import AsJson, EvaluationData, ForceFiles, ModelFolder, require_free_files, save_files
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def certify(
     correct = classes == y
     facts = {"model": str(model), "data": data, "points": len(y), "computed_in": "float32" if float32 else "float64"}
     facts |= {"lipschitz_bound": bound, **_measure(certified, correct, distances), "seconds": seconds}
-    print(json.dumps(facts, allow_nan=False) if as_json else _summary(facts), flush=True)
+    say(json.dumps(facts, allow_nan=False) if as_json else _summary(facts))
     if out:
         from ..vision.figures import plot_certified_accuracy
 

@@ -5,15 +5,22 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..reporting.tables import Table, format_cells
+from ..reporting.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 
 def exit_with_error(message: str, code: int) -> NoReturn:
-    """End the command with one sentence."""
-    print(f"hannet: {message}", file=sys.stderr)
+    """End the command with one sentence, on one line whatever names it holds."""
+    print(printable(f"hannet: {message}").replace("\n", "\\n"), file=sys.stderr)
     sys.exit(code)
+
+
+def say(*lines: str, to_stderr: bool = False) -> None:
+    """Print lines in which names of files, classes and columns cannot steer the terminal."""
+    if lines:
+        print(*map(printable, lines), sep="\n", file=sys.stderr if to_stderr else sys.stdout, flush=True)
 
 
 def stdout_console() -> Any:
@@ -29,7 +36,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], **option
 
     shown = RichTable(*headings, **options)
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(printable, row))
     stdout_console().print(shown)
 
 
@@ -38,11 +45,13 @@ def rich_table(table: Table) -> "RichTable":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
 
-    notes = "\n".join(table.notes)
-    shown = RichTable(title=table.title, caption=notes, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    notes = printable("\n".join(table.notes))
+    shown = RichTable(
+        title=printable(table.title), caption=notes, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     for heading, form in table.columns.values():
         # One word a line: with headings as narrow as their numbers, the table fits 80 columns.
-        shown.add_column(heading.replace(" ", "\n"), justify="right" if form else "left", no_wrap=bool(form))
+        shown.add_column(printable(heading).replace(" ", "\n"), justify="right" if form else "left", no_wrap=bool(form))
     for row in format_cells(table):
-        shown.add_row(*row)
+        shown.add_row(*map(printable, row))
     return shown

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from ..vision import SettingError
+from .console import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,8 +61,21 @@ EvaluationData = Annotated[
 ForceFiles = Annotated[bool, typer.Option("--force", help="Replace the files that --out names.")]
 
 
+WITHOUT_VALUE = {"--skip-broken": "0.05"}  # what an option means that is given alone
+
+
 class Command(TyperCommand):
     """A command that names as its option what library code says is at fault: a setting, a folder that is in use."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; an option whose value may be left out has its usual one where no number follows."""
+        known = {name for param in self.params for name in param.opts}
+        given = []
+        for place, arg in enumerate(args):
+            following = args[place + 1] if place + 1 < len(args) else ""
+            alone = arg in WITHOUT_VALUE and arg in known and not following.replace(".", "", 1).isdigit()
+            given.append(f"{arg}={WITHOUT_VALUE[arg]}" if alone else arg)
+        return super().parse_args(ctx, given)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -115,4 +129,4 @@ def save_files(out: Path, content: bytes, figure: "Figure | None", *, quiet: boo
             path.unlink(missing_ok=True)  # it shows what the file held before
     saved = [out, *pictures] if figure else [out]
     if not quiet:
-        print(f"Saved: {', '.join(map(str, saved))}")
+        say(f"Saved: {', '.join(map(str, saved))}")

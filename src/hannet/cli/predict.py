@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import exit_with_error, print_table
+from ..reporting.text import without_formula
+from .console import exit_with_error, print_table, say
 from .fit import table_name
 from .options import AsJson, reject_output
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from ..vision.inference import Classified
 
 STDOUT = Path("-")
@@ -30,6 +33,9 @@ def predict(
         typer.Option(help="CSV file to write; for a table, - is standard output.  [default: NAME-predictions.csv]"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    safe_csv: Annotated[
+        bool, typer.Option("--safe-csv", help="Put an apostrophe before cells that a spreadsheet takes for formulas.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict: write the table as CSV with the predictions in added columns; if it holds the true values, also measure.
@@ -41,12 +47,13 @@ def predict(
     if out == STDOUT and (as_json or is_classifier(model)):
         raise typer.BadParameter("standard output is used for something else here: name a file", param_hint="--out")
     if is_classifier(model):
-        _classify_pictures(model, inputs, _output_path(out, inputs[0], force=force) if out else None, as_json=as_json)
+        path = _output_path(out, inputs[0], force=force) if out else None
+        _classify_pictures(model, inputs, path, as_json=as_json, safe_csv=safe_csv)
     elif len(inputs) > 1:
         raise typer.BadParameter("a model for tables takes one table at a time", param_hint="inputs")
     else:
         path = None if out == STDOUT else _output_path(out, inputs[0], force=force)
-        _predict_table(model, inputs[0], path, as_json=as_json)
+        _predict_table(model, inputs[0], path, as_json=as_json, safe_csv=safe_csv)
 
 
 def _output_path(out: Path | None, table: Path, *, force: bool) -> Path:
@@ -61,23 +68,24 @@ def _output_path(out: Path | None, table: Path, *, force: bool) -> Path:
     return path
 
 
-def _classify_pictures(model: Path, inputs: Sequence[Path], out: Path | None, *, as_json: bool) -> None:
+def _classify_pictures(model: Path, inputs: Sequence[Path], out: Path | None, *, as_json: bool, safe_csv: bool) -> None:
     """A broken picture is named at the end, and the command fails; the others are classified all the same."""
     from ..storage.files import write_atomic
     from ..vision import inference
 
-    classified, faults = inference.classify(model, inputs)
+    classified, faults, notes = inference.classify(model, inputs)
     if out:  # names of files as they are, even if they are no text
-        write_atomic(out, inference.to_csv(classified).encode(errors="surrogateescape"))
+        write_atomic(out, inference.to_csv(classified, safe=safe_csv).encode(errors="surrogateescape"))
     if as_json:
         rows = [row._asdict() | {"picture": str(row.picture)} for row in classified]
-        print(json.dumps({"pictures": rows, "faults": faults}, allow_nan=False))
+        print(json.dumps({"pictures": rows, "faults": faults, "notes": notes}, allow_nan=False))
     elif classified:
         _show_classes(classified)
+        say(*(f"Note: {note}" for note in notes))
         if out:
-            print(f"{len(classified):,} picture{'s' * (len(classified) > 1)} classified. Saved: {out}")
+            say(f"{len(classified):,} picture{'s' * (len(classified) > 1)} classified. Saved: {out}")
     if faults:
-        more = f", and {len(faults) - 1:,} more" if len(faults) > 1 else ""
+        more = f", and {len(faults) - 1:,} more (all with --json)" if len(faults) > 1 else ""
         exit_with_error(f"{faults[0]}{more}", 1)
 
 
@@ -92,6 +100,13 @@ def _show_classes(classified: "Sequence[Classified]") -> None:
     print_table(("picture", "class", "probability", "or else"), lines, box=SIMPLE_HEAD, pad_edge=False)
 
 
+def without_formulas(cells: "DataFrame") -> "DataFrame":
+    """The table in which no cell and no heading is a formula to a spreadsheet."""
+    return cells.map(lambda cell: without_formula(cell) if isinstance(cell, str) else cell).rename(
+        columns=without_formula
+    )
+
+
 def _write_stdout(content: bytes) -> None:
     try:
         sys.stdout.buffer.write(content)
@@ -103,7 +118,7 @@ def _write_stdout(content: bytes) -> None:
         exit_with_error(f"standard output cannot be written ({error.strerror})", 1)
 
 
-def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool) -> None:
+def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool, safe_csv: bool) -> None:
     """path: None for standard output, so that the report goes to standard error."""
     from ..storage.files import write_atomic
     from ..tabular.metrics import headings
@@ -112,7 +127,8 @@ def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool
 
     fitted = Model.load(model)
     prediction = fitted.predict(read(table, header=fitted.header))
-    content, rows, metrics = prediction.cells.to_csv(index=False).encode(), len(prediction.cells), prediction.metrics
+    cells = without_formulas(prediction.cells) if safe_csv else prediction.cells
+    content, rows, metrics = cells.to_csv(index=False).encode(), len(cells), prediction.metrics
     if path:
         write_atomic(path, content)
     else:
@@ -121,7 +137,7 @@ def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool
         facts = {"rows": rows, "file": str(path), "metrics": metrics, "notes": list(prediction.notes)}
         print(json.dumps(facts, allow_nan=False))
         return
-    report = partial(print, file=sys.stdout if path else sys.stderr)
+    report = partial(say, to_stderr=not path)
     for note in prediction.notes:
         report(f"Note: {note}")
     if metrics:

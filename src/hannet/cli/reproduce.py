@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .console import exit_with_error, print_table, rich_table, stdout_console
+from .console import exit_with_error, print_table, rich_table, say, stdout_console
 from .options import complete_experiments, complete_image_sets
 from .progress_bar import progress_bar
 
@@ -146,6 +146,11 @@ def _scheduler(address: str | None, jobs: int | None) -> str | None:
     if not re.fullmatch(r"[a-z+]+://\S+", address) and not Path(address).is_file():
         raise typer.BadParameter(
             f"{address!r} is neither an address such as tcp://host:8786 nor a scheduler file", param_hint="--cluster"
+        )
+    if "tls://" not in (Path(address).read_text(errors="replace") if Path(address).is_file() else address):
+        say(
+            "Note: without TLS, whoever reaches the cluster's network can run code on its machines and on this one",
+            to_stderr=True,
         )
     return address
 

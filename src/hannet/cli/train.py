@@ -3,22 +3,24 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..data import DataError
+from ..reporting.text import printable
 from ..vision import SettingError
 from ..vision.presets import LOSS_SETTINGS, PRESETS, SETTINGS, batch_size
-from .console import exit_with_error
+from .console import exit_with_error, say
 from .options import complete_images
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from ..vision.classifier import TrainedClassifier
-    from ..vision.splits import DataSplits
+    from ..vision.splits import DataSplits, ReadOptions
 
     ModelName = str
     LossName = str
@@ -64,6 +66,15 @@ Ema = Annotated[float | None, Option(help="Decay of an average of the weights, s
 Minutes = Annotated[float | None, Option(help="Minutes between two checkpoints.  [default: 10]")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of weights, batches and images held out.")]
 Out = Annotated[Path | None, Option(help="Folder for the network.  [default: hannet-models/DATA-MODEL]")]
+FollowLinks = Annotated[
+    bool, Option("--follow-links", help="Follow links that lead out of the folder of images; else they are an error.")
+]
+SkipBroken = Annotated[
+    float | None,
+    Option(
+        min=0, max=1, metavar="[SHARE]", help="Leave out broken images, up to this share of all; 0.05 if none is given."
+    ),
+]
 Fresh = Annotated[bool, Option("--fresh", help="Start over, instead of resuming a training that was interrupted.")]
 Force = Annotated[bool, Option("--force", help="Replace the network in the folder.")]
 AsJson = Annotated[bool, Option("--json", help="Print the report as JSON.")]
@@ -90,6 +101,8 @@ def images(
     precision: Precision = None,
     ema: Ema = None,
     minutes: Minutes = None,
+    follow_links: FollowLinks = False,
+    skip_broken: SkipBroken = None,
     seed: Seed = 0,
     out: Out = None,
     fresh: Fresh = False,
@@ -104,7 +117,7 @@ def images(
     from ..storage import model_dir
     from ..train.distributed import DistributedContext
     from ..vision import classifier
-    from ..vision.splits import dataset_name
+    from ..vision.splits import ReadOptions, dataset_name
 
     preset = PRESETS[model]
     settings = preset.resolve({name: given for name, given in context.params.items() if name in SETTINGS})
@@ -115,7 +128,8 @@ def images(
     context.with_resource(model_dir.reserve(folder, *files, force=force, hold=processes.exclusive_lock))
     if preset.flat and processes.count > 1:
         raise SettingError(f"{model} trains in one process, not in {processes.count}", "model")
-    splits = _load_splits(data, seed, size, preset.size)
+    reading = ReadOptions(size, preset.size, follow_links, skip_broken or 0.0, preset.bytes_per_value)
+    splits = _load_splits(data, seed, reading, folder.with_name(f"{folder.name}-broken.txt"), processes.first)
     settings["batch"] = batch_size(batch, len(splits.training.y), processes.count)
     checkpoint = folder.with_name(f".{folder.name}.unfinished")
     train = partial(classifier.train, preset, settings, splits, seed, fresh=fresh and processes.first)
@@ -124,11 +138,28 @@ def images(
         _report_and_save(trained, folder, checkpoint, as_json=as_json)
 
 
-def _load_splits(data: str, seed: int, size: int | None, default_size: int) -> "DataSplits":
+def _load_splits(data: str, seed: int, options: "ReadOptions", listed: Path, first: bool) -> "DataSplits":
+    """The images; broken ones are listed in a file, by the first of several processes."""
+    from ..data import BrokenPicturesError
+    from ..storage.files import write_atomic
     from ..vision.splits import load_splits
 
-    with progress_bar() as on_progress:
-        return load_splits(data, seed, size=size, default_size=default_size, on_progress=on_progress)
+    def write(faults: Sequence[str]) -> None:
+        if first:
+            write_atomic(listed, "".join(f"{printable(fault)}\n" for fault in faults).encode())
+
+    try:
+        with progress_bar() as on_progress:
+            splits = load_splits(data, seed, options, on_progress)
+    except BrokenPicturesError as error:
+        if len(error.faults) == 1:
+            raise
+        write(error.faults)
+        advice = "" if options.skip_broken else ", --skip-broken leaves them out"
+        raise DataError(f"{error}; all are listed in {listed}{advice}") from error
+    if splits.training.broken:
+        write(splits.training.broken)
+    return splits
 
 
 def _train(train: "Callable[..., TrainedClassifier]", checkpoint: Path) -> "TrainedClassifier":
@@ -151,13 +182,13 @@ def _train(train: "Callable[..., TrainedClassifier]", checkpoint: Path) -> "Trai
 
 def _report_and_save(trained: "TrainedClassifier", folder: Path, checkpoint: Path, *, as_json: bool) -> None:
     report = {**trained.report, "folder": str(folder)}
-    print(json.dumps(report, allow_nan=False) if as_json else _summary(report), flush=True)  # in case the disk is full
+    say(json.dumps(report, allow_nan=False) if as_json else _summary(report))  # in case the disk is full
     trained.save(folder)
     shutil.rmtree(checkpoint, ignore_errors=True)
     if not as_json:
-        print(f"Saved in {folder}: the network, {', '.join(trained.files)}")
+        say(f"Saved in {folder}: the network, {', '.join(trained.files)}")
         name, certifiable = shlex.quote(str(folder)), "certified_accuracy" in trained.report
-        print(f"Next: hannet {f'certify {name}' if certifiable else f'predict {name} IMAGE.png'}")
+        say(f"Next: hannet {f'certify {name}' if certifiable else f'predict {name} IMAGE.png'}")
 
 
 def _summary(report: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import DataError, ProgressCallback, reading
+from .memory import require_free
 
 _CHUNK = 1 << 20
 UNREADABLE = (
@@ -70,6 +71,7 @@ def batches(
     counts = [_rows(path, prod(size)) for path in paths]
     if sum(counts) != count:
         raise DataError(f"{paths[0].parent}: its files hold {sum(counts):,} images instead of {count:,}")
+    require_free(count * prod(size), f"{paths[0].parent}: {count * prod(size):,} bytes of images")
     try:
         x, y = _allocate(count, size)
     except RuntimeError as error:  # the allocator's

@@ -1,22 +1,27 @@
 """Images in classes: sets that have a name, a folder of pictures, a user's own arrays from an .npz file."""
 
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import DataError, Images, ProgressCallback, binary_formats, idx
 from .binary_formats import UNREADABLE
 from .catalog import ImageSource, Part, image_sources
 from .download import File, find, is_published, where
-from .image_folder import folder, picture
+from .image_folder import folder, read_parts
+from .memory import require_free
+from .pictures import picture
 
 SETS = image_sources()
 
-__all__ = ["SETS", "ImageSource", "Images", "Part", "folder", "load", "mnist", "picture", "stored"]
+__all__ = ["SETS", "ImageSource", "Images", "Part", "folder", "load", "mnist", "picture", "read_parts", "stored"]
 
 
 def load(name: str, part: Part = "train", on_progress: ProgressCallback | None = None) -> Images:
@@ -61,22 +66,45 @@ def _notes(file: File, path: Path) -> list[str]:
 def stored(path: Path) -> tuple[Tensor, Tensor]:
     """The arrays x and y of an .npz file.  x: (n, ...), float32 or float64, in [0, 1]; uint8 is divided by 255. y: (n,), int64.
 
-    Raises DataError for anything else.
+    Raises DataError for anything else, also for numbers that were divided by 255 twice, or not yet.
     """
     try:
+        _require_memory(path)
         with np.load(path, allow_pickle=False) as arrays:
             x, y = arrays["x"], arrays["y"]
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
+    except DataError:
+        raise
     except UNREADABLE as error:
         raise DataError(f"{path}: not an .npz file with the arrays x and y, or damaged") from error
     if x.dtype not in (np.uint8, np.float32, np.float64) or x.ndim < 2 or not x.size:
         raise DataError(f"{path}: x must be (n, ...), uint8, float32 or float64, got {x.shape}, {x.dtype}")
     if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
         raise DataError(f"{path}: y must be {len(x)} whole numbers, one for each x, got {y.shape}, {y.dtype}")
-    x = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x
-    if not bool(((x >= 0) & (x <= 1)).all()):  # not a number is neither
-        raise DataError(f"{path}: x must be uint8, or numbers from 0 to 1")
     if int(y.min()) < 0 or int(y.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{path}: y must be classes from 0 on, got {y.min()} to {y.max()}")
-    return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64))
+    return torch.from_numpy(np.ascontiguousarray(_from_0_to_1(path, x))), torch.from_numpy(y.astype(np.int64))
+
+
+def _require_memory(path: Path) -> None:
+    """Refuse arrays that do not fit into memory, by the sizes that the file declares; numpy reads no more than these."""
+    with zipfile.ZipFile(path) as packed:
+        sizes = {name: packed.getinfo(f"{name}.npy").file_size for name in ("x", "y")}
+    require_free(sum(sizes.values()), f"{path}: its arrays")
+
+
+def _from_0_to_1(path: Path, x: NDArray[Any]) -> NDArray[Any]:
+    """Numbers where 1 is white. Raises DataError if they can be no such numbers."""
+    largest = x.max()
+    if x.dtype == np.uint8:
+        if largest == 1:
+            raise DataError(f"{path}: x is uint8, where 255 is white, but holds only 0 and 1: multiply it by 255")
+        require_free(4 * x.size, f"{path}: its images as numbers from 0 to 1")
+        x = x.astype(np.float32)
+        x /= 255
+    elif not (x.min() >= 0 and largest <= 1):  # not a number is neither
+        raise DataError(f"{path}: x must be uint8, or numbers from 0 to 1")
+    elif 0 < largest <= 1 / 255:
+        raise DataError(f"{path}: x ends at {largest:.2g}, but 1 is white: it was divided by 255 twice")
+    return x

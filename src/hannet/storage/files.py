@@ -51,11 +51,13 @@ def exclusive_lock(path: Path, busy: str) -> Iterator[None]:
 def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """A temporary file to write to: when the block ends well it takes the place of path, which is never half written.
 
-    durable: it is on the disk, not only in its cache, when the block has ended. Raises OSError.
+    A link that someone put there is replaced, never written through. durable: it is on the disk, not only in its cache, when the
+    block has ended. Raises OSError.
     """
     temp_path = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temp_path.open("wb") as file:
+        temp_path.unlink(missing_ok=True)  # of a process that was killed, or a link put there
+        with temp_path.open("xb") as file:
             yield file
             if durable:
                 file.flush()

@@ -14,16 +14,22 @@ from .files import StoreError, exclusive_lock
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """A temporary path to make a folder at: when the block ends well it replaces folder whole, else it goes. Raises StoreError."""
+    """A temporary path to make a folder at: when the block ends well it replaces folder whole, else it goes. Raises StoreError.
+
+    The path is in a new folder that only this user may enter, so that nobody can put a link there first.
+    """
     folder = folder.resolve()
-    temp_path, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
+    private, old = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in ("", ".old"))
+    shutil.rmtree(private, ignore_errors=True)  # of a process that was killed; a link stays, and is an error
     try:
-        yield temp_path
-        _replace(folder, temp_path, old)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        private.mkdir(mode=0o700)
+        yield private / folder.name
+        _replace(folder, private / folder.name, old)
     except OSError as error:
         raise StoreError(f"{error.filename or folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(temp_path, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def _replace(folder: Path, temp_path: Path, old: Path) -> None:

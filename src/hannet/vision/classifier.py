@@ -95,6 +95,7 @@ def _describe(splits: DataSplits, network: nn.Module, seed: int) -> dict[str, An
         "seed": seed,
         "images": {name: len(part.y) for name, part in parts.items()},
         "classes": list(splits.training.classes),
+        "broken": list(splits.training.broken),
         "notes": list(dict.fromkeys((*splits.training.notes, *splits.test.notes))),
         "parameters": sum(p.numel() for p in network.parameters()),
         "versions": dict(versions()),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,10 +41,12 @@ def load_points(folder: Path, data: str, count: int | None, *, exactly: bool) ->
     data: a set's name, a folder of pictures, which become what the network in `folder` was trained on, or an .npz file. count: how
     many to choose at random; None for all; `exactly` that many. Raises SettingError, or DataError for damaged data.
     """
+    preprocessing = Preprocessing.load(folder) if (folder / FILE).exists() else None
     if data.endswith(".npz"):
         x, y = images.stored(Path(data))
+        if preprocessing:
+            _require_layout(x, preprocessing, data)
     else:
-        preprocessing = Preprocessing.load(folder) if (folder / FILE).exists() else None
         named = data in images.SETS or not Path(data).is_dir()
         test = _load_set(data) if named else _load_pictures(folder, data, preprocessing)
         if preprocessing and preprocessing.classes != test.classes:
@@ -58,6 +61,23 @@ def load_points(folder: Path, data: str, count: int | None, *, exactly: bool) ->
     return x[rows], y[rows], rows
 
 
+def _require_layout(x: Tensor, wanted: Preprocessing, data: str) -> None:
+    """Raises SettingError for images whose channels or sizes stand elsewhere than in training: they would be taken for noise."""
+    channels, size = wanted.channels, wanted.size
+    expected = (channels, size, size)
+    shapes = [expected, (math.prod(expected),)] + ([(size, size), (size, size, 1)] if channels == 1 else [])
+    if (found := tuple(x.shape[1:])) in shapes:
+        return
+    fault = f"{data}: x is {_by(('n', *found))}, but the network was trained on images of {_by(('n', *expected))}"
+    if found == (size, size, channels):
+        fault += ": their channels come first, x.transpose(0, 3, 1, 2)"
+    raise SettingError(fault, "data")
+
+
+def _by(shape: Sequence[int | str]) -> str:
+    return " x ".join(map(str, shape))
+
+
 def _load_set(data: str) -> Images:
     if data not in images.SETS:
         known = ", ".join(images.SETS)
@@ -70,7 +90,7 @@ def _load_pictures(folder: Path, data: str, preprocessing: Preprocessing | None)
     if not preprocessing:
         fault = f"pictures need the {FILE} that `hannet train images` writes, and {folder} has none: give an .npz file"
         raise SettingError(fault, "data")
-    test = images.folder(data, preprocessing.size, "test")
+    test = images.folder(data, preprocessing.size, "test", pixel_range=preprocessing.pixel_range)
     return test if preprocessing.channels == 3 else replace(test, x=grey(test.x))
 
 

@@ -38,7 +38,8 @@ def plot_certified_accuracy(certified: Tensor, correct: Tensor, radii: Sequence[
     axis.stairs(shares, [0.0, *ends, max([*ends, *radii])], baseline=None)
     for radius in radii:
         axis.axvline(radius, color="black", linewidth=0.5, linestyle=":")
-    axis.set(xlabel="l2 radius, pixels from 0 to 1", ylabel="certified accuracy in %", ylim=(0, 100), title=title)
+    axis.set(xlabel="l2 radius, pixels from 0 to 1", ylabel="certified accuracy in %", ylim=(0, 100))
+    axis.set_title(title, parse_math=False)  # a name may hold dollars
     axis.set_xlim(left=0)
     return figure
 

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import models
-from ..data import IMAGE_SUFFIXES, DataError, images
+from ..data import DataError
+from ..data.picture_files import list_pictures
+from ..data.pictures import open_picture, render
+from ..reporting.text import without_formula
 from . import SettingError
 from .preprocessing import FILE, Preprocessing, grey, probabilities
 
@@ -31,20 +36,25 @@ def is_classifier(model: Path) -> bool:
     return (model / FILE).exists()
 
 
-def classify(model: Path, inputs: Sequence[Path]) -> tuple[list[Classified], list[str]]:
-    """The most probable classes of pictures, and of folders of pictures, by a saved network; and a sentence for each that cannot be read.
+class Classification(NamedTuple):
+    """Pictures with their classes, a sentence for each that cannot be read, and what to say beside them."""
+
+    pictures: list[Classified]
+    faults: list[str]
+    notes: list[str]
+
+
+def classify(model: Path, inputs: Sequence[Path]) -> Classification:
+    """The most probable classes of pictures, and of folders of pictures, by a saved network.
 
     Raises SettingError if a folder in `inputs` holds no pictures, ModelFolderError if the network is missing or damaged.
     """
     network, preprocessing = _load(model)
-    classified: list[Classified] = []
-    faults: list[str] = []
-    paths = _find_pictures(inputs)
+    paths, notes = _find_pictures(inputs)
+    batches = _Batches(network, preprocessing)
     for start in range(0, len(paths), READ_BATCH):
-        known, broken = _classify_batch(network, preprocessing, paths[start : start + READ_BATCH])
-        classified += known
-        faults += broken
-    return classified, faults
+        batches.classify(paths[start : start + READ_BATCH])
+    return Classification(batches.classified, batches.faults, [*notes, *batches.notes()])
 
 
 def _load(model: Path) -> tuple[nn.Module, Preprocessing]:
@@ -62,45 +72,76 @@ def _load(model: Path) -> tuple[nn.Module, Preprocessing]:
     return network, preprocessing
 
 
-def _find_pictures(inputs: Sequence[Path]) -> list[Path]:
-    """The files named, and those in the folders named."""
+def _find_pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The files named, and those in the folders named; notes on what was passed over there."""
     found: list[Path] = []
+    notes: list[str] = []
     for path in inputs:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        inside, passed = list_pictures(path)
         if not inside:
-            folders = any(inner.is_dir() for inner in path.iterdir())
-            hint = f", only folders: name them, such as {path}/*" if folders else ""
+            hint = f", only folders: name them, such as {path}/*" if passed.subfolders else ""
             raise SettingError(f"{path} holds no pictures{hint}", "inputs")
         found += inside
-    return found
+        unseen = passed.subfolders
+        passed.subfolders = 0
+        folders = [f"{unseen:,} folder{'s' * (unseen > 1)} inside, not looked into: name them too"] if unseen else []
+        notes += [f"{path}: {note}" for note in (*passed.notes(), *folders)]
+    return found, notes
 
 
-def _classify_batch(
-    network: nn.Module, preprocessing: Preprocessing, paths: Sequence[Path]
-) -> tuple[list[Classified], list[str]]:
-    pictures: list[Tensor] = []
-    known, faults = [], []
-    for path in paths:
-        try:
-            pictures.append(images.picture(path, preprocessing.size))
-            known.append(path)
-        except DataError as error:
-            faults.append(str(error))
-    if not pictures:
-        return [], faults
-    x = torch.stack(pictures)
-    outputs = probabilities(network, preprocessing, x if preprocessing.channels == 3 else grey(x))
-    best = outputs.topk(min(TOP, outputs.shape[1]), dim=1)
-    names = preprocessing.classes
-    rows = zip(known, best.indices.tolist(), best.values.tolist(), strict=True)
-    return [Classified(path, tuple(names[i] for i in places), tuple(p)) for path, places, p in rows], faults
+class _Batches:
+    """Pictures classified a batch at a time, and what was seen of them."""
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing):
+        self.network, self.preprocessing = network, preprocessing
+        self.classified: list[Classified] = []
+        self.faults: list[str] = []
+        self.counts: Counter[str] = Counter()
+
+    def classify(self, paths: Sequence[Path]) -> None:
+        """Classify pictures that fit into memory together."""
+        pictures: list[Tensor] = []
+        known: list[Path] = []
+        with warnings.catch_warnings(action="ignore"):  # Pillow's: what matters of them is an error here
+            for path in paths:
+                try:
+                    pictures.append(self._read(path))
+                    known.append(path)
+                except DataError as error:
+                    self.faults.append(str(error))
+        if not pictures:
+            return
+        x = torch.stack(pictures)
+        wanted = self.preprocessing
+        outputs = probabilities(self.network, wanted, x if wanted.channels == 3 else grey(x))
+        best = outputs.topk(min(TOP, outputs.shape[1]), dim=1)
+        for path, places, shares in zip(known, best.indices.tolist(), best.values.tolist(), strict=True):
+            self.classified.append(Classified(path, tuple(wanted.classes[i] for i in places), tuple(shares)))
+
+    def _read(self, path: Path) -> Tensor:
+        size, wanted = self.preprocessing.size, self.preprocessing.pixel_range
+        opened = open_picture(path, size)
+        pixels = render(path, opened, size, wanted)
+        said = {
+            "with several frames or pages: the first counts": opened.animated,
+            "of 8 bits a channel, taken as they are, though deeper pictures trained the model": wanted
+            and not opened.depth,
+            "mostly darker or lighter than all that trained the model": wanted and opened.clipped(wanted),
+            "of which only the upper 8 bits a channel count, as in training": opened.depth and not wanted,
+        }
+        self.counts.update(note for note, true in said.items() if true)
+        return pixels
+
+    def notes(self) -> list[str]:
+        """What to say beside the classes."""
+        return [f"{count:,} {note}" for note, count in self.counts.items()]
 
 
-def to_csv(classified: Sequence[Classified]) -> str:
-    """A line for each picture: its name, and class and probability by rank."""
+def to_csv(classified: Sequence[Classified], *, safe: bool = False) -> str:
+    """A line for each picture: its name, and class and probability by rank; safe: no cell is a formula to a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     count = max((len(row.classes) for row in classified), default=1)
@@ -108,5 +149,6 @@ def to_csv(classified: Sequence[Classified]) -> str:
     writer.writerow(["picture", *heads])
     for row in classified:
         pairs = zip(row.classes, row.probabilities, strict=True)
-        writer.writerow([row.picture, *(cell for pair in pairs for cell in pair)])
+        cells = [str(row.picture), *(cell for pair in pairs for cell in pair)]
+        writer.writerow([without_formula(cell) if safe and isinstance(cell, str) else cell for cell in cells])
     return text.getvalue()

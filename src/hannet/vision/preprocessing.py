@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data import PixelRange
 from ..layers.affine import Standardise
 from ..models import ModelFolderError
 from .augmentation import normalise
@@ -28,7 +29,8 @@ def normalise_and_resize(x: Tensor, mean: Sequence[float], std: Sequence[float],
 class Preprocessing:
     """Images (channels, size, size), uint8, become (x / 255 - mean) / std; then resized to `resize`, if any; then flat, if it is.
 
-    mean and std: a number a channel. classes: their names, in the order of the network's outputs.
+    mean and std: a number a channel. classes: their names, in the order of the network's outputs. pixel_range: what became 0 and
+    255 of training pictures of more than 8 bits a channel; None for the upper 8 of 16 bits, as in all earlier versions.
     """
 
     channels: int
@@ -38,6 +40,7 @@ class Preprocessing:
     std: tuple[float, ...]
     resize: int | None = None
     flat: bool = False
+    pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or self.size < 1 or len(self.classes) < 1 or (self.resize or 1) < 1:
@@ -48,6 +51,8 @@ class Preprocessing:
             raise ValueError("what is flat has mean 0 and std 1")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(value > 0 for value in self.std):
             raise ValueError("mean and std must be finite, std above 0")
+        if self.pixel_range and not -math.inf < self.pixel_range[0] < self.pixel_range[1] < math.inf:
+            raise ValueError("the range of pixels must be two finite numbers, the larger one last")
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (n, channels, size, size), uint8 -> what the network takes, float32."""
@@ -65,7 +70,10 @@ class Preprocessing:
 
     def content(self) -> bytes:
         """What the file holds."""
-        return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
+        values = asdict(self)
+        if not self.pixel_range:
+            del values["pixel_range"]  # earlier versions do not know it
+        return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def load(cls, folder: Path) -> "Preprocessing":
@@ -75,6 +83,9 @@ class Preprocessing:
             values = json.loads(path.read_bytes())
             for name in ("classes", "mean", "std"):
                 values[name] = tuple(values[name])
+            if values.get("pixel_range") is not None:
+                low, high = values["pixel_range"]
+                values["pixel_range"] = float(low), float(high)
             return _require_types(cls(**values))
         except OSError as error:
             raise ModelFolderError(f"{path}: cannot be read ({error.strerror})") from error

@@ -60,6 +60,11 @@ class ModelPreset:
     flat: bool = False
 
     @property
+    def bytes_per_value(self) -> int:
+        """Memory that a channel of a pixel takes: as a byte, and in rows of pixels as a float too."""
+        return 5 if self.flat else 1
+
+    @property
     def options(self) -> frozenset[str]:
         """The settings that it has."""
         return frozenset(self.defaults)
@@ -187,9 +192,12 @@ def preprocessing_of(recipe: "Recipe | ImageRecipe", images: "Images") -> "Prepr
     from .recipe import ImageRecipe
 
     channels, size, _ = images.x.shape[1:]
+    options: dict[str, Any]
     if isinstance(recipe, ImageRecipe):
-        return Preprocessing(channels, size, images.classes, recipe.mean, recipe.std, recipe.resize)
-    return Preprocessing(channels, size, images.classes, (0.0,) * channels, (1.0,) * channels, flat=True)
+        options = {"mean": recipe.mean, "std": recipe.std, "resize": recipe.resize}
+    else:
+        options = {"mean": (0.0,) * channels, "std": (1.0,) * channels, "flat": True}
+    return Preprocessing(channels, size, images.classes, **options, pixel_range=images.pixel_range)
 
 
 def report_recipe(recipe: "Recipe | ImageRecipe") -> dict[str, Any]:
