@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from hannet.certify import certificates, certified_accuracy
 from hannet.experiments.base import load_experiment
-from hannet.experiments.paper import _certified, _mnist, certified
-from hannet.experiments.paper.certified import EPOCHS, NETS, RADII, Experiment
+from hannet.experiments.paper import _certified, _mnist, certified, certified_search
+from hannet.experiments.paper.certified import CHOSEN, EPOCHS, RADII, Experiment
+from hannet.experiments.paper.certified_search import SHAPES
 from hannet.experiments.record import Record, Run
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
@@ -15,13 +18,20 @@ from hannet.train.recipe import Recipe
 
 def test_all_nets_train_alike_but_for_loss_and_rate():
     groups = Experiment((0, 1, 2)).groups()
-    assert len(groups) == 3 * len(NETS)
+    assert len(groups) == 3 * len(CHOSEN)
     recipes = [Recipe(**run.config["recipe"]) for (run,) in groups]
     assert {recipe.iterations for recipe in recipes} == {EPOCHS * (60_000 // 256)}
     assert {(recipe.batch, recipe.schedule, recipe.optimizer) for recipe in recipes} == {(256, "cosine", "adam")}
-    assert {recipe.loss for recipe in recipes} == {"cross_entropy", "multi_margin", "hkr"}
-    sizes = [_mnist.parameters(_mnist.build(NETS[part][1], 0)) for part in ("cross-entropy", "small")]
+    sizes = [_mnist.parameters(_mnist.build(SHAPES["HanNet"][CHOSEN[part][1]], 0)) for part in ("HanNet", "small")]
     assert sizes == [145_418, 32_938]
+
+
+def test_what_trains_is_what_the_search_found():
+    store = Store(Path(__file__).parents[3] / "results" / "certified-search")
+    search, records = certified_search.Experiment((0,)), store.records()
+    for part, radius in (("HanNet", 1.58), ("HanNet-0.5", 0.5), ("dense", 1.58), ("dense-0.5", 0.5)):
+        kind, *found = CHOSEN[part]
+        assert search.best(kind, radius, records) == tuple(found)
 
 
 @pytest.fixture
@@ -62,7 +72,7 @@ def test_the_dense_net_is_as_certain_as_its_own_bound_says(tiny):
 
 
 def test_a_net_that_diverged_certifies_nothing():
-    net = _mnist.build(NETS["small"][1], 0).double()
+    net = _mnist.build(SHAPES["HanNet"]["1 layer of 31 reflections"], 0).double()
     net.layers[-1].bias.data[0] = torch.nan
     assert _certified.judge(net, _mnist.Digits(torch.rand(5, 784), torch.arange(5))) == (0.0, [0.0, 0.0])
 
@@ -75,6 +85,6 @@ def made_up(run: Run) -> Record:
 def test_the_table_shows_means_in_percent():
     plan = Experiment((0, 2))
     table = plan.table({run.key: made_up(run) for group in plan.groups() for run in group})
-    assert [row["accuracy"] for row in table.rows] == [pytest.approx(91.0)] * len(NETS)
+    assert [row["accuracy"] for row in table.rows] == [pytest.approx(91.0)] * len(CHOSEN)
     assert table.rows[0]["accuracy_std"] == pytest.approx(2 / 2**0.5)
     assert table.rows[0]["certified_1.58"] == 50.0
