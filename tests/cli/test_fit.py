@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tabular.parsing import MISSING_TOKENS
+from hannet.tabular.missing import MISSING_TOKENS
 
 TINY = ("--epochs", "2", "--members", "1", "--no-baselines")
 

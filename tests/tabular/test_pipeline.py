@@ -30,7 +30,7 @@ def test_fit_measures_beside_other_models(table, task):
     assert rows["boosted trees"]["size"]["of"] == "leaves"
     assert report.facts["train_rows"] == 96
     assert report.facts["test_rows"] == 24
-    assert report.facts["dropped"] == {"id": "nearly all values differ: free text or an identifier"}
+    assert report.facts["dropped"] == {"id": "nearly all values differ: an identifier"}
     assert max(report.facts["importance"], key=report.facts["importance"].get) != "b"
     fractions = [event.within.fraction for event in seen]
     assert fractions == sorted(fractions)

@@ -21,7 +21,7 @@ Missing = Annotated[
         metavar="WORDS",
         help="What stands for a missing value, in any case, separated by commas; an empty cell always does, and with "
         '"" nothing else. The word default is short for: NA,N/A,#N/A,<NA>,nan,NaT,null,?,-,--, and among numbers and '
-        "dates none.",
+        "dates none, unknown, #REF!, (null) and many more.",
     ),
 ]
 

@@ -17,8 +17,9 @@ from ..reporting.progress import OnProgress, ProgressEvent
 from ..train.callbacks import Callback, TrainingState
 from . import baselines, metrics
 from .encoders import Encoder
+from .missing import DEFAULT_MISSING, missing_tokens_note, unmatched_missing_tokens
 from .model import Model
-from .parsing import DEFAULT_MISSING, infer_decimal_marks, missing_tokens_note, parse_numbers, unmatched_missing_tokens
+from .numbers import infer_decimal_marks, parse_numbers
 from .readers import Table, TableError
 from .report import Report, make_report
 from .target import MIN_ROWS, dropped_rows_note, infer_target, target_column
@@ -117,7 +118,7 @@ def fit(table: Table, config: FitOptions, on_progress: OnProgress) -> tuple[Mode
     notes = [*table.notes, *decimal_notes, *target_notes]
     notes += dropped_rows_note(column, known, classes=bool(target.classes))
     notes += [*group_notes, *encoder.notes, *encoding_notes]
-    notes += missing_tokens_note(cells[list(encoder.groups)], config.missing)
+    notes += missing_tokens_note(cells[list(encoder.groups)], config.missing, encoder.numeric)
     notes += [*unmatched_missing_tokens(table.cells, config.missing), *training_notes]
     model = Model(target, config.header, encoder, estimator)
     importances = metrics.permutation_importance(estimator, encoder.groups, split, config.seed)

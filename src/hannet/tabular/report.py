@@ -9,7 +9,8 @@ from typing import Any
 from ..reporting import figures, tables
 from ..storage.provenance import versions
 from . import baselines, metrics, plots
-from .encoders import Date, Encoder
+from .columns import Date
+from .encoders import Encoder
 from .model import Model
 
 
