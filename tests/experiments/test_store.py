@@ -90,6 +90,15 @@ def test_a_spoilt_line_is_named(tmp_path, line):
         store.records()
 
 
+@pytest.mark.parametrize("wrong", [{"key": ["a"]}, {"config": 3}, {"metrics": []}, {"seed": None}])
+def test_a_record_of_other_types_is_one_sentence(tmp_path, wrong):
+    Store(tmp_path).append([record()])
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong) + "\n")
+    with pytest.raises(StoreError, match=r"records\.jsonl, line 1: not a record"):
+        Store(tmp_path).records()
+
+
 @pytest.mark.parametrize("place", ["file/store", "file"])
 def test_a_folder_that_cannot_be_is_named(tmp_path, place):
     (tmp_path / "file").touch()
