@@ -203,14 +203,14 @@ def test_a_bad_command_line_is_one_sentence_and_exit_code_2(hannet, houses, case
         (("fit", "houses.csv", "--target", "aera"), "closest: 'area'"),
         (("fit", "houses.csv", "--target", "town", "--task", "regression"), "needs numbers"),
         (("fit", "one.csv", "--target", "b"), "rows with a target: 1;"),
-        (("fit", "colons.csv", "--target", "b"), "one column only, 'a:b'"),
+        (("fit", "slashes.csv", "--target", "b"), "one column only, 'a/b'"),
         (("predict", "nowhere", "houses.csv"), "not a folder"),
         (("predict", ".", "houses.csv"), "no model of `hannet fit`"),
     ],
 )
 def test_bad_data_is_one_sentence_and_exit_code_1(hannet, houses, arguments, part):
     Path("one.csv").write_text("a,b\n1,2\n")
-    Path("colons.csv").write_text("a:b\n1:2\n" * 30)
+    Path("slashes.csv").write_text("a/b\n1/2\n" * 30)
     code, out, err = hannet(*arguments)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert part in err

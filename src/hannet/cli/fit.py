@@ -3,7 +3,7 @@
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,11 +24,38 @@ Missing = Annotated[
         "dates none, unknown, #REF!, (null) and many more.",
     ),
 ]
+Header = Annotated[
+    Literal["yes", "no"] | None,
+    typer.Option(
+        help="Whether the first line names the columns, else c0, c1, ...  [default: unless it is all numbers]"
+    ),
+]
+Skip = Annotated[int | None, typer.Option(min=0, help="Lines before the table.  [default: found out]")]
+Encoding = Annotated[str | None, typer.Option(help="Of text, such as cp1252 or utf-16.  [default: found out]")]
+TABLE_HELP = "Text with separators, Parquet, JSON lines or a spreadsheet; .gz and .zip too; - is standard input."
+ENDINGS = (
+    *(".gz", ".bz2", ".xz", ".zip"),
+    *(
+        ".csv",
+        ".tsv",
+        ".tab",
+        ".txt",
+        ".dat",
+        ".data",
+        ".parquet",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".xlsx",
+        ".xls",
+        ".ods",
+    ),
+)
 
 
 def fit(
     context: typer.Context,
-    table: Annotated[Path, typer.Argument(help="A .csv, .tsv or .parquet file; .gz too.")],
+    table: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     target: Annotated[str, typer.Option(help="The column to predict.")],
     task: Annotated[Task | None, typer.Option(help="What to predict.  [default: depends on the target]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the model.  [default: hannet-models/NAME]")] = None,
@@ -40,9 +67,10 @@ def fit(
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="Train no other models to compare with.")
     ] = False,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Columns have no names: call them c0, c1, ...")
-    ] = False,
+    header: Header = None,
+    no_header: Annotated[bool, typer.Option("--no-header", help="The same as --header no.")] = False,
+    skip: Skip = None,
+    encoding: Encoding = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the model in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -58,8 +86,11 @@ def fit(
     words = [word.strip() for word in missing.split(",") if word.strip()]
     if not missing.isprintable():
         raise typer.BadParameter(f"must be words of text, got {missing!r}", param_hint="--missing")
-    plan = FitOptions(target, task, test, seed, not no_header, not no_baselines, words, options)
-    report, files = _train(table, plan, folder)
+    if no_header and header == "yes":
+        raise typer.BadParameter("contradicts --header yes", param_hint="--no-header")
+    names = False if no_header else header_choice(header)
+    plan = FitOptions(target, task, test, seed, names is not False, not no_baselines, words, options)
+    report, files = _train(table, {"header": names, "skip": skip, "encoding": encoding}, plan, folder)
     if as_json:
         print(json.dumps({**report.facts, "folder": str(folder)}, allow_nan=False))
         return
@@ -68,14 +99,20 @@ def fit(
     print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
 
 
-def _train(path: Path, plan: "FitOptions", folder: Path) -> "tuple[Report, list[str]]":
+def header_choice(header: str | None) -> bool | None:
+    """What --header says, for `read`."""
+    return None if header is None else header == "yes"
+
+
+def _train(path: Path, reading: dict[str, Any], plan: "FitOptions", folder: Path) -> "tuple[Report, list[str]]":
     """The report, and the names of its files, once the model is in the folder."""
     from ..tabular.pipeline import fit
-    from ..tabular.readers import read
+    from ..tabular.readers import MAX_BYTES, read
 
     try:
         with progress_bar() as on_progress:
-            model, report = fit(read(path, header=plan.header), plan, on_progress)
+            table = read(path, target=plan.target, max_bytes=MAX_BYTES, **reading)
+            model, report = fit(table, plan, on_progress)
         files = report.files()
         model.save(folder, files)
     except KeyboardInterrupt:
@@ -84,5 +121,8 @@ def _train(path: Path, plan: "FitOptions", folder: Path) -> "tuple[Report, list[
 
 
 def table_name(path: Path) -> str:
-    """The name of a table's file without its ending."""
-    return path.name.removesuffix(".gz").removesuffix(".csv").removesuffix(".tsv").removesuffix(".parquet")
+    """The name of a table's file without its endings."""
+    name = path.name
+    while name.lower().endswith(ENDINGS):
+        name = name[: name.rindex(".")]
+    return "table" if name in ("", "-") else name
