@@ -3,6 +3,8 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from hannet import FCNet, HanMixer, HanNet
 from hannet.models import ModelFolderError, registry
@@ -99,8 +101,10 @@ def test_a_config_that_lacks_a_size_is_one_sentence(folder):
 
 
 def test_what_the_caller_got_wrong_is_not_the_folders_fault(folder):
-    with pytest.raises(TypeError, match="from_pretrained takes no nonsense, strict"):
-        HanNet.from_pretrained(folder, strict=False, nonsense=8)
+    with pytest.raises(TypeError, match="from_pretrained takes no nonsense"):
+        HanNet.from_pretrained(folder, nonsense=8)
+    with pytest.raises(ValueError, match="strict must be True"):
+        HanNet.from_pretrained(folder, strict=False)
     with pytest.raises(RuntimeError, match="nowhere"):
         HanNet.from_pretrained(folder, map_location="nowhere")
 
@@ -115,3 +119,80 @@ def test_the_card_tells_what_it_is(folder):
     ):
         assert said in card
     assert "More Information" not in card
+
+
+def test_strict_may_be_said(folder):
+    assert isinstance(HanNet.from_pretrained(folder, strict=True), HanNet)
+
+
+class Half(nn.Module):
+    """A parametrization that acts differently in training."""
+
+    def forward(self, weight):
+        return weight / (3 if self.training else 2)
+
+
+def pruned(net):
+    prune.l1_unstructured(net.layers[0], "weight", 5)
+    prune.random_unstructured(net.layers[2], "u", 4)
+    with torch.no_grad():
+        net.layers[0].weight_orig.mul_(2)  # what the module computes with is renewed by its next call
+
+
+def parametrised(net):
+    parametrize.register_parametrization(net.layers[0], "weight", Half())
+    parametrizations.weight_norm(net.layers[3])
+    parametrizations.spectral_norm(net.layers[2], "u")
+
+
+def tied(net):
+    net.layers[2].b = net.layers[2].u
+
+
+@pytest.mark.parametrize("change", [pruned, parametrised, tied])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_net_whose_weights_are_computed_is_read_back_as_what_it_computes(change, training, tmp_path):
+    net, x = HanNet(3, 2, width=10, depth=3).train(training), torch.randn(5, 3)
+    change(net)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    net.save_pretrained(tmp_path)
+    assert net.layers[0].training == training
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    torch.testing.assert_close(HanNet.from_pretrained(tmp_path)(x), net.eval()(x))
+    torch.testing.assert_close(registry.load(tmp_path)(x), net(x))
+
+
+OTHERS = {
+    "another activation": (
+        lambda net: net.layers.__setitem__(1, nn.ReLU()),
+        "layers.1 is of class ReLU, not Abs",
+    ),
+    "one module more": (lambda net: net.layers.append(nn.ReLU()), "layers.4 is a module that"),
+    "another size": (
+        lambda net: net.layers.__setitem__(3, nn.Linear(10, 4)),
+        r"layers.3.weight is of shape \(4, 10\), not",
+    ),
+    "one module less": (lambda net: net.layers.pop(1), "layers.1 is of class HanStack"),
+    "a tensor more": (
+        lambda net: net.layers[0].register_buffer("more", torch.ones(1)),
+        "layers.0.more is a tensor that",
+    ),
+    "weight norm by hooks": (lambda net: nn.utils.weight_norm(net.layers[0]), "layers.0.weight is missing"),
+    "a compiled part": (
+        lambda net: setattr(net, "layers", torch.compile(net.layers)),
+        "layers is of class OptimizedModule",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`:FutureWarning")
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_could_not_be_read_is_refused_and_the_folder_stays(case, folder):
+    change, message = OTHERS[case]
+    net = HanNet(3, 2, width=10, depth=3)
+    change(net)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ModelFolderError, match=message) as caught:
+        net.save_pretrained(folder)
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
