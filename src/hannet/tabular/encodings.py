@@ -55,7 +55,8 @@ def detect_encoding(content: bytes) -> tuple[str, str | None]:
     for mark, encoding in MARKS.items():
         if content.startswith(mark):
             return encoding, None
-    if b"\0" in content[:MAX_EVIDENCE] and (wide := _guess(content[: MAX_EVIDENCE // 4 * 4], WIDE)):
+    start = content[:MAX_EVIDENCE]
+    if start.count(b"\0") > start.count(b"\n") and (wide := _guess(content[: MAX_EVIDENCE // 4 * 4], WIDE)):
         return wide, f"read as {wide.upper()}; --encoding names another encoding"
     place = _first_foreign(content)
     if place is None:

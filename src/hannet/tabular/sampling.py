@@ -10,6 +10,7 @@ import pyarrow as pa
 from .encodings import Decoder
 
 BLOCK = 2**24  # bytes
+TAIL = 2**16  # bytes that are kept of the end
 
 
 def sample(batches: Iterable[pa.RecordBatch], max_bytes: int) -> tuple[pa.Table, list[str]]:
@@ -53,7 +54,7 @@ class Blocks(io.RawIOBase):
             text = left + decoder.decode(block, final=False)
             cut = text.rfind(b"\n") + 1
             left = text[cut:]
-            self.end = (self.end + text[:cut])[-BLOCK // 256 :]
+            self.end = (self.end + text[:cut])[-TAIL:]
             yield change(text[:cut])
         left += decoder.decode(b"", final=True)
         self.end += left

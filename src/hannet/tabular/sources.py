@@ -31,8 +31,8 @@ def open_source(path: Path) -> Iterator[io.BufferedReader]:
     """
     with ExitStack() as stack:
         try:
-            raw = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
-            yield _decompress(cast("io.BufferedReader", raw), path)
+            raw: Any = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
+            yield _decompress(raw if hasattr(raw, "peek") else io.BufferedReader(raw), path)
         except TableError:
             raise
         except FAULTS as error:

@@ -50,7 +50,9 @@ def read_json(stream: Any, wish: Wish) -> Columns:
             raise TableError(
                 f": the table has more than {limit >> 20:,} MiB: divide it into several files, or save it as CSV"
             )
-        return _from_arrow(arrow_json.read_json(pa.BufferReader(content)), decoder.notes)
+        table = arrow_json.read_json(pa.BufferReader(content))
+        if len(table) > 1 or not any(map(pa.types.is_list, table.schema.types)):
+            return _from_arrow(table, decoder.notes)
     except pa.ArrowException as error:  # a list, or values of several types in a column
         if more:
             raise TableError(f" is damaged JSON ({error})") from error
