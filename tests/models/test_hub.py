@@ -1,4 +1,7 @@
+import io
 import json
+import os
+import pickle
 
 import pytest
 import torch
@@ -196,3 +199,61 @@ def test_what_could_not_be_read_is_refused_and_the_folder_stays(case, folder):
         net.save_pretrained(folder)
     assert "\n" not in str(caught.value)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+class Bomb:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def bombs(path) -> dict[str, bytes]:
+    """What torch.save and pickle make of a Bomb, alone and as a tensor of a state dict."""
+    state = {"layers.0.weight": Bomb(path)}
+    saved = io.BytesIO()
+    torch.save(state, saved)
+    return {"pickle": pickle.dumps(state), "torch.save": saved.getvalue()}
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch.save"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("read", [HanNet.from_pretrained, registry.load])
+def test_a_folder_that_would_be_unpickled_is_refused(read, name, kind, folder, tmp_path):
+    (folder / name).write_bytes(bombs(tmp_path / "exploded")[kind])
+    with pytest.raises(ModelFolderError, match=rf"{name}: damaged"):
+        read(folder)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("read", [HanNet.from_pretrained, registry.load])
+def test_other_weights_beside_missing_ones_are_not_read(read, folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "model.pt", "model.pkl"):
+        (folder / name).write_bytes(bombs(tmp_path / "exploded")["torch.save"])
+    with pytest.raises(ModelFolderError, match=r"model.safetensors: cannot be read"):
+        read(folder)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "model", ["../net", "/etc/passwd", "os.system", "hannet.HanNet", "__class__", "", None, 3, ["HanNet"], {}]
+)
+def test_only_the_name_of_a_network_is_one(model, folder):
+    with_config(model=model)(folder)
+    with pytest.raises(ModelFolderError, match="names none of the networks"):
+        registry.load(folder)
+    with pytest.raises(ModelFolderError, match="not a HanNet"):
+        HanNet.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "net", [HanNet(3, 2, width=10, depth=3), FCNet(3, 2), HanMixer(32, 4)], ids=lambda net: type(net).__name__
+)
+def test_a_state_dict_needs_nothing_unsafe(net, tmp_path):
+    optimizer = torch.optim.AdamW(net.parameters())
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "state.pt") == []

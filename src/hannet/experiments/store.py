@@ -132,6 +132,8 @@ class Store:
         return model
 
     def _model(self, key: str) -> Path:
+        if not key.isalnum():  # a line of records.jsonl may say anything, such as ../../elsewhere
+            raise StoreError(f"{self.path}: {key!r} is no key of a record; remove the line to go on")
         return self.folder / "models" / f"{key}.safetensors"
 
 
