@@ -96,6 +96,16 @@ def test_a_damaged_folder_is_one_sentence(read, fault, folder):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("read", [registry.load, HanMixer.from_pretrained])
+@pytest.mark.parametrize("wrong", [{"han_blocks": 10**9}, {"channels": [4, 4, 4, 10**9]}, {"mlp_blocks": -(10**30)}])
+def test_a_network_that_takes_for_ever_to_build_is_one_sentence(read, wrong, tmp_path):
+    HanMixer(8, 2, channels=(4, 4, 4, 4, 4), mlp_blocks=0, han_blocks=1).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(ModelFolderError, match=r"config\.json: (names none|does not describe)"):
+        read(tmp_path)
+
+
 def test_a_config_that_lacks_a_size_is_one_sentence(folder):
     path = folder / "config.json"
     path.write_text(json.dumps({"model": "HanNet", "width": 10}))

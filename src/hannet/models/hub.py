@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..storage.files import atomic_writer
 
+_SMALL = 10_000  # what a number in a config may be, however few the weights
 _HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _CARD = """---
@@ -74,6 +75,16 @@ def describe_classifier(what: str, classes: int, image: str) -> dict[str, str]:
     """The card's details of a classifier of images, from the shape of an `image`."""
     shape = f"images (n, {image}, scaled and normalised as in training"
     return {"what": what, "task": f"Task: one score for each of {classes} classes from {shape}."}
+
+
+def require_bounded(options: Any, weights: Path) -> None:
+    """Raises ValueError for numbers that no network with so few weights has: to build it would take for ever."""
+    limit = max(_SMALL, weights.stat().st_size if weights.is_file() else 0)
+    for value in options.values() if isinstance(options, dict) else options:
+        if isinstance(value, dict | list | tuple):
+            require_bounded(value, weights)
+        elif isinstance(value, int | float) and not abs(value) <= limit:
+            raise ValueError(f"{value} is more than {weights.name} can hold")
 
 
 def restore(model: nn.Module, weights: Path, device: str | torch.device = "cpu") -> nn.Module:
@@ -240,12 +251,13 @@ class PretrainedMixin(
     def _from_pretrained(cls, *, model_id: str, map_location: str | torch.device = "cpu", **options: Any) -> Self:
         """Load the weights, from safetensors only, and all of them."""
         hub = {name: options.pop(name) for name in _HUB_OPTIONS}
+        local = Path(model_id).is_dir()
+        weights = Path(model_id, WEIGHTS) if local else Path(hf_hub_download(model_id, WEIGHTS, **hub))
         try:
+            require_bounded(options, weights)
             with torch.device("meta"):  # no memory, and no initialisation that the weights replace
                 model: Any = cls(**options)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ModelFolderError(f"{Path(model_id, CONFIG)}: does not describe a {cls.__name__} ({error})") from error
-        local = Path(model_id).is_dir()
-        weights = Path(model_id, WEIGHTS) if local else Path(hf_hub_download(model_id, WEIGHTS, **hub))
         restore(model, weights, map_location)
         return model
