@@ -147,6 +147,51 @@ def test_words_for_missing_values(hannet):
     assert set(pd.read_csv("lands-predictions.csv", keep_default_na=False)["prediction"]) <= {"NA", "North"}
 
 
+@pytest.fixture
+def visits():
+    """visits.csv: three visits of forty people, a column that gives the target away, and weights."""
+    rows = [
+        f"{n % 40},{2000 + n // 40},{(n * 7) % 11},{'yes' if n % 40 < 8 else 'no'},{n % 3},{'+-'[n % 40 < 8]}x"
+        for n in range(120)
+    ]
+    Path("visits.csv").write_text("\n".join(["person,year,a,ill,w,outcome", *rows]))
+    return ("fit", "visits.csv", "--target", "ill", "--json", "--force", *TINY)
+
+
+def test_rows_and_columns_are_chosen(hannet, visits):
+    facts = json.loads(hannet(*visits, "--drop", "outcome,a", "--drop", "w", "--group", "person")[1])
+    assert set(facts["dropped"]) == {"outcome", "a", "w", "person"}
+    assert (facts["split"]["by"], facts["split"]["groups"], facts["test_rows"]) == ("group", 40, 24)
+    facts = json.loads(hannet(*visits, "--kind", "a=category", "--kind", "year=number")[1])
+    assert [facts["columns"][name]["kind"] for name in ("a", "year")] == ["category", "number"]
+    for wrong in ("a", "a=float", "=number"):
+        assert "--kind" in hannet(*visits, "--kind", wrong)[2]
+    facts = json.loads(hannet(*visits, "--time", "year", "--weights", "w", "--class-weight", "balanced")[1])
+    assert facts["split"] == {"by": "time", "column": "year", "from": "2002"}
+    assert (facts["test_rows"], facts["dropped"]["w"], facts["plan"]["class_weight"]) == (
+        40,
+        "weighs the rows",
+        "balanced",
+    )
+    assert [row["class"] for row in facts["classes"]] == ["no", "yes"]
+    assert "outcome" in facts["leaks"]
+    for more, part in {
+        ("--drop", "outcom"): "--drop: the table has no column 'outcom'; closest: 'outcome'",
+        ("--group", "persons"): "--group: the table has no column 'persons'; closest: 'person'",
+        ("--weights", "outcome"): "--weights: 'outcome' must hold a number",
+    }.items():
+        code, out, err = hannet(*visits, *more)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert part in err
+
+
+def test_a_leak_and_the_classes_stand_on_the_terminal(hannet, visits):
+    out = " ".join(hannet(*(word for word in visits if word != "--json"))[1].split())
+    assert "warning: column 'outcome' alone predicts 'ill' nearly perfectly" in out
+    assert "leave it out with --drop outcome" in out
+    assert "HanNet by class" in out
+
+
 @pytest.mark.parametrize("name", ["tab.tsv", "tab.tsv.gz", "tab.csv.gz"])
 def test_a_model_is_called_like_its_table(hannet, name):
     content = "\n".join(["a\tb", *(f"{n}.5\t{n % 7}.5" for n in range(30))]).encode()

@@ -2,8 +2,9 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
@@ -11,7 +12,8 @@ from .console import exit_with_error, rich_table, stdout_console
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
-    from ..tabular.pipeline import FitOptions
+    from ..tabular.encoders import Kind
+    from ..tabular.options import FitOptions
     from ..tabular.report import Report
 
 Task = Literal["regression", "classification"]
@@ -64,6 +66,28 @@ def fit(
     members: Annotated[int | None, typer.Option(min=1, help="Networks to train side by side and average.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows, at most.")] = None,
     missing: Missing = "default",
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMNS", help="Leave out columns: names with commas between, or repeat."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=KIND", help="Read a column as number, category, date or text; repeat for more."),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Hold out all rows of equal values of this column, or none.")
+    ] = None,
+    by_time: Annotated[
+        str | None,
+        typer.Option("--time", metavar="COLUMN", help="Hold out the last rows by this column of dates or numbers."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="What each row counts, in training and in all that is measured."),
+    ] = None,
+    class_weight: Annotated[
+        Literal["balanced"] | None, typer.Option(help="balanced: classes count alike in training, however rare.")
+    ] = None,
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="Train no other models to compare with.")
     ] = False,
@@ -77,7 +101,7 @@ def fit(
     """Train a model that predicts a column of a table; compare it with other models on held-out rows; save model and report."""
     from ..storage import model_dir
     from ..tabular.model import PARTS, REPORT
-    from ..tabular.pipeline import FitOptions
+    from ..tabular.options import FitOptions
 
     folder = out or Path("hannet-models", table_name(table))
     context.with_resource(model_dir.reserve(folder, PARTS, REPORT, force=force))
@@ -89,14 +113,32 @@ def fit(
     if no_header and header == "yes":
         raise typer.BadParameter("contradicts --header yes", param_hint="--no-header")
     names = False if no_header else header_choice(header)
-    plan = FitOptions(target, task, test, seed, names is not False, not no_baselines, words, options)
+    plan = FitOptions(
+        target, task, test, seed, names is not False, not no_baselines, words, options,
+        drop or (), group, by_time, weights, class_weight, _kinds(kind or ()),
+    )  # fmt: skip
     report, files = _train(table, {"header": names, "skip": skip, "encoding": encoding}, plan, folder)
     if as_json:
         print(json.dumps({**report.facts, "folder": str(folder)}, allow_nan=False))
         return
-    stdout_console().print(rich_table(report.results))
+    for shown in (report.results, *([report.classes] if report.classes else [])):
+        stdout_console().print(rich_table(shown))
     print(f"Saved in {folder}: the model, {', '.join(files)}")
     print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
+
+
+def _kinds(words: Sequence[str]) -> "dict[str, Kind]":
+    """What `--kind` says of each column."""
+    from ..tabular.encoders import Kind
+
+    kinds: dict[str, Kind] = {}
+    for word in words:
+        column, _, kind = word.rpartition("=")
+        if not column or kind not in get_args(Kind):
+            choices = ", ".join(get_args(Kind))
+            raise typer.BadParameter(f"must be COLUMN=KIND with one of {choices}, got {word!r}", param_hint="--kind")
+        kinds[column] = cast("Kind", kind)
+    return kinds
 
 
 def header_choice(header: str | None) -> bool | None:

@@ -128,16 +128,22 @@ def _are_class_codes(values: np.ndarray) -> bool:
 
 def target_column(table: Table, name: str) -> pd.Series:
     """The target's cells; raises TableError if there is no such column, or no other."""
-    names = list(table.cells)
-    if len(names) == 1:
+    if len(table.cells.columns) == 1:
+        only = table.cells.columns[0]
         raise TableError(
-            f"the table has one column only, {names[0][:60]!r}: columns are told apart by {', '.join(DELIMITERS.values())}"
+            f"the table has one column only, {only[:60]!r}: columns are told apart by {', '.join(DELIMITERS.values())}"
         )
+    return find_column(table, name)
+
+
+def find_column(table: Table, name: str, option: str = "") -> pd.Series:
+    """The cells of a column; raises TableError, with the option that named it and the names that are near, if there is none."""
+    names = list(table.cells)
     if name not in names:
         lower = {known.lower(): known for known in reversed(names)}
         matches = [repr(lower[match]) for match in get_close_matches(name.lower(), lower, cutoff=0.5)]
         hint = f"closest: {', '.join(matches)}" if matches else f"it has {', '.join(map(repr, names[:12]))}"
-        raise TableError(f"the table has no column {name!r}; {hint}")
+        raise TableError(f"{option}{': ' * bool(option)}the table has no column {name!r}; {hint}")
     return table.cells[name]
 
 
