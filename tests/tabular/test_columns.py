@@ -166,6 +166,64 @@ def test_a_kind_can_be_chosen():
     assert fit([f"id {number // 2}" for number in range(40)], kinds={"x": "category"}).columns[0].kind == "category"
 
 
+NUMBERS = np.random.default_rng(0).permutation(240) + 1
+MONTHS = pd.period_range("2004-01", periods=240, freq="M")
+HOURS = pd.date_range("2021-07-01", periods=240, freq="7h")
+MEANING = {  # cells, and a number that they tell
+    "utc": (HOURS.strftime("%Y-%m-%d %H:%M:%S UTC"), HOURS.hour),
+    "offset": (HOURS.strftime("%Y-%m-%dT%H:%M:%S+00:00"), HOURS.hour),
+    "zone by name": (HOURS.strftime("%d.%m.%Y %H:%M CET"), (HOURS.hour - 1) % 24),
+    "am and pm": (HOURS.strftime("%Y-%m-%d %I:%M %p"), HOURS.hour),
+    "a.m. and p.m.": (HOURS.strftime("%m/%d/%Y %I:%M ") + np.where(HOURS.hour < 12, "a.m.", "p.m."), HOURS.hour),
+    "weekday in front": (HOURS.strftime("%a, %d %b %Y %H:%M"), HOURS.hour),
+    "clock only": (HOURS.strftime("%I:%M %p"), HOURS.hour),
+    "month and year": (MONTHS.strftime("%b-%Y"), MONTHS.year),
+    "numbers of month and year": (MONTHS.strftime("%m/%Y"), MONTHS.year),
+    "month and year with a point": (MONTHS.strftime("%m.%Y"), MONTHS.year),
+    "quarters": ([f"{month.year}Q{month.quarter}" for month in MONTHS], MONTHS.year),
+    "quarters in front": ([f"Q{month.quarter} {month.year}" for month in MONTHS], MONTHS.year),
+    "weeks": ([f"{2004 + n // 52}-W{1 + n % 52:02d}" for n in range(240)], [2004 + n // 52 for n in range(240)]),
+    "German": (
+        [f"{1 + n % 28}. {['Januar', 'März', 'Mai', 'Dezember'][n % 4]} {1990 + n % 30}" for n in NUMBERS],
+        1990 + NUMBERS % 30,
+    ),
+    "French": (
+        [f"{1 + n % 28} {['janv.', 'févr.', 'août', 'déc.'][n % 4]} {1990 + n % 30}" for n in NUMBERS],
+        1990 + NUMBERS % 30,
+    ),
+    "birth years": ([f"12/05/{50 + n % 50:02d}" for n in NUMBERS], NUMBERS % 50),
+    "groups of two": ([f"₹{n:d},23,456" for n in NUMBERS % 90 + 1], NUMBERS % 90),
+    "accountants": ([f"({n}.50)" if n % 3 else f"{n}.50" for n in NUMBERS], np.where(NUMBERS % 3, -NUMBERS, NUMBERS)),
+    "trailing minus": ([f"{n}-" if n % 3 else f"{n}" for n in NUMBERS], np.where(NUMBERS % 3, -NUMBERS, NUMBERS)),
+    "units": ([f"{n} bhp" for n in NUMBERS], NUMBERS),
+    "two units": ([f"{n} kg" if n % 2 else f"{n * 1000} g" for n in NUMBERS], NUMBERS),
+    "suffixes": ([f"{n / 1000}M" if n % 2 else f"{n}k" for n in NUMBERS], NUMBERS),
+    "millions in German": ([f"{n},5 Mio. €" for n in NUMBERS], NUMBERS),
+    "apostrophes": ([f"CHF {n}'500.00" for n in NUMBERS], NUMBERS),
+    "percent": ([f"{n} %" for n in NUMBERS], NUMBERS),
+}
+
+
+@pytest.mark.parametrize("case", MEANING)
+def test_what_a_notation_means_is_a_line_in_the_matrix(case):
+    cells, y = MEANING[case]
+    y = np.array(y, float)
+    encoder = fit(cells)
+    x = np.c_[encode(encoder, cells)[0], np.ones(240)]
+    residual = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    assert 1 - residual.var() / np.var(y) > 0.97
+    assert "x = " not in "".join(encoder.inputs)
+
+
+def test_parts_of_dates_that_tell_nothing_are_left_out():
+    assert fit([f"05.12.{1950 + n}" for n in range(50)]).inputs == [
+        "x time",
+        "x year",
+    ]  # but for leap years and weekdays
+    assert fit(MONTHS.strftime("%b %Y")).inputs == ["x time", "x year", "x year sin", "x year cos"]
+    assert "x hour" in fit(HOURS.strftime("%Y-%m-%d %H:%M")).inputs
+
+
 @pytest.mark.parametrize("kind", ["number", "date"])
 def test_a_kind_that_a_column_cannot_be_is_one_sentence(kind):
     with pytest.raises(

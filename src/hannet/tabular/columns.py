@@ -18,6 +18,7 @@ BOOLEANS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "false": 0.0, "no": 0.0
 _ENDS = "0001-01-01 1753-01-01 1899-12-30 1899-12-31 1900-01-01 1970-01-01 2079-06-06 2099-12-31 2100-01-01 2199-12-31 2262-04-11"
 OPEN_ENDS = pd.to_datetime(_ENDS.split(), format="ISO8601", utc=True)
 LAST_YEAR = 2900
+LEAST = {"year sin": 0.04, "year cos": 0.04}  # leap years alone turn a day of the year by so much
 MIN_SPAN = 10.0  # years; an open end lies further from the other dates than they from each other, and than this
 BIRTH = re.compile("birth|born|dob|geburt|geb_|naissance|naci|nasc|nascita|geboorte", re.IGNORECASE)
 
@@ -208,8 +209,7 @@ class Date:
             notes.append(
                 f"column {self.name!r}: {examples} ({ends.sum():,}) far from all other dates is read as no date"
             )
-        parts = _time_features(times[~ends])
-        fills = {part: float(np.median(values)) for part, values in parts.items() if np.ptp(values) > 0}
+        fills = {part: float(np.median(values)) for part, values in _informative_parts(times[~ends]).items()}
         indicator = bool((~ends).sum() < rows)
         return replace(self, fills=fills, indicator=indicator, century=century, span=span), notes
 
@@ -273,7 +273,8 @@ class Date:
 
 def _two_forms_note(name: str, cells: pd.Series, times: pd.Series, forms: Sequence[str]) -> list[str]:
     """A note on each other form that fits as well as the first, and reads a cell differently."""
-    notes = []
+    notes, step = [], max(1, len(cells) // dates.RANKED)
+    cells, times = cells.iloc[::step], times.iloc[::step]
     for other in forms[1:]:
         differing = cells[times.notna() & (dates.parse_times(cells, other)[0] != times)]
         if len(differing):
@@ -304,6 +305,16 @@ def _open_ends(times: pd.Series, span: Sequence[float]) -> np.ndarray:
     return _may_be_open_ends(times) & ((days < span[0] - length) | (days > span[1] + length))
 
 
+def _informative_parts(times: pd.Series) -> dict[str, np.ndarray]:
+    """The features that vary, but for those that others tell or that vary by the calendar's chance."""
+    parts = {part: values for part, values in _time_features(times).items() if np.ptp(values) > LEAST.get(part, 0.0)}
+    if times.dt.day.nunique() == 1:  # such as months: their first is any day of the week
+        parts = {part: values for part, values in parts.items() if part not in ("week sin", "week cos")}
+    if times.dt.normalize().nunique() == 1:  # then "time" says the same
+        parts.pop("hour", None)
+    return parts
+
+
 def _time_features(times: pd.Series) -> dict[str, np.ndarray]:
     """What a network may want of a date; NaN where it is missing."""
     clock = times.dt
@@ -312,7 +323,7 @@ def _time_features(times: pd.Series) -> dict[str, np.ndarray]:
         "week": clock.day_of_week / 7,
         "day": (clock.hour + clock.minute / 60) / 24,
     }
-    parts = {"time": (times - dates.EPOCH) / pd.Timedelta(days=1), "year": clock.year}
+    parts = {"time": (times - dates.EPOCH) / pd.Timedelta(days=1), "year": clock.year, "hour": 24 * turns["day"]}
     parts |= {f"{turn} sin": np.sin(2 * np.pi * share) for turn, share in turns.items()}
     parts |= {f"{turn} cos": np.cos(2 * np.pi * share) for turn, share in turns.items()}
     return {part: values.to_numpy(float) for part, values in parts.items()}

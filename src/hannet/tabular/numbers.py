@@ -123,9 +123,11 @@ def parse_text(text: str, decimal: str) -> tuple[float, str, str, bool] | None:
 
 def parse(cells: pd.Series, decimal: str = ".") -> Parsed:
     """The cells as numbers, read with this decimal mark."""
-    plain = cells.where(~cells.str.contains(".", regex=False), "").str.replace(",", ".", regex=False)
+    plain = cells
+    if decimal == ",":
+        plain = cells.where(~cells.str.contains(".", regex=False), "").str.replace(",", ".", regex=False)
     # What programs write, such as 1e3 and inf, is most, and fast.
-    values = np.array(pd.to_numeric(cells if decimal == "." else plain, errors="coerce"), float)
+    values = np.array(pd.to_numeric(plain, errors="coerce"), float)
     signs, units = (np.full(len(cells), "", object) for _ in range(2))
     rest = np.flatnonzero(np.isnan(values))
     codes, texts = pd.factorize(cells.iloc[rest])
@@ -166,6 +168,8 @@ def convert(parsed: Parsed, factors: Mapping[str, float]) -> np.ndarray:
     units = pd.unique(parsed.units[~np.isnan(parsed.values)])
     factors = factors or unit_factors(units, scaled=parsed.scaled) or {}
     by_unit = {unit: _factor(unit, factors) for unit in pd.unique(parsed.units)}
+    if len(by_unit) == 1:
+        return parsed.values * next(iter(by_unit.values()))
     return parsed.values * pd.Series(parsed.units).map(by_unit).to_numpy(float)
 
 
