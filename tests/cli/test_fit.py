@@ -323,3 +323,17 @@ def test_help_names_the_usual_words_for_missing_values(hannet):
     told = "".join(hannet("fit", "-h")[1].split())
     words = told.split("defaultisshortfor:")[1].split(",andamong")[0].lower().split(",")
     assert {"", *words} == MISSING_TOKENS
+
+
+def test_a_table_says_how_it_is_to_be_read(hannet):
+    rows = "".join(f"{n % 7};{n % 5};{n % 7 + n % 5},5 é\n".replace(" é", "") for n in range(60))
+    Path("odd.csv").write_bytes(f"x;1\n2001;2002;prix é\n{rows}".encode("cp1252"))
+    reading = ("--skip", "1", "--encoding", "cp1252", "--header", "yes")
+    assert hannet("fit", "odd.csv", "--target", "prix é", *reading, *TINY)[0] == 0
+    assert hannet("predict", "hannet-models/odd", "odd.csv", *reading)[0] == 0
+    assert list(pd.read_csv("odd-predictions.csv")) == ["2001", "2002", "prix é", "prediction"]
+    code, _, err = hannet("fit", "odd.csv", "--target", "y", "--header", "yes", "--no-header")
+    assert (code, err.count("\n")) == (2, 1)
+    code, _, err = hannet("fit", "odd.csv", "--target", "y", "--encoding", "nonsense", *TINY)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "no encoding 'nonsense'" in err
