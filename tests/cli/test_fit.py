@@ -335,5 +335,5 @@ def test_a_table_says_how_it_is_to_be_read(hannet):
     code, _, err = hannet("fit", "odd.csv", "--target", "y", "--header", "yes", "--no-header")
     assert (code, err.count("\n")) == (2, 1)
     code, _, err = hannet("fit", "odd.csv", "--target", "y", "--encoding", "nonsense", *TINY)
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (2, 1)
     assert "no encoding 'nonsense'" in err
