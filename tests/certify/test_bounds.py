@@ -118,6 +118,19 @@ class Half(nn.Module):
         return weight / 2
 
 
+def test_a_parametrised_module_is_named_by_what_it_is_and_certified_in_eval_mode():
+    net = HanNet(3, 2, 8, 4).eval()
+    plain = lipschitz_bound(net)
+    parametrize.register_parametrization(net.layers[0], "weight", Half())  # new: torch leaves the list in training mode
+    assert lipschitz_bound(net) == pytest.approx(plain / 2)
+    with pytest.raises(CertificateError, match=r"layers.0 \(Linear with parametrized weight\) acts differently"):
+        lipschitz_bound(net.train())
+    conv = nn.Conv1d(3, 3, 1).eval()
+    parametrize.register_parametrization(conv, "weight", Half())
+    with pytest.raises(CertificateError, match=r"the model \(Conv1d with parametrized weight\) has no known"):
+        lipschitz_bound(conv)
+
+
 def test_parametrised_modules_count_as_what_they_compute():
     plain, other = nn.Linear(3, 3).eval(), nn.Linear(3, 3).eval()
     other.load_state_dict(plain.state_dict())

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.tabular.parsing import MISSING_TOKENS
+from hannet.tabular.missing import MISSING_TOKENS
 
 TINY = ("--epochs", "2", "--members", "1", "--no-baselines")
 
@@ -147,6 +147,51 @@ def test_words_for_missing_values(hannet):
     assert set(pd.read_csv("lands-predictions.csv", keep_default_na=False)["prediction"]) <= {"NA", "North"}
 
 
+@pytest.fixture
+def visits():
+    """visits.csv: three visits of forty people, a column that gives the target away, and weights."""
+    rows = [
+        f"{n % 40},{2000 + n // 40},{(n * 7) % 11},{'yes' if n % 40 < 8 else 'no'},{n % 3},{'+-'[n % 40 < 8]}x"
+        for n in range(120)
+    ]
+    Path("visits.csv").write_text("\n".join(["person,year,a,ill,w,outcome", *rows]))
+    return ("fit", "visits.csv", "--target", "ill", "--json", "--force", *TINY)
+
+
+def test_rows_and_columns_are_chosen(hannet, visits):
+    facts = json.loads(hannet(*visits, "--drop", "outcome,a", "--drop", "w", "--group", "person")[1])
+    assert set(facts["dropped"]) == {"outcome", "a", "w", "person"}
+    assert (facts["split"]["by"], facts["split"]["groups"], facts["test_rows"]) == ("group", 40, 24)
+    facts = json.loads(hannet(*visits, "--kind", "a=category", "--kind", "year=number")[1])
+    assert [facts["columns"][name]["kind"] for name in ("a", "year")] == ["category", "number"]
+    for wrong in ("a", "a=float", "=number"):
+        assert "--kind" in hannet(*visits, "--kind", wrong)[2]
+    facts = json.loads(hannet(*visits, "--time", "year", "--weights", "w", "--class-weight", "balanced")[1])
+    assert facts["split"] == {"by": "time", "column": "year", "from": "2002"}
+    assert (facts["test_rows"], facts["dropped"]["w"], facts["plan"]["class_weight"]) == (
+        40,
+        "weighs the rows",
+        "balanced",
+    )
+    assert [row["class"] for row in facts["classes"]] == ["no", "yes"]
+    assert "outcome" in facts["leaks"]
+    for more, part in {
+        ("--drop", "outcom"): "--drop: the table has no column 'outcom'; closest: 'outcome'",
+        ("--group", "persons"): "--group: the table has no column 'persons'; closest: 'person'",
+        ("--weights", "outcome"): "--weights: 'outcome' must hold a number",
+    }.items():
+        code, out, err = hannet(*visits, *more)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert part in err
+
+
+def test_a_leak_and_the_classes_stand_on_the_terminal(hannet, visits):
+    out = " ".join(hannet(*(word for word in visits if word != "--json"))[1].split())
+    assert "warning: column 'outcome' alone predicts 'ill' nearly perfectly" in out
+    assert "leave it out with --drop outcome" in out
+    assert "HanNet by class" in out
+
+
 @pytest.mark.parametrize("name", ["tab.tsv", "tab.tsv.gz", "tab.csv.gz"])
 def test_a_model_is_called_like_its_table(hannet, name):
     content = "\n".join(["a\tb", *(f"{n}.5\t{n % 7}.5" for n in range(30))]).encode()
@@ -203,14 +248,14 @@ def test_a_bad_command_line_is_one_sentence_and_exit_code_2(hannet, houses, case
         (("fit", "houses.csv", "--target", "aera"), "closest: 'area'"),
         (("fit", "houses.csv", "--target", "town", "--task", "regression"), "needs numbers"),
         (("fit", "one.csv", "--target", "b"), "rows with a target: 1;"),
-        (("fit", "colons.csv", "--target", "b"), "one column only, 'a:b'"),
+        (("fit", "slashes.csv", "--target", "b"), "one column only, 'a/b'"),
         (("predict", "nowhere", "houses.csv"), "not a folder"),
         (("predict", ".", "houses.csv"), "no model of `hannet fit`"),
     ],
 )
 def test_bad_data_is_one_sentence_and_exit_code_1(hannet, houses, arguments, part):
     Path("one.csv").write_text("a,b\n1,2\n")
-    Path("colons.csv").write_text("a:b\n1:2\n" * 30)
+    Path("slashes.csv").write_text("a/b\n1/2\n" * 30)
     code, out, err = hannet(*arguments)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert part in err
@@ -278,3 +323,17 @@ def test_help_names_the_usual_words_for_missing_values(hannet):
     told = "".join(hannet("fit", "-h")[1].split())
     words = told.split("defaultisshortfor:")[1].split(",andamong")[0].lower().split(",")
     assert {"", *words} == MISSING_TOKENS
+
+
+def test_a_table_says_how_it_is_to_be_read(hannet):
+    rows = "".join(f"{n % 7};{n % 5};{n % 7 + n % 5},5 é\n".replace(" é", "") for n in range(60))
+    Path("odd.csv").write_bytes(f"x;1\n2001;2002;prix é\n{rows}".encode("cp1252"))
+    reading = ("--skip", "1", "--encoding", "cp1252", "--header", "yes")
+    assert hannet("fit", "odd.csv", "--target", "prix é", *reading, *TINY)[0] == 0
+    assert hannet("predict", "hannet-models/odd", "odd.csv", *reading)[0] == 0
+    assert list(pd.read_csv("odd-predictions.csv")) == ["2001", "2002", "prix é", "prediction"]
+    code, _, err = hannet("fit", "odd.csv", "--target", "y", "--header", "yes", "--no-header")
+    assert (code, err.count("\n")) == (2, 1)
+    code, _, err = hannet("fit", "odd.csv", "--target", "y", "--encoding", "nonsense", *TINY)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no encoding 'nonsense'" in err

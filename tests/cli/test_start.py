@@ -69,7 +69,7 @@ def test_the_column_of_a_parquet_file(tmp_path, monkeypatch):
     assert commands(Path())[0] == "hannet fit a.parquet --target y"
 
 
-@pytest.mark.parametrize("parts", [(), ("train/", "test/")], ids=["classes", "parts"])
+@pytest.mark.parametrize("parts", [(), ("Train/", "valid/")], ids=["classes", "parts"])
 def test_the_folder_can_be_trained_on(photos, monkeypatch, parts):
     monkeypatch.chdir(photos.parent)
     if parts:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hannet.data import DataError
+from hannet.data import DataError, archives
 from hannet.data.archives import extract
 
 CONTENTS = {"set/train.bin": bytes(range(256)) * 20, "set/test.bin": b"some pixels"}
@@ -83,6 +83,26 @@ def test_a_member_that_is_not_the_file_is_refused(archive, tmp_path, fault):
         extract(archive, tmp_path / "cache", SIZES)
     assert "\n" not in str(caught.value)
     assert files(tmp_path / "cache") == {}
+
+
+def test_an_archive_of_too_much_is_refused_before_it_is_passed_over(archive, tmp_path, monkeypatch):
+    archive.write_bytes(packed(entry("set/other.bin", bytes(2_000_000))))
+    extract(archive, tmp_path / "cache", SIZES)
+    monkeypatch.setattr(archives, "LARGEST", 1_000_000)
+    with pytest.raises(DataError, match=r"set.tar.gz: unpacks to more than 1,000,000 bytes"):
+        extract(archive, tmp_path / "other", SIZES)
+    assert files(tmp_path / "cache") == CONTENTS
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_says_gigabytes_is_not_read(archive, tmp_path, kind):
+    """It would be held in memory whole."""
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 8 << 30
+    archive.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)))
+    with pytest.raises(DataError, match=r"not a .tar.gz file, or damaged"):
+        extract(archive, tmp_path / "cache", SIZES)
 
 
 def test_a_missing_member_is_named(archive, tmp_path):

@@ -4,6 +4,7 @@ import struct
 import zipfile
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,5 +111,14 @@ def test_an_npz_file_with_a_damaged_header_is_one_sentence(tmp_path, header):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as packed:
         for name in ("x.npy", "y.npy"):
             packed.writestr(name, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(20))
+    with pytest.raises(DataError, match=r"not an .npz file with the arrays x and y, or damaged"):
+        images.stored(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("broken", ["x", "y"])
+def test_an_npz_file_with_something_else_than_arrays_is_one_sentence(tmp_path, broken):
+    np.savez(tmp_path / "x.npz", **{name: np.zeros((3, 2), np.uint8) for name in "xy" if name != broken})
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as packed:
+        packed.writestr(f"{broken}.npy", b"no array")
     with pytest.raises(DataError, match=r"not an .npz file with the arrays x and y, or damaged"):
         images.stored(tmp_path / "x.npz")

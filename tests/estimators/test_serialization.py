@@ -192,8 +192,20 @@ def test_a_save_cut_short_never_mixes_two_models(folder, monkeypatch):
             raise OSError(28, "No space left on device")
         write(path, content)
 
+    before = outputs(base.load(folder))
     monkeypatch.setattr(serialization, "write_atomic", first_only)
+    with pytest.raises(ModelError, match=r"cannot be written .*No space left"):
+        fitted(HanClassifier, epochs=4).save(folder)
+    assert np.array_equal(outputs(base.load(folder)), before)
+    (folder / "notes.txt").touch()  # so that the folder cannot be replaced whole
     with pytest.raises(ModelError, match=r"cannot be written .*No space left"):
         fitted(HanClassifier, epochs=4).save(folder)
     with pytest.raises(ModelError, match=r"of another model than estimator.json beside it"):
         HanClassifier.load(folder)
+
+
+def test_files_of_others_stay(folder):
+    (folder / "notes.txt").write_text("mine")
+    fitted(HanRegressor, epochs=1).save(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    base.load(folder)

@@ -40,8 +40,10 @@ def figure() -> Figure:
 
 
 def test_equal_results_are_equal_files(tmp_path):
-    records = {"key": Record.of(Run("trial", {}, 0), {"loss": float("inf")}, 1.0)}
+    runs = [Run("trial", {}, seed) for seed in range(2)]
+    records = {run.key: Record.of(run, {"loss": float("inf")}, 1.0) for run in runs}
     for _ in range(2):
+        records = dict(reversed(records.items()))  # as if the other had ended first
         paths = save(tmp_path / "trial", TABLE, records, figure())
         contents = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in save(tmp_path / "trial", TABLE, records, figure())] == contents

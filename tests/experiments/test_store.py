@@ -3,6 +3,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import time
@@ -81,13 +82,31 @@ def test_a_torn_last_line_is_ignored_and_repaired(tmp_path, cut):
     assert set(store.records()) == {run(0).key, run(2).key}
 
 
-@pytest.mark.parametrize("line", [b"{}", b"not json", b"[1]", b"\xff\xff", b""])
+@pytest.mark.parametrize("line", [b"{}", b"not json", b"[1]", b"\xff\xff", b"", pickle.dumps(print)])
 def test_a_spoilt_line_is_named(tmp_path, line):
     store = Store(tmp_path)
     store.append([record(0)])
     store.path.write_bytes(line + b"\n" + store.path.read_bytes())
     with pytest.raises(StoreError, match=r"records\.jsonl, line 1: not a record"):
         store.records()
+
+
+def test_a_record_cannot_name_weights_elsewhere(tmp_path):
+    (tmp_path / "store" / "models").mkdir(parents=True)
+    elsewhere, store = Store(tmp_path / "other"), Store(tmp_path / "store")
+    elsewhere.save_model(run(), nn.Linear(3, 2))
+    for key in (f"../../other/models/{run().key}", str(tmp_path / "other" / "models" / run().key), ""):
+        with pytest.raises(StoreError, match="is no key of a record"):
+            store.load_model(key, nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("wrong", [{"key": ["a"]}, {"config": 3}, {"metrics": []}, {"seed": None}])
+def test_a_record_of_other_types_is_one_sentence(tmp_path, wrong):
+    Store(tmp_path).append([record()])
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong) + "\n")
+    with pytest.raises(StoreError, match=r"records\.jsonl, line 1: not a record"):
+        Store(tmp_path).records()
 
 
 @pytest.mark.parametrize("place", ["file/store", "file"])

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,12 @@ class TestRefuses:
     def test_images_for_mixers(self):
         with pytest.raises(ExportError, match="HanMixer for images cannot be exported yet"):
             describe(load_model(FIXTURES / "images-han-mixer"))
+
+    def test_images_of_more_than_8_bits_say_how_they_were_scaled(self):
+        model = load_model(FIXTURES / "images-hannet")
+        assert describe(model).kind == "HanNet for images"
+        model = replace(model, preprocessing=replace(model.preprocessing, pixel_range=(1030.0, 1259.0)))
+        assert describe(model).kind == "HanNet for images whose values from 1030 to 1259 became 0 to 255"
 
     @pytest.mark.parametrize("name", ["int", "2nd", "a-b", "_x", "", "ü"])
     def test_names_that_c_does_not_take(self, name, tmp_path):

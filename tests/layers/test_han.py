@@ -140,6 +140,22 @@ def test_from_layers_copies():
     assert layers[0].u.norm() > 0
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [lambda stack: [stack[1]], lambda stack: [stack[1:]], list],
+    ids=["index", "slice", "iteration"],
+)
+def test_parts_of_a_stack_inside_torch_compile(parts):
+    stack, x = HanStack(6, 3), torch.randn(7, 6)
+
+    def run(x):
+        for part in parts(stack):
+            x = part(x)
+        return x
+
+    assert_close(torch.compile(run, backend="eager")(x), run(x))
+
+
 @pytest.mark.parametrize("index", [5, -6])
 def test_an_index_beyond_the_stack_is_an_index_error(index):
     with pytest.raises(IndexError):

@@ -6,6 +6,7 @@ from threading import Barrier
 
 import pytest
 import torch
+from torch import nn
 from torch.func import vmap
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
@@ -137,6 +138,26 @@ def test_a_changed_parameter_is_noticed(make):
         u += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "run", [han_stack, lambda x, u, b: library.stack(x, u, b, 1, True)[0]], ids=["at once", "operator"]
+)
+@pytest.mark.parametrize(
+    "change", [lambda y, x: y.add_(x), lambda y, _: nn.ReLU(inplace=True)(y)], ids=["y += x", "ReLU(inplace=True)"]
+)
+def test_an_output_changed_in_place_says_what_to_write(make, run, change):
+    x, u, b = leaves(*make(5, 8, 3))
+    y = change(run(x, u, b), x)
+    with pytest.raises(RuntimeError, match=r"write y = y \+ x, or ReLU\(\)"):
+        y.sum().backward()
+
+
+def test_a_second_backward_pass_is_refused_in_pytorchs_words(make):
+    y = han_stack(*leaves(*make(5, 8, 3))).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="a second time"):
+        y.backward()
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_wrapped_models_are_refused():
     ("sentence", "call"),
     [
         ("the model has no linear layer where 'fc' says", lambda: replace_linear(nn.Sequential(nn.Linear(2, 2)), "fc")),
-        ("it is the model itself, for which surgery.han", lambda: replace_linear(nn.Linear(2, 2))),
+        ("it is the model itself: surgery.han", lambda: replace_linear(nn.Linear(2, 2))),
         ("the model has no feed-forward", lambda: replace_feedforward(nn.Sequential(nn.Linear(2, 2)))),
         (
             "makes 2 features into 3, and a HanBlock keeps",

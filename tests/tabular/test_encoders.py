@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hannet.tabular.encoders import MAX_LEVELS, Encoder
-from hannet.tabular.parsing import infer_decimal_marks
+from hannet.tabular.numbers import infer_decimal_marks
 from hannet.tabular.readers import Table, TableError
 
 
@@ -41,15 +41,17 @@ def test_a_few_odd_values_among_numbers_are_missing_and_told(odd):
     assert f"values such as '{odd}' are no finite numbers, taken as missing (1)" in notes[0]
 
 
-def test_numbers_keep_the_spelling_that_was_learned():
-    encoder = Encoder.fit(frame(x=["1.234,5", "7", "2,5"]), None, {"x": ","})
-    new = frame(x=["1.234", "2.500", "1,5"])
-    assert encoder.encode(new)[0].tolist() == [[1234.0], [2500.0], [1.5]]
-    assert encoder.encode(new[:2])[0].tolist() == [[1234.0], [2500.0]]
-    assert encoder.encode(new[:1], {"x"})[0].tolist() == [[1.234]]
-    x, notes = encoder.encode(frame(x=["2.5"]))
-    assert x.tolist() == [[7.0]]
-    assert "'2.5' are no finite numbers" in notes[0]
+def test_the_decimal_mark_of_a_new_table_is_found_again():
+    encoder = Encoder.fit(frame(x=["1.234,5", "7", "2,5"], y=["1,5", "2,5", "3,5"]), None, {"x": ",", "y": ","})
+    new = frame(x=["1.234", "2.500", "1,5"], y=["1,5", "2,5", ""])
+    assert encoder.encode(new)[0].tolist() == [[1234.0, 1.5], [2500.0, 2.5], [1.5, 2.5]]
+    assert encoder.encode(new[:2])[0][:, 0].tolist() == [1234.0, 2500.0]
+    assert encoder.encode(new[:1], {"x"})[0].tolist() == [[1.234, 1.5]]
+    x, notes = encoder.encode(frame(x=["1.234", "2.5"], y=["2.5", "1.5"]))
+    assert x.tolist() == [[1.234, 2.5], [2.5, 1.5]]
+    assert notes == ["decimal marks are not those of the training rows in 'x', 'y'"]
+    alone = encoder.encode(frame(x=["1.234"], y=["2.5"]))[0]  # that of y decides
+    assert alone.tolist() == [[1.234, 2.5]]
 
 
 @pytest.mark.parametrize("values", [["5%", "0.05"], ["$5", "€5"], ["$5", "$6", "€5"]])
@@ -102,7 +104,7 @@ def test_of_rare_levels_no_count_is_kept():
     assert len(column.counts) == 3000
     assert "are rare or not among the training rows" in notes[0]
     assert np.isfinite(x).all()
-    with pytest.raises(TableError, match="free text or an identifier"):
+    with pytest.raises(TableError, match="an identifier"):
         only([f"c{number % 5000}" for number in range(15_000)])
     assert only([*map(str, range(50)), "", *["a"] * 30, *["b"] * 30])[0].counts == {"a": 30, "b": 30}
 
@@ -252,15 +254,17 @@ def test_any_table_becomes_finite_numbers_or_one_sentence(both, delimiter):
         encoder = Encoder.fit(old, None, infer_decimal_marks(Table(old, (), delimiter))[0])
     except TableError:
         return
-    for cells in (old, new):
-        x, _ = encoder.encode(cells)
-        assert x.shape == (len(cells), len(encoder.inputs))
-        assert np.isfinite(x).all()
     again = Encoder.from_dict(json.loads(json.dumps(encoder.to_dict(), allow_nan=False)))
     assert again == encoder
-    x, _ = encoder.encode(new)
-    np.testing.assert_array_equal(again.encode(new)[0], x)
-    np.testing.assert_array_equal(encoder.encode(new[:1])[0], x[:1])  # whatever the other rows
+    assert encoder.encode(old)[0].shape == (len(old), len(encoder.inputs))
+    for cells in (old, new):
+        try:
+            x, _ = encoder.encode(cells)
+        except TableError as error:
+            assert cells is new and "cannot be read as" in str(error)  # noqa: PT017, PT018
+            continue
+        assert np.isfinite(x).all()
+        np.testing.assert_array_equal(again.encode(cells)[0], x)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +277,6 @@ def test_chosen_words_are_missing_when_learning_and_when_encoding(values):
     assert encoder.columns[0].kind == {"1": "number", "a": "category", "2": "date"}[values[0][0]]
     for cells in (frame(x=["x", "999"]), frame(x=["", "X"])):
         x, notes = again.encode(cells)
-        assert notes == []
+        assert notes == ["column 'x' is empty here, and was not in the training rows: it tells nothing of any row"]
         assert (x == encoder.encode(frame(x=[""]))[0]).all()
     assert "999" not in str(encoder.inputs)

@@ -1,4 +1,7 @@
+import io
 import json
+import os
+import pickle
 import struct
 
 import pytest
@@ -37,6 +40,20 @@ def test_damaged_files_are_one_sentence(tmp_path):
     path.write_bytes(whole.replace(b'\\"format\\": 3', b'\\"format\\": 1'))
     with pytest.raises(CheckpointError, match="of format 1"):
         checkpoint.read(tmp_path)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    saved = io.BytesIO()
+    torch.save({"model.weight": Bomb()}, saved)
+    for content in (saved.getvalue(), pickle.dumps(Bomb())):
+        checkpoint.path_in(tmp_path).write_bytes(content)
+        with pytest.raises(CheckpointError, match="damaged, or not a checkpoint"):
+            checkpoint.read(tmp_path)
+    assert not (tmp_path / "exploded").exists()
 
 
 def test_every_flipped_bit_is_noticed(tmp_path):

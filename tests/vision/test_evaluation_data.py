@@ -129,12 +129,14 @@ def test_arrays_as_in_training_or_flat_are_taken(hannet, tmp_path, shape):
     assert hannet("attack", str(tmp_path / "net"), "--data", str(tmp_path / "some.npz"), "--steps", "1")[0] == 0
 
 
-def test_deep_pictures_are_attacked_as_they_trained(tmp_path):
+def test_deep_and_linked_pictures_are_attacked_as_they_trained(tmp_path):
     folder = Path(saved(tmp_path / "net", ("cold", "warm")))
     seen = replace(Preprocessing.load(folder), pixel_range=(1030.0, 1259.0))
     (folder / FILE).write_bytes(seen.content())
     for name, value in (("cold", 1030), ("warm", 1259)):
         for place in range(5):
-            grey16(tmp_path / "deep" / name / f"{place}.png", [[value] * 4] * 4)
+            grey16(tmp_path / "elsewhere" / f"{name}{place}.png", [[value] * 4] * 4)
+            (tmp_path / "deep" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "deep" / name / f"{place}.png").symlink_to(tmp_path / "elsewhere" / f"{name}{place}.png")
     x, y, _ = load_points(folder, str(tmp_path / "deep"), None, exactly=False)
     assert torch.equal(x[:, 0, 0, 0], y.float())

@@ -11,12 +11,12 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from ..layers.activations import Abs, GroupSort, MaxMin
 from ..layers.affine import Standardise, UnitLinear
@@ -134,7 +134,7 @@ def _scaled(value: float, exponent: int) -> float:
 
 def computing_modules(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The modules that compute, first to last, by name."""
-    called = f"{name or 'the model'} ({type(model).__name__})"
+    called = f"{name or 'the model'} ({_describe(model)})"
     if has_hooks(model, backward=False):
         raise CertificateError(f"{called} has hooks or a replaced forward, whose Lipschitz bound is not known")
     if type(model) in (HanNet, FCNet):
@@ -160,14 +160,26 @@ def _kind(module: nn.Module) -> Any:
     return type(module).__mro__[1] if is_parametrized(module) else type(module)
 
 
+def _describe(module: nn.Module) -> str:
+    kind = _kind(module)
+    if not is_parametrized(module) or kind.forward is not type(module).forward:
+        return type(module).__name__
+    return f"{kind.__name__} with parametrized {', '.join(cast('nn.ModuleDict', module.parametrizations))}"
+
+
+def _trains(module: nn.Module) -> bool:
+    """Whether a part is in training mode that can act on it: a new list of parametrizations is, and cannot."""
+    parts = (part for part in module.modules() if type(part) not in (ParametrizationList, nn.ModuleDict))
+    return any(part.training for part in parts)
+
+
 def _require_known(name: str, module: Any) -> None:
     parametrized, kind = is_parametrized(module), _kind(module)
     known = kind in (*_REFLECTING, *_LINEAR, *_NORMS, *_POOLS, *_EXACT, Standardise)
     known = known and kind.forward is type(module).forward
     if not known or getattr(module, "start_dim", 1) != 1 or getattr(module, "running_var", module) is None:
         raise CertificateError(f"{name} has no known Lipschitz bound")
-    trains = any(part.training for part in module.modules())
-    if trains and (parametrized or isinstance(module, (nn.Dropout, *_NORMS))):
+    if _trains(module) and (parametrized or isinstance(module, (nn.Dropout, *_NORMS))):
         raise CertificateError(f"{name} acts differently in training: call model.eval() first")
     made = [getattr(module, key) for key in module.parametrizations] if parametrized else []
     for tensor in (*module.state_dict().values(), *made):

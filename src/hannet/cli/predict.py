@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..reporting.text import without_formula
 from .console import exit_with_error, print_table, say
-from .fit import table_name
+from .fit import Encoding, Header, Skip, header_choice, table_name
 from .options import AsJson, reject_output
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ STDOUT = Path("-")
 def predict(
     model: Annotated[Path, typer.Argument(help="The folder that `hannet fit` or `hannet train images` saved.")],
     inputs: Annotated[
-        list[Path], typer.Argument(help="A table with the columns that the model was trained on; or images.")
+        list[Path],
+        typer.Argument(help="A table with the columns that the model was trained on, - is standard input; or images."),
     ],
     out: Annotated[
         Path | None,
@@ -36,6 +37,9 @@ def predict(
     safe_csv: Annotated[
         bool, typer.Option("--safe-csv", help="Put an apostrophe before cells that a spreadsheet takes for formulas.")
     ] = False,
+    header: Header = None,
+    skip: Skip = None,
+    encoding: Encoding = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict: write the table as CSV with the predictions in added columns; if it holds the true values, also measure.
@@ -53,7 +57,8 @@ def predict(
         raise typer.BadParameter("a model for tables takes one table at a time", param_hint="inputs")
     else:
         path = None if out == STDOUT else _output_path(out, inputs[0], force=force)
-        _predict_table(model, inputs[0], path, as_json=as_json, safe_csv=safe_csv)
+        reading = {"header": header_choice(header), "skip": skip, "encoding": encoding}
+        _predict_table(model, inputs[0], reading, path, as_json=as_json, safe_csv=safe_csv)
 
 
 def _output_path(out: Path | None, table: Path, *, force: bool) -> Path:
@@ -118,7 +123,9 @@ def _write_stdout(content: bytes) -> None:
         exit_with_error(f"standard output cannot be written ({error.strerror})", 1)
 
 
-def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool, safe_csv: bool) -> None:
+def _predict_table(
+    model: Path, table: Path, reading: dict[str, Any], path: Path | None, *, as_json: bool, safe_csv: bool
+) -> None:
     """path: None for standard output, so that the report goes to standard error."""
     from ..storage.files import write_atomic
     from ..tabular.metrics import headings
@@ -126,7 +133,10 @@ def _predict_table(model: Path, table: Path, path: Path | None, *, as_json: bool
     from ..tabular.readers import read
 
     fitted = Model.load(model)
-    prediction = fitted.predict(read(table, header=fitted.header))
+    if reading["header"] is None and not fitted.header:
+        reading["header"] = False
+    names = {*fitted.encoder.groups, fitted.target.name}
+    prediction = fitted.predict(read(table, columns=names, **reading))
     cells = without_formulas(prediction.cells) if safe_csv else prediction.cells
     content, rows, metrics = cells.to_csv(index=False).encode(), len(cells), prediction.metrics
     if path:

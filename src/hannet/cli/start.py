@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..data import IMAGE_SUFFIXES
+from ..data.picture_files import TRAIN_NAMES, is_leftover
 
 ABOUT = (
     "hannet: small neural networks of Han-layers, y = |H(u) x + b|, for tables and images; and their paper, reproduced."
@@ -51,7 +52,7 @@ def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
     files, folders = [], []
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in islice(entries, MAX_ENTRIES):
-            if entry.name.startswith(".") or not entry.name.isprintable():
+            if is_leftover(entry.name) or not entry.name.isprintable():
                 continue
             with suppress(OSError):
                 if entry.is_dir():
@@ -102,10 +103,8 @@ def _train(here: Path, folders: Sequence[Path]) -> Suggestion | None:
     about = "learn to tell its classes of images apart"
     for folder in folders[:MAX_FOLDERS]:
         inside = _contents(folder)[1]
-        parts = {part.name: part for part in inside}
-        if sum(_holds_images(one) for one in inside[:MAX_FOLDERS]) > 1 or (
-            "train" in parts and _has_classes(parts["train"])
-        ):
+        training = [part for part in inside if part.name.lower() in TRAIN_NAMES]
+        if sum(_holds_images(one) for one in inside[:MAX_FOLDERS]) > 1 or any(map(_has_classes, training)):
             return f"hannet train images {_quote(folder)}", about
     if sum(_holds_images(folder) for folder in folders[:MAX_FOLDERS]) > 1:
         return "hannet train images .", about

@@ -72,6 +72,8 @@ def stored(path: Path) -> tuple[Tensor, Tensor]:
         _require_memory(path)
         with np.load(path, allow_pickle=False) as arrays:
             x, y = arrays["x"], arrays["y"]
+            if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
+                raise TypeError  # what is no array in the file comes as bytes
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except DataError:

@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..storage.files import StoreError, write_atomic
+from ..storage.model_dir import replace_folder
 
 _FORMAT = 1
 
@@ -27,7 +28,7 @@ def files(folder: str | Path) -> tuple[Path, Path]:
 
 
 def write_model(folder: str | Path, entries: Mapping[str, Any], weights: dict[str, Tensor]) -> None:
-    """Writes each file whole or not at all; entries name the weights they belong to. Raises ModelError."""
+    """Writes both files at one instant, or, beside files of other programs, each whole; entries name their weights. Raises ModelError."""
     path, weights_path = files(folder)
     content = save(weights)
     kept = {"format": _FORMAT, **entries, "sha256": hashlib.sha256(content).hexdigest()}
@@ -36,11 +37,22 @@ def write_model(folder: str | Path, entries: Mapping[str, Any], weights: dict[st
     except (TypeError, ValueError) as error:
         raise ModelError(f"{path}: JSON cannot keep every parameter ({error})") from error
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(weights_path, content)
-        write_atomic(path, text.encode())
+        if _holds_others(path.parent):
+            write_atomic(weights_path, content)
+            write_atomic(path, text.encode())
+            return
+        with replace_folder(path.parent) as made:
+            made.mkdir()
+            for name, part in ((weights_path.name, content), (path.name, text.encode())):
+                write_atomic(made / name, part)
     except (OSError, StoreError) as error:
         raise ModelError(f"{path.parent}: cannot be written ({error})") from error
+
+
+def _holds_others(folder: Path) -> bool:
+    """Whether replacing the folder would take away more than an older model, or a link to it."""
+    mine = {path.name for path in files(folder)}
+    return folder.is_symlink() or (folder.is_dir() and bool({path.name for path in folder.iterdir()} - mine))
 
 
 def _plain(value: Any) -> Any:

@@ -13,12 +13,13 @@ from .record import Record
 
 
 def summary(table: Table, records: Mapping[str, Record]) -> dict[str, Any]:
-    """The table's rows and the records behind them, ready for JSON."""
+    """The table's rows and the records behind them, ready for JSON, in an order that does not depend on which ended first."""
+    ordered = [asdict(record) for _, record in sorted(records.items())]
     return {
         "title": table.title,
         "rows": [dict(row) for row in table.rows],
         "notes": list(table.notes),
-        "records": [{k: v for k, v in asdict(record).items() if k != "curves"} for record in records.values()],
+        "records": [{k: v for k, v in record.items() if k != "curves"} for record in ordered],
     }
 
 

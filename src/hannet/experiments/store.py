@@ -22,6 +22,19 @@ def _plain(record: Record) -> dict[str, Any]:
     return {name: value for name, value in asdict(record).items() if name not in ("curves", "sources") or value}
 
 
+def _require_types(record: Record) -> Record:
+    """The record, if what it is found and compared by is of the right types. Raises TypeError."""
+    names = {
+        str: ("key", "experiment", "device", "when"),
+        dict: ("config", "metrics", "versions", "curves"),
+        int: ("seed",),
+    }
+    for kind, fields in names.items():
+        if wrong := next((field for field in fields if not isinstance(getattr(record, field), kind)), None):
+            raise TypeError(wrong)
+    return record
+
+
 class Store:
     """A folder of records: `records.jsonl`, one line a record, and `models/KEY.safetensors` beside it.
 
@@ -52,8 +65,8 @@ class Store:
         found = {}
         for number, line in enumerate(lines, 1):
             try:
-                record = Record(**json.loads(line))
-            except (ValueError, TypeError) as error:
+                record = _require_types(Record(**json.loads(line)))
+            except (ValueError, TypeError, RecursionError) as error:
                 raise StoreError(f"{self.path}, line {number}: not a record; remove the line to go on") from error
             found[record.key] = record
         return found
@@ -119,6 +132,8 @@ class Store:
         return model
 
     def _model(self, key: str) -> Path:
+        if not key.isalnum():  # a line of records.jsonl may say anything, such as ../../elsewhere
+            raise StoreError(f"{self.path}: {key!r} is no key of a record; remove the line to go on")
         return self.folder / "models" / f"{key}.safetensors"
 
 

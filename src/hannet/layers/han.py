@@ -1,6 +1,7 @@
 """Modules: parameters here, arithmetic in functional."""
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
@@ -75,9 +76,9 @@ class HanLayer(_Reflecting):
         dim: int = -1,
     ):
         require_positive(features=features, reflections=reflections)
-        self.reflections = reflections
         u_shape = (features,) if reflections == 1 else (reflections, features)
         super().__init__(features, u_shape, (features,) if bias else None, dim, device=device, dtype=dtype)
+        self.reflections = reflections
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.han_layer(x, self.u, self.b, dim=self.dim)
@@ -119,9 +120,9 @@ class HanStack(_Reflecting):
         dim: int = -1,
     ):
         require_positive(features=features, depth=depth, reflections=reflections)
-        self.reflections = reflections
         shape = (depth * reflections, features)
         super().__init__(features, shape, (depth, features) if bias else None, dim, device=device, dtype=dtype)
+        self.reflections = reflections
 
     @classmethod
     def from_layers(cls, layers: Sequence[HanLayer]) -> "HanStack":
@@ -151,11 +152,12 @@ class HanStack(_Reflecting):
     def __getitem__(self, index: slice) -> "HanStack": ...
 
     def __getitem__(self, index: int | slice) -> "HanLayer | HanStack":
-        chosen = range(len(self))[index]
         part: HanLayer | HanStack
-        if isinstance(chosen, range):
-            part = HanStack(self.features, len(chosen), reflections=self.reflections, dim=self.dim, device="meta")
+        if isinstance(index, slice):
+            depth = len(range(len(self))[index])
+            part = HanStack(self.features, depth, reflections=self.reflections, dim=self.dim, device="meta")
         else:
+            index = operator.index(index)
             part = HanLayer(self.features, reflections=self.reflections, dim=self.dim, device="meta")
         u = self.u.detach().unflatten(0, (-1, self.reflections))[index].reshape(part.u.shape)
         part.u = nn.Parameter(u, self.u.requires_grad)
@@ -203,9 +205,9 @@ class Householder(_Reflecting):
         dim: int = -1,
     ):
         require_positive(features=features, reflections=reflections)
-        self.reflections = reflections
         u_shape = (features,) if reflections == 1 else (reflections, features)
         super().__init__(features, u_shape, (features,) if bias else None, dim, device=device, dtype=dtype)
+        self.reflections = reflections
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.householder(x, self.u, self.b, dim=self.dim)

@@ -9,9 +9,13 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
+from ..storage.files import atomic_writer
+
+_SMALL = 10_000  # what a number in a config may be, however few the weights
 _HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _CARD = """---
@@ -73,6 +77,16 @@ def describe_classifier(what: str, classes: int, image: str) -> dict[str, str]:
     return {"what": what, "task": f"Task: one score for each of {classes} classes from {shape}."}
 
 
+def require_bounded(options: Any, weights: Path) -> None:
+    """Raises ValueError for numbers that no network with so few weights has: to build it would take for ever."""
+    limit = max(_SMALL, weights.stat().st_size if weights.is_file() else 0)
+    for value in options.values() if isinstance(options, dict) else options:
+        if isinstance(value, dict | list | tuple):
+            require_bounded(value, weights)
+        elif isinstance(value, int | float) and not abs(value) <= limit:
+            raise ValueError(f"{value} is more than {weights.name} can hold")
+
+
 def restore(model: nn.Module, weights: Path, device: str | torch.device = "cpu") -> nn.Module:
     """The model with these weights, all of them, in their dtype; in eval mode. Raises ModelFolderError if they do not fit."""
     try:
@@ -82,6 +96,71 @@ def restore(model: nn.Module, weights: Path, device: str | torch.device = "cpu")
     except (SafetensorError, RuntimeError) as error:
         raise ModelFolderError(f"{weights}: damaged, or not of the network that {CONFIG} describes") from error
     return model.eval()
+
+
+@torch.no_grad()
+def plain_state(model: nn.Module, described: nn.Module) -> dict[str, Tensor]:
+    """The state dict that gives `described`, a network of the same config, what `model` computes in eval mode.
+
+    Parametrised and pruned tensors become what they are computed as. Raises ModelFolderError for a model that is another network
+    than its config describes.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()  # parametrizations may differ in training, and change as they are asked
+    try:
+        modules = {name: part for name, part in model.named_modules() if "parametrizations" not in name.split(".")}
+        _require_same(modules, dict(described.named_modules()))
+        state = {key: _tensor_of(modules, key, like) for key, like in described.state_dict().items()}
+        if extra := {key for key in model.state_dict() if _stem(key) not in state}:
+            raise _unlike(min(extra), "a tensor that its config does not describe")
+    finally:
+        for module, training in modes:
+            module.training = training
+    return state
+
+
+def _unlike(name: str, what: str) -> ModelFolderError:
+    return ModelFolderError(f"{name} is {what}: from_pretrained could not read the network, so nothing is saved")
+
+
+def _require_same(modules: dict[str, nn.Module], described: dict[str, nn.Module]) -> None:
+    for name, module in modules.items():
+        kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+        if name not in described:
+            raise _unlike(name, "a module that its config does not describe")
+        if kind is not type(described[name]):
+            raise _unlike(
+                name, f"of class {kind.__name__}, not {type(described[name]).__name__} as its config describes"
+            )
+    if missing := described.keys() - modules.keys():
+        raise _unlike(min(missing), "missing")
+
+
+def _tensor_of(modules: dict[str, nn.Module], key: str, like: Tensor) -> Tensor:
+    """The tensor that a module computes with; torch.nn.utils.prune renews its own only as the module is called."""
+    path, _, name = key.rpartition(".")
+    module = modules[path]
+    found = {**module._parameters, **module._buffers}
+    original, mask = found.get(f"{name}_orig"), found.get(f"{name}_mask")
+    if original is not None and mask is not None:
+        value: Any = original * mask
+    else:
+        value = getattr(module, name) if is_parametrized(module, name) else found.get(name)
+    if not isinstance(value, Tensor) or value.shape != like.shape:
+        raise _unlike(key, "missing" if value is None else f"of shape {tuple(value.shape)}, not {tuple(like.shape)}")
+    return value.detach().contiguous()
+
+
+def _stem(key: str) -> str:
+    """The tensor that one of this name is a part of, by a parametrization or by pruning."""
+    path, parametrized, rest = key.partition("parametrizations.")
+    return path + rest.partition(".")[0] if parametrized else key.removesuffix("_orig").removesuffix("_mask")
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, each in memory of its own, as safetensors wants them."""
+    first = {value.untyped_storage().data_ptr(): key for key, value in reversed(state.items())}
+    return {key: value if key in first.values() else value.clone() for key, value in state.items()}
 
 
 class PretrainedMixin(
@@ -109,8 +188,31 @@ class PretrainedMixin(
         details = {"name": type(self).__name__, "parameters": f"{count:,}", **self.card_details()}
         return super().generate_model_card(*args, **details, **kwargs)
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the network as a folder that from_pretrained reads; parametrised and pruned weights as what they are computed as.
+
+        Args:
+            save_directory: the folder.
+            options: those of huggingface_hub's save_pretrained.
+
+        Returns:
+            With push_to_hub, the address of the commit on the Hub.
+
+        Raises:
+            ModelFolderError: for a network that is no longer what its config describes; the folder stays as it is.
+        """
+        self._plain_state()
+        return super().save_pretrained(save_directory, **options)
+
+    def _plain_state(self) -> dict[str, Tensor]:
+        assert isinstance(self, nn.Module)
+        with torch.device("meta"):
+            described: Any = type(self)(**self._hub_mixin_config)
+        return plain_state(self, described)
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        super()._save_pretrained(save_directory)
+        with atomic_writer(Path(save_directory, WEIGHTS)) as file:
+            save_file(_apart(self._plain_state()), file.name, {"format": "pt"})
         config = {"model": type(self).__name__, **self._hub_mixin_config}
         Path(save_directory, CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
@@ -120,11 +222,16 @@ class PretrainedMixin(
 
         Args:
             pretrained_model_name_or_path: the folder, or owner/name.
-            options: those of huggingface_hub's from_pretrained.
+            options: those of huggingface_hub's from_pretrained. Weights are loaded strictly, so `strict` can only be True.
 
         Raises:
             ModelFolderError: if there is none, or one of another class, or it is damaged.
+            ValueError: for strict=False.
         """
+        if not options.pop("strict", True):
+            raise ValueError(
+                f"strict must be True: all weights of a {cls.__name__} are in its folder, or it is damaged"
+            )
         source = str(pretrained_model_name_or_path)
         if source and Path(source).is_dir():
             saved = read_config(source).get("model", cls.__name__)
@@ -144,12 +251,13 @@ class PretrainedMixin(
     def _from_pretrained(cls, *, model_id: str, map_location: str | torch.device = "cpu", **options: Any) -> Self:
         """Load the weights, from safetensors only, and all of them."""
         hub = {name: options.pop(name) for name in _HUB_OPTIONS}
+        local = Path(model_id).is_dir()
+        weights = Path(model_id, WEIGHTS) if local else Path(hf_hub_download(model_id, WEIGHTS, **hub))
         try:
+            require_bounded(options, weights)
             with torch.device("meta"):  # no memory, and no initialisation that the weights replace
                 model: Any = cls(**options)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ModelFolderError(f"{Path(model_id, CONFIG)}: does not describe a {cls.__name__} ({error})") from error
-        local = Path(model_id).is_dir()
-        weights = Path(model_id, WEIGHTS) if local else Path(hf_hub_download(model_id, WEIGHTS, **hub))
         restore(model, weights, map_location)
         return model

@@ -16,7 +16,7 @@ from ..ops.torch_internals import TorchDispatchMode
 from .baselines import FourierNet, OrthogonalNet, Siren, frozen_hannet
 from .han_mixer import HanMixer
 from .hannet import FCNet, HanNet
-from .hub import CONFIG, WEIGHTS, ModelFolderError, PretrainedMixin, read_config, restore
+from .hub import CONFIG, WEIGHTS, ModelFolderError, PretrainedMixin, read_config, require_bounded, restore
 from .mobilevit import MobileViT
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
@@ -125,6 +125,7 @@ def load(folder: str | Path) -> nn.Module:
         name: kind for name, kind in MODELS.items() if isinstance(kind, type) and issubclass(kind, PretrainedMixin)
     }
     try:
+        require_bounded(config, Path(folder, WEIGHTS))
         with torch.device("meta"):  # no memory, and no initialisation that the weights replace
             model: nn.Module = classes[config.pop("model")](**config)  # type: ignore[assignment]
     except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:

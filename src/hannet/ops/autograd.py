@@ -28,7 +28,7 @@ class Stack(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by the kernel, or by the operator where they are differentiated or mapped in turn."""
-        x, u, b, y, signs = ctx.saved_tensors
+        x, u, b, y, signs = library.saved_tensors(ctx)
         if torch.is_grad_enabled() or is_batched(grad_y) or not is_plain(grad_y, u, b):
             return *library.gradients(grad_y, x, y, signs, u, b, *ctx.options), None, None, None
         return *backward(grad_y, y, signs, u, b, *ctx.options), None, None, None
@@ -62,7 +62,7 @@ class Stacks(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients as in Stack."""
         count = len(ctx.dims)
-        x, y, *flat = ctx.saved_tensors
+        x, y, *flat = library.saved_tensors(ctx)
         flat, signs = flat[: 2 * count], flat[2 * count :]
         plain = all(is_plain(grad_y, t, None) for t in flat if t is not None)
         if torch.is_grad_enabled() or is_batched(grad_y) or not plain:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import sharding
 from . import torch_internals as internals
 
 HALF = torch.bfloat16, torch.float16  # on the CPU converted to float32 and back; on a GPU kernels take them as they are
@@ -67,6 +68,7 @@ def find_rule(call: Call) -> Rule:
 
 @internals.constant_when_compiled
 def _code(device: str, too_wide: bool, compiling: bool, subclass: bool) -> str:
+    sharding.register_if_used()
     return find_rule(Call(device, too_wide, compiling, subclass)).code
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from . import dispatch, reference
 from .dispatch import HALF, REFERENCE, backward, choose, forward, kernels
+from .torch_internals import changed_in_place
 
 
 def _check(x: Tensor, u: Tensor, b: Tensor | None, reflections: int, dim: int) -> None:
@@ -88,6 +89,20 @@ def gradients(
     return grad_x, grad_u, None if b is None else grad_b
 
 
+def saved_tensors(ctx: Any) -> tuple[Any, ...]:
+    """What the forward pass saved. Raises RuntimeError, in words of the layer, if it has been changed since."""
+    try:
+        saved: tuple[Any, ...] = ctx.saved_tensors
+    except RuntimeError as error:
+        if not changed_in_place(error):
+            raise
+        raise RuntimeError(
+            "a Han-layer's output, input or parameter has been modified by an inplace operation (y += x, "
+            "ReLU(inplace=True)) since its forward pass; the backward pass needs them: write y = y + x, or ReLU()"
+        ) from error
+    return saved
+
+
 def _stack_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, u, b, *ctx.options = inputs
     ctx.save_for_backward(x, u, b, *output)
@@ -95,7 +110,7 @@ def _stack_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor
 
 
 def _stack_gradients(ctx: Any, grad_y: Tensor | None, grad_signs: Tensor | None) -> tuple[Tensor | None, ...]:
-    x, u, b, y, signs = ctx.saved_tensors
+    x, u, b, y, signs = saved_tensors(ctx)
     if grad_y is None:
         return None, None, None, None, None, None
     return *gradients(grad_y, x, y, signs, u, b, *ctx.options), None, None, None

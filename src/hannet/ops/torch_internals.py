@@ -58,6 +58,11 @@ def is_batched(tensor: Tensor) -> bool:
     return not (keys.has(DispatchKey.CPU) or keys.has(DispatchKey.CUDA))
 
 
+def changed_in_place(error: RuntimeError) -> bool:
+    """True for what autograd says of a saved tensor that was changed in place since; it has no exception of its own for that."""
+    return "modified by an inplace operation" in str(error)
+
+
 def constant_when_compiled(function: F) -> F:
     """torch.compiler.assume_constant_result, which imports the whole compiler: torch.compile asks once, as it traces."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]

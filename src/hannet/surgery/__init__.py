@@ -7,7 +7,17 @@
 >>> changes.apply().undo()
 """
 
+from .adapt import Adaptation, HanAdapter, adapt
 from .find import SurgeryError
 from .replace import Surgery, han, replace_feedforward, replace_linear
 
-__all__ = ["Surgery", "SurgeryError", "han", "replace_feedforward", "replace_linear"]
+__all__ = [
+    "Adaptation",
+    "HanAdapter",
+    "Surgery",
+    "SurgeryError",
+    "adapt",
+    "han",
+    "replace_feedforward",
+    "replace_linear",
+]

@@ -80,15 +80,19 @@ class Surgery:
         Raises:
             SurgeryError: where something else has replaced a new layer since; then nothing is changed.
         """
-        for change in self.changes:
-            place = change.at or change.name
-            if change.was and self.model.get_submodule(place) is not change.module:
-                raise SurgeryError(f"{place} is no longer what this surgery put there: undo later changes first")
+        self.require_in_place()
         for change in reversed(self.changes):
             for name, module in reversed(change.was.items()):
                 put(self.model, name, module)
             change.was = {}
         self._settle_fast_paths()
+
+    def require_in_place(self) -> None:
+        """Raises SurgeryError where something else has replaced what this surgery put into the model."""
+        for change in self.changes:
+            place = change.at or change.name
+            if change.was and self.model.get_submodule(place) is not change.module:
+                raise SurgeryError(f"{place} is no longer what this surgery put there: undo later changes first")
 
     def _settle_fast_paths(self) -> None:
         self.done = any(change.was for change in self.changes)
@@ -185,14 +189,33 @@ def replace_linear(
     """
     if isinstance(by, int):
         require_positive(by=by)
+    plan = plan_linears(
+        model, where, "surgery.han makes a HanLinear", lambda name, layer: _linear_change(name, layer, by, steps)
+    )
+    surgery = Surgery(model, *plan)
+    require_changes(surgery, "linear layer", where)
+    return surgery if dry_run else surgery.apply()
+
+
+def plan_linears(
+    model: nn.Module, where: Where, instead: str, change: Callable[[str, nn.Module], Change]
+) -> tuple[list[Change], dict[str, str]]:
+    """A change for each linear layer that is meant, and why there is none for some. instead: what to do for the model itself."""
     inspector, changes, refused = Inspector(model), [], {}
     for name in linear_names(model, where):
-        fault = inspector.fault_of(name) if name else "it is the model itself, for which surgery.han makes a HanLinear"
+        fault = inspector.fault_of(name) if name else f"it is the model itself: {instead}"
         if fault:
             refused[name or "the model"] = fault
         else:
-            changes.append(_linear_change(name, model.get_submodule(name), by, steps))
-    return _finish(Surgery(model, changes, refused), "linear layer", where, dry_run)
+            changes.append(change(name, model.get_submodule(name)))
+    return changes, refused
+
+
+def require_changes(surgery: Surgery, what: str, where: Where) -> None:
+    """Raises SurgeryError where nothing that is meant can be replaced."""
+    if not surgery.changes:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in surgery.refused.items())
+        raise SurgeryError(reasons or f"the model has no {what} where {where!r} says")
 
 
 def _linear_change(name: str, layer: nn.Module, by: By, steps: int) -> Change:
@@ -214,13 +237,6 @@ def as_shape(layer: nn.Module) -> tuple[int, int]:
     weight: Any = layer.weight
     first, second = weight.shape
     return (second, first) if isinstance(layer, nn.Linear) else (first, second)
-
-
-def _finish(surgery: Surgery, what: str, where: Where, dry_run: bool) -> Surgery:
-    if not surgery.changes:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in surgery.refused.items())
-        raise SurgeryError(reasons or f"the model has no {what} where {where!r} says")
-    return surgery if dry_run else surgery.apply()
 
 
 def han(layer: nn.Module, reflections: int = 16, *, steps: int = 200) -> nn.Module:
@@ -290,7 +306,9 @@ def replace_feedforward(
             refused[slots.name or "the model"] = fault
         else:
             changes.append(_block_change(model, slots, by, options))
-    return _finish(Surgery(model, changes, refused), "feed-forward", where, dry_run)
+    surgery = Surgery(model, changes, refused)
+    require_changes(surgery, "feed-forward", where)
+    return surgery if dry_run else surgery.apply()
 
 
 def _block_change(

@@ -21,14 +21,20 @@ MIN_SAMPLES_LEAF = 20  # rows in a leaf of boosted trees, at least, as scikit-le
 MLP_EPOCHS = 500  # of the MLP, at most
 
 
-def underperformance_warning(split: Split, row: Mapping[str, Any]) -> list[str]:
-    """A note if a model with these metrics is worse than one that looks at no column."""
-    if split.classes:
-        share = float((split.y_test == np.bincount(split.y).argmax()).mean())
+def underperformance_warning(split: Split, row: Mapping[str, Any], recall: float | None = None) -> list[str]:
+    """A note if a model with these metrics is worse than one that looks at no column; recall: its mean over the classes."""
+    if split.balanced and recall is not None:
+        share = 1 / len(np.unique(split.y_test))
+        worse, measured = recall < share, f"mean recall of the classes of held-out rows is {recall:.4f}"
+        baseline = f"below that of always predicting one class, {share:.4f}"
+    elif split.classes:
+        usual = np.bincount(split.y, split.weights).argmax()
+        share = float(np.average(split.y_test == usual, weights=split.weights_test))
         worse, measured = row["accuracy"] < share, f"accuracy on held-out rows is {row['accuracy']:.4f}"
         baseline = f"below that of always predicting the most frequent class, {share:.4f}"
     else:
-        error = root_mean_squared_error(split.y_test, np.full(len(split.y_test), split.y.mean()))
+        mean = np.full(len(split.y_test), np.average(split.y, weights=split.weights))
+        error = root_mean_squared_error(split.y_test, mean, sample_weight=split.weights_test)
         worse, measured = row["rmse"] > error, f"RMSE on held-out rows is {row['rmse']:.5g}"
         baseline = f"above that of always predicting the training rows' mean, {error:.5g}"
     return [f"HanNet is of no use here: its {measured}, {baseline}"] if worse else []
@@ -37,7 +43,8 @@ def underperformance_warning(split: Split, row: Mapping[str, Any]) -> list[str]:
 def evaluate(model: Any, split: Split, began: float) -> dict[str, Any]:
     """A trained model's metrics on the held-out rows, its size, and the seconds since its training began."""
     seconds = time.perf_counter() - began
-    return score(split.y_test, predict(model, split.x_test)) | {"size": model_size(model), "seconds": seconds}
+    metrics = score(split.y_test, predict(model, split.x_test), split.weights_test)
+    return metrics | {"size": model_size(model), "seconds": seconds}
 
 
 def model_size(model: Any) -> dict[str, Any]:
@@ -69,7 +76,7 @@ def baseline_note(split: Split) -> str:
     return (
         "the models below HanNet are scikit-learn's, with the same rows and inputs: an MLP with its defaults (100 units, no "
         f"early stopping) but up to {MLP_EPOCHS} epochs, boosted trees (HistGradientBoosting) with their defaults{leaves}; trees "
-        "have leaves, the others weights"
+        f"have leaves, the others weights{'; classes count alike for them too' * split.balanced}"
     )
 
 
@@ -97,8 +104,18 @@ def baselines(split: Split, seed: int) -> dict[str, Any]:
 
 def fit_scaled(model: Any, split: Split) -> Any:
     """Train a model on standardised inputs and, in regression, on a standardised target."""
-    scaled = make_pipeline(StandardScaler(), model)
+    scaled, weights = make_pipeline(StandardScaler(), model), training_weights(split)
+    given = {} if weights is None else {f"{scaled.steps[-1][0]}__sample_weight": weights}
     if not split.classes:
         scaled = TransformedTargetRegressor(scaled, transformer=StandardScaler())
     with warnings.catch_warnings(action="ignore"):  # that it has not converged: its numbers show it
-        return scaled.fit(split.x, split.y)
+        return scaled.fit(split.x, split.y, **given)
+
+
+def training_weights(split: Split) -> np.ndarray | None:
+    """What each row counts in the training: its weight, over that of its class where classes count alike; None: all the same."""
+    if not split.balanced:
+        return split.weights
+    weights = np.ones(len(split.y)) if split.weights is None else split.weights
+    balanced = weights / np.bincount(split.y, weights)[split.y]
+    return balanced * (len(balanced) / balanced.sum())

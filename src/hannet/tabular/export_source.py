@@ -17,7 +17,7 @@ from ..estimators.export_source import (
 )
 from ..export.program import Category, ColumnsInput, ExportError, Number
 from ..export.sources import Array
-from .parsing import missing_tokens
+from .missing import missing_tokens
 
 
 class TableSource:
@@ -34,6 +34,10 @@ class TableSource:
             if column.kind == "date":
                 raise ExportError(
                     f"the column {column.name!r} holds dates, which cannot be exported yet: fit without it"
+                )
+            if column.kind == "text":
+                raise ExportError(
+                    f"the column {column.name!r} holds free text, which cannot be exported: fit without it"
                 )
             if column.kind == "category":
                 columns.append(_category(model.encoder, column, place.start, features))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score, root_mean_squared_error
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, root_mean_squared_error
 
 RESAMPLES = 1000
 SMALL_SAMPLE = 30  # rows: of fewer, resamples say little about others
@@ -33,6 +33,10 @@ class Split:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: int  # 0: regression
+    weights: np.ndarray | None = None  # (rows,): what each counts in training, or in metrics; None: the same
+    weights_test: np.ndarray | None = None
+    groups: np.ndarray | None = None  # (rows,): equal numbers for rows that validation must not tear apart
+    balanced: bool = False  # whether classes count alike in training
 
 
 def predict(model: Any, x: np.ndarray) -> np.ndarray:
@@ -40,30 +44,59 @@ def predict(model: Any, x: np.ndarray) -> np.ndarray:
     return model.predict_proba(x) if hasattr(model, "predict_proba") else model.predict(x)
 
 
-def score(y: np.ndarray, output: np.ndarray) -> dict[str, Any]:
+def score(y: np.ndarray, output: np.ndarray, weights: np.ndarray | None = None) -> dict[str, Any]:
     """The metrics of what `predict` gave, with the interval of the first; None where one is not defined.
 
     The RMSE has a bootstrap interval, the accuracy Wilson's, which is wide for few rows even if all are right (J. Am. Stat.
-    Assoc. 22, 1927).
+    Assoc. 22, 1927); weights: what each row counts.
     """
     if output.ndim == 1:
-        squares, variation = np.square(output - y), np.square(y - y.mean()).sum()
-        low, high = _bootstrap_interval(squares)
+        squares = np.square(output - y)
+        variation = _mean(np.square(y - _mean(y, weights)), weights)
+        low, high = _bootstrap_interval(squares, weights)
         return {
-            "rmse": float(np.sqrt(squares.mean())),
+            "rmse": _mean(squares, weights) ** 0.5,
             "interval": (low**0.5, high**0.5),
-            "mae": float(np.abs(output - y).mean()),
-            "r2": float(1 - squares.sum() / variation) if variation > 0 else None,
+            "mae": _mean(np.abs(output - y), weights),
+            "r2": 1 - _mean(squares, weights) / variation if variation > 0 else None,
         }
     correct = output.argmax(1) == y
     metrics = {
-        "accuracy": float(correct.mean()),
-        "interval": _wilson_interval(correct),
-        "log_loss": _log_loss(y, output),
+        "accuracy": _mean(correct, weights),
+        "interval": _wilson_interval(correct, weights),
+        "log_loss": _log_loss(y, output, weights),
     }
     if output.shape[1] == 2:
-        metrics["auc"] = float(roc_auc_score(y, output[:, 1])) if 0 < y.mean() < 1 else None
+        both = 0 < _mean(y, weights) < 1
+        metrics["auc"] = float(roc_auc_score(y, output[:, 1], sample_weight=weights)) if both else None
     return metrics
+
+
+def class_scores(split: Split, output: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each class: its rows, the share of them that is recognised, and the share of those taken for it that are; None if none."""
+    labels = np.arange(split.classes)
+    precision, recall, _, _ = precision_recall_fscore_support(
+        split.y_test, output.argmax(1), labels=labels, sample_weight=split.weights_test, zero_division=np.nan
+    )
+    trained, tested = (np.bincount(y, minlength=split.classes).tolist() for y in (split.y, split.y_test))
+    return [
+        {"class": name, "train_rows": trained[code], "test_rows": tested[code]}
+        | {"recall": _defined(recall[code]), "precision": _defined(precision[code])}
+        for code, name in zip(labels, names, strict=True)
+    ]
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def mean_recall(rows: Sequence[Mapping[str, Any]]) -> float:
+    """The mean over the classes of the held-out rows: the balanced accuracy."""
+    return float(np.mean([row["recall"] for row in rows if row["recall"] is not None]))
+
+
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> float:
+    return float(values.mean() if weights is None else np.average(values, weights=weights))
 
 
 def error_format(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -85,21 +118,33 @@ def headings(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
     }
 
 
-def _log_loss(y: np.ndarray, output: np.ndarray) -> float:
-    return float(-np.log(np.maximum(output[np.arange(len(y)), y], 1e-15)).mean())
+def _rmse(y: np.ndarray, output: np.ndarray, weights: np.ndarray | None) -> float:
+    return float(root_mean_squared_error(y, output, sample_weight=weights))
 
 
-def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+def _log_loss(y: np.ndarray, output: np.ndarray, weights: np.ndarray | None = None) -> float:
+    return _mean(-np.log(np.maximum(output[np.arange(len(y)), y], 1e-15)), weights)
+
+
+def _bootstrap_interval(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
     """The interval of the mean in 95 % of resamples, the same ones for every model."""
     rng = np.random.default_rng(0)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    drawn = (rng.integers(len(values), size=len(values)) for _ in range(RESAMPLES))
+    if weights is None:
+        means = [values[rows].mean() for rows in drawn]
+    else:
+        products = values * weights
+        means = [products[rows].sum() / total for rows in drawn if (total := weights[rows].sum()) > 0]
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
 
 
-def _wilson_interval(correct: np.ndarray) -> tuple[float, float]:
-    share = float(correct.mean())
-    low, high = binomtest(int(correct.sum()), len(correct)).proportion_ci(method="wilson")
+def _wilson_interval(correct: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """Of rows that do not count alike, so many count as have the same variance (Kish 1965)."""
+    share, rows = _mean(correct, weights), len(correct)
+    if weights is not None:
+        rows = max(1, round(float(weights.sum() ** 2 / np.square(weights).sum())))
+    low, high = binomtest(round(share * rows), rows).proportion_ci(method="wilson")
     return max(0.0, min(float(low), share)), min(1.0, max(float(high), share))  # rounding aside they are so
 
 
@@ -118,11 +163,12 @@ def permutation_importance(model: Any, groups: Mapping[str, slice], split: Split
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(split.y_test))[:IMPORTANCE_ROWS]  # a table may be sorted
     x, y = split.x_test[rows], split.y_test[rows]
-    error: Callable[[np.ndarray, np.ndarray], float] = _log_loss if split.classes else root_mean_squared_error
-    baseline = error(y, predict(model, x))
+    weights = None if split.weights_test is None else split.weights_test[rows]
+    error: Callable[..., float] = _log_loss if split.classes else _rmse
+    baseline = error(y, predict(model, x), weights)
     importances = {}
     for name, place in groups.items():
         shuffled = x.copy()
         shuffled[:, place] = x[rng.permutation(len(x)), place]
-        importances[name] = error(y, predict(model, shuffled)) - baseline
+        importances[name] = error(y, predict(model, shuffled), weights) - baseline
     return dict(sorted(importances.items(), key=lambda item: -item[1]))

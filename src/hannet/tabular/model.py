@@ -136,7 +136,8 @@ class Model:
         try:
             state = json.loads(path.read_bytes())
             encoder = Encoder.from_dict(state["encoder"])
-            target = Target(state["target"]["name"], tuple(state["target"]["classes"]), state["target"]["decimal"])
+            known = state["target"]
+            target = Target(known["name"], tuple(known["classes"]), known["decimal"], known.get("units", {}))
             blank = pd.DataFrame({name: pd.Series([""], dtype="str") for name in encoder.groups})
             inputs = encoder.encode(blank)[0].shape[1]
             model = cls(target, bool(state["header"]), encoder, estimator)

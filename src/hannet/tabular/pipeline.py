@@ -1,11 +1,9 @@
 """From a table and the name of a column to a model of that column, and a report of how well it does."""
 
-import math
 import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,71 +15,17 @@ from ..reporting.progress import OnProgress, ProgressEvent
 from ..train.callbacks import Callback, TrainingState
 from . import baselines, metrics
 from .encoders import Encoder
+from .holdout import Holdout, choose_rows
+from .leaks import find_leaks
+from .missing import missing_tokens_note, unmatched_missing_tokens
 from .model import Model
-from .parsing import DEFAULT_MISSING, infer_decimal_marks, missing_tokens_note, parse_numbers, unmatched_missing_tokens
-from .readers import Table, TableError
-from .report import Report, make_report
-from .target import MIN_ROWS, dropped_rows_note, infer_target, target_column
+from .numbers import infer_decimal_marks, parse_numbers
+from .options import FitOptions, dropped_columns, read_roles
+from .readers import Table, TableError, join_names
+from .report import Findings, Report, make_report
+from .target import MIN_ROWS, Target, dropped_rows_note, infer_target, target_column
 
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # a column of Parquet
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """What a person may choose about a fit.
-
-    Args:
-        target: The column to predict.
-        task: "regression" or "classification"; None leaves it to the target's values.
-        test: Share of the rows to test on.
-        seed: Of the rows held out and of the training.
-        header: Whether the table has one.
-        baselines: Whether to train models of scikit-learn to compare with.
-        missing: Tokens for a missing value.
-        options: Parameters of the estimator.
-    """
-
-    target: str
-    task: str | None = None
-    test: float = 0.2
-    seed: int = 0
-    header: bool = True
-    baselines: bool = True
-    missing: Sequence[str] = DEFAULT_MISSING
-    options: Mapping[str, Any] | None = None
-
-
-def holdout_mask(y: np.ndarray, groups: np.ndarray, fraction: float, seed: int, *, classes: bool) -> np.ndarray:
-    """A mask of the rows to test on: at random, of classes an even share, and never all rows of a class.
-
-    groups: equal numbers for rows that must stay together; they have one y.
-    """
-    _, first, position, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    labels = y[first]
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(first))
-    strata = labels if classes else np.zeros(len(first))
-    order = order[np.lexsort((sizes[order], strata[order]))]  # at random within equal ones
-    count = min(max(2, round(fraction * len(first))), len(first) - 2)
-    test = np.zeros(len(first), bool)
-    test[order[((np.arange(count) + rng.random()) / count * len(first)).astype(int)]] = True
-    if classes:
-        lost = np.setdiff1d(labels[test], labels[~test])
-        test[[np.flatnonzero(labels == code)[0] for code in lost]] = False
-    return test[position]
-
-
-def _duplicate_groups(cells: pd.DataFrame, limit: float) -> tuple[np.ndarray, list[str]]:
-    """A number for each row, the same for equal rows unless they are so by chance, or more than the limit; and a note."""
-    groups, distinct = pd.factorize(pd.util.hash_pandas_object(cells, index=False))
-    repeated = len(groups) - len(distinct)
-    if not repeated:
-        return groups, []
-    note = f"rows that repeat another: {repeated:,} of {len(groups):,}"
-    combinations = math.prod(cells[name].nunique() for name in cells)
-    if combinations < len(groups) or len(distinct) < MIN_ROWS or np.bincount(groups).max() > limit:
-        return np.arange(len(groups)), [f"{note}, too many to hold out equal rows together"]
-    return groups, [f"{note}; equal rows are held out together or not at all"]
 
 
 def fit(table: Table, config: FitOptions, on_progress: OnProgress) -> tuple[Model, Report]:
@@ -98,30 +42,98 @@ def fit(table: Table, config: FitOptions, on_progress: OnProgress) -> tuple[Mode
     Raises:
         TableError: There is nothing to learn, or the training failed.
     """
-    column = target_column(table, config.target)
+    column, asked = target_column(table, config.target), dropped_columns(table, config)
     decimals, decimal_notes = infer_decimal_marks(table, config.missing)
     target, target_notes = infer_target(column, config.target, config.task, decimals[config.target], config.missing)
     codes, known = target.codes(table, config.missing)
+    roles = read_roles(table, config, decimals)
+    used = known & roles.used
     others = table.cells.drop(columns=config.target)
     unwanted = {name: "numbers the rows" for name in others if _is_row_number(others[name], decimals[name])}
-    unwanted |= {name: "an index that pandas kept" for name in others if PANDAS_INDEX.fullmatch(name)}
-    y = codes[known]
-    groups, group_notes = _duplicate_groups(table.cells[known].drop(columns=list(unwanted)), config.test * len(y) / 2)
-    test = holdout_mask(y, groups, config.test, config.seed, classes=bool(target.classes))
-    order, train = np.argsort(test, kind="stable"), int((~test).sum())
-    y, cells = y[order], others[known].iloc[order]  # so both parts are views of one matrix
-    encoder = Encoder.fit(cells[:train], unwanted, decimals, config.missing)
+    unwanted |= {name: "an index that pandas kept" for name in others if PANDAS_INDEX.fullmatch(name)} | asked
+    features = table.cells[used].drop(columns=list(unwanted))
+    holdout = choose_rows(table, config, roles, used, codes[used], features, classes=bool(target.classes))
+    target, y, kept, class_notes = _trained_classes(target, codes[used], holdout)
+    order, train = np.argsort(holdout.test[kept], kind="stable"), int((~holdout.test).sum())
+    place = np.flatnonzero(used)[kept][order]  # so both parts are views of one matrix
+    cells = others.iloc[place]
+    encoder = Encoder.fit(cells[:train], unwanted, decimals, config.missing, config.kinds)
     x, encoding_notes = encoder.encode(cells)
-    split = metrics.Split(x[:train], y[:train], x[train:], y[train:], len(target.classes))
+    weights, groups = (None if values is None else values[place] for values in (roles.weights, roles.groups))
+    split = _split(x, y[order], train, len(target.classes), weights, groups, config)
     estimator, rows, training_notes = _train(split, config, on_progress)
     notes = [*table.notes, *decimal_notes, *target_notes]
     notes += dropped_rows_note(column, known, classes=bool(target.classes))
-    notes += [*group_notes, *encoder.notes, *encoding_notes]
-    notes += missing_tokens_note(cells[list(encoder.groups)], config.missing)
+    notes += [*roles.notes, *class_notes, *holdout.notes, *encoder.notes, *encoding_notes]
+    notes += missing_tokens_note(cells[list(encoder.groups)], config.missing, encoder.numeric)
     notes += [*unmatched_missing_tokens(table.cells, config.missing), *training_notes]
     model = Model(target, config.header, encoder, estimator)
-    importances = metrics.permutation_importance(estimator, encoder.groups, split, config.seed)
-    return model, make_report(model, split, rows, importances, notes, asdict(config))
+    findings = Findings(
+        metrics.permutation_importance(estimator, encoder.groups, split, config.seed),
+        find_leaks(encoder.groups, split, config.seed),
+        holdout.described,
+        holdout.facts,
+    )
+    return model, make_report(model, split, rows, findings, notes, asdict(config))
+
+
+def _trained_classes(
+    target: Target, codes: np.ndarray, holdout: Holdout
+) -> tuple[Target, np.ndarray, np.ndarray, list[str]]:
+    """The target with the classes of the training rows, the codes in it, a mask of the rows that have one, and a note.
+
+    By time or group, a class may come among the rows to test on alone: it cannot be learned.
+    """
+    kept = np.ones(len(codes), bool)
+    if not target.classes:
+        return target, codes, kept, []
+    learned = np.unique(codes[~holdout.test])
+    if len(learned) < 2:
+        raise TableError(f"the rows to train on hold one class of {target.name!r} only: there is nothing to predict")
+    if len(learned) == len(target.classes):
+        return target, codes, kept, []
+    kept = np.isin(codes, learned)
+    if not holdout.test[kept].any():
+        raise TableError(
+            f"the rows held out hold no class of {target.name!r} that the others hold: choose another --test"
+        )
+    lost = [repr(name) for code, name in enumerate(target.classes) if code not in learned]
+    note = (
+        f"classes in no row to train on, so not predicted and not measured: {join_names(lost)} ({(~kept).sum():,} rows)"
+    )
+    classes = tuple(target.classes[code] for code in learned)
+    return replace(target, classes=classes), np.searchsorted(learned, codes[kept]), kept, [note]
+
+
+def _split(
+    x: np.ndarray,
+    y: np.ndarray,
+    train: int,
+    classes: int,
+    weights: np.ndarray | None,
+    groups: np.ndarray | None,
+    config: FitOptions,
+) -> metrics.Split:
+    """The first rows to train on, the others to test; raises TableError if they are too few, or count nothing."""
+    if len(y) < MIN_ROWS:
+        raise TableError(f"rows that can be used: {len(y)}; to train and to test, at least {MIN_ROWS} are needed")
+    if config.class_weight and not classes:
+        raise TableError(
+            "--class-weight is for classes, but the target is a number; --task classification predicts classes"
+        )
+    taught = None if groups is None else groups[:train]
+    split = metrics.Split(
+        x[:train], y[:train], x[train:], y[train:], classes, None, None, taught, bool(config.class_weight)
+    )
+    if weights is None:
+        return split
+    weights = weights / weights.max(initial=1e-300)  # sums stay finite
+    mine, held_out = weights[:train], weights[train:]
+    if not (mine.any() and held_out.any()):
+        raise TableError(f"--weights: {config.weights!r} is 0 in every row to train on, or in every row held out")
+    if classes and len(np.unique(split.y[mine > 0])) < classes:
+        raise TableError(f"--weights: {config.weights!r} is 0 in every row to train on of a class")
+    return replace(split, weights=mine, weights_test=held_out)
 
 
 def _is_row_number(cells: pd.Series, decimal: str) -> bool:
@@ -155,11 +167,13 @@ def _train(
         on_progress(ProgressEvent(f"{name} {'trained' if done else 'training'}", done, 1, "", within=fit))
 
     estimator_class = HanClassifier if split.classes else HanRegressor
-    estimator = estimator_class(random_state=config.seed, **(config.options or {}))
+    options: dict[str, Any] = {**({"class_weight": "balanced"} if split.balanced else {}), **(config.options or {})}
+    estimator = estimator_class(random_state=config.seed, **options)
     began = time.perf_counter()
     try:
         with warnings.catch_warnings(record=True, action="always") as caught:
-            estimator.fit(split.x, split.y, callbacks=[_EpochReporter(on_progress, models, share)])
+            follow = [_EpochReporter(on_progress, models, share)]
+            estimator.fit(split.x, split.y, split.weights, groups=split.groups, callbacks=follow)
     except RuntimeError as error:
         raise TableError(f"the training failed: {error}") from error
     rows = [{"model": "HanNet"} | baselines.evaluate(estimator, split, began)]

@@ -9,22 +9,42 @@ from typing import Any
 from ..reporting import figures, tables
 from ..storage.provenance import versions
 from . import baselines, metrics, plots
-from .encoders import Date, Encoder
+from .columns import Date
+from .encoders import Encoder
+from .leaks import leak_notes
 from .model import Model
+
+FEW_CLASSES = 10  # that many have a table of their own, more only if they are imbalanced
+IMBALANCED = 5  # times as many training rows of one class as of another
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of the columns and the rows: the importance of each, those that leak, and how rows were held out."""
+
+    importances: Mapping[str, float]
+    leaks: Mapping[str, float]
+    held_out: str
+    split: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a person wants to know of a fit: metrics of each model, what became of each column, all facts as plain values."""
+    """What a person wants to know of a fit: metrics of each model, what became of each column, all facts as plain values.
+
+    classes: recall and precision of each class, if they are few or imbalanced.
+    """
 
     results: tables.Table
+    classes: tables.Table | None
     columns: tables.Table
     facts: Mapping[str, Any]
     figure: figures.Figure
 
     def files(self) -> dict[str, bytes]:
         """Contents of the report's files by their names."""
-        text = f"{tables.markdown(self.results)}\n![Held-out rows](report.svg)\n\n#{tables.markdown(self.columns)}"
+        classes = f"#{tables.markdown(self.classes)}\n" if self.classes else ""
+        text = f"{tables.markdown(self.results)}\n![Held-out rows](report.svg)\n\n{classes}#{tables.markdown(self.columns)}"
         facts = json.dumps(self.facts, indent=1, allow_nan=False) + "\n"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font does not have
@@ -36,23 +56,27 @@ def make_report(
     model: Model,
     split: metrics.Split,
     rows: Sequence[Mapping[str, Any]],
-    importances: Mapping[str, float],
+    findings: Findings,
     notes: Sequence[str],
     config: Mapping[str, Any],
 ) -> Report:
-    """The report of a fit; rows: the metrics of each model; importances: of each column; config: what was chosen."""
+    """The report of a fit; rows: the metrics of each model; config: what was chosen."""
     name, encoder = model.target.name, model.encoder
     form = metrics.error_format(rows)
     output = metrics.predict(model.estimator, split.x_test)
     figure = plots.plot_predictions(name, tuple(model.target.classes), split.y_test, output)
+    classes = metrics.class_scores(split, output, model.target.classes) if split.classes else []
+    recall = metrics.mean_recall(classes) if classes else None
     notes = [
-        _sizes_note(split, encoder),
-        *baselines.underperformance_warning(split, rows[0]),
+        *leak_notes(findings.leaks, name),
+        _sizes_note(split, encoder, findings.held_out),
+        *baselines.underperformance_warning(split, rows[0], recall),
+        *_imbalance_note(split, classes),
         *metrics.small_sample_warning(len(split.y_test)),
         *([baselines.baseline_note(split)] if len(rows) > 1 else []),
         *(f"column {column!r} is left out: {why}" for column, why in encoder.dropped.items()),
         *notes,
-        importance_note(importances, split, form),
+        importance_note(findings.importances, split, form),
     ]
     cost = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
     headings = {"model": ("model", ""), **metrics.headings(rows), **cost}
@@ -62,21 +86,61 @@ def make_report(
         "rows": [dict(row) for row in rows],
         "train_rows": len(split.y),
         "test_rows": len(split.y_test),
+        "split": dict(findings.split),
+        "classes": classes,
+        "leaks": dict(findings.leaks),
         "notes": notes,
-        "importance": importances,
+        "importance": findings.importances,
         "columns": {column.name: {"kind": column.kind, "inputs": column.inputs} for column in encoder.columns},
         "dropped": dict(encoder.dropped),
         "plan": config,
         "versions": dict(versions()),
     }
     results = tables.Table(f"{name}: predictions of held-out rows", headings, rows, notes)
-    return Report(results, _columns_table(encoder, importances, split, form), facts, figure)
+    columns = _columns_table(encoder, findings.importances, split, form)
+    return Report(results, _classes_table(classes), columns, facts, figure)
 
 
-def _sizes_note(split: metrics.Split, encoder: Encoder) -> str:
+def _is_imbalanced(classes: Sequence[Mapping[str, Any]]) -> bool:
+    trained = [row["train_rows"] for row in classes]
+    return bool(trained) and max(trained) >= IMBALANCED * min(trained)
+
+
+def _imbalance_note(split: metrics.Split, classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note where the accuracy says little of a rare class."""
+    if not _is_imbalanced(classes):
+        return []
+    most, least = (choose(classes, key=lambda row: row["train_rows"]) for choose in (max, min))
+    shares = " and ".join(f"{row['train_rows'] / len(split.y):.1%} {row['class']!r}" for row in (most, least))
+    advice = "" if split.balanced else "; --class-weight balanced lets them count alike"
+    return [
+        f"classes are imbalanced ({shares} among the rows to train on): the recall of each says more than the accuracy{advice}"
+    ]
+
+
+def _classes_table(classes: Sequence[Mapping[str, Any]]) -> tables.Table | None:
+    """Recall and precision of each class, the lowest recall first; None if they are many and balanced."""
+    if not classes or (len(classes) > FEW_CLASSES and not _is_imbalanced(classes)):
+        return None
+    rows = [{**row, "class": _escape(row["class"])} for row in classes]
+    rows.sort(key=lambda row: 2.0 if row["recall"] is None else row["recall"])
+    columns = {
+        "class": ("class", ""),
+        "train_rows": ("rows trained on", "{:,}"),
+        "test_rows": ("rows held out", "{:,}"),
+        "recall": ("recall", "{:.4f}"),
+        "precision": ("precision", "{:.4f}"),
+    }
+    notes = [
+        "recall: the share of the class's held-out rows that are taken for it; precision: the share of rows taken for it that are right"
+    ]
+    return tables.Table("HanNet by class", columns, rows, notes)
+
+
+def _sizes_note(split: metrics.Split, encoder: Encoder, held_out: str) -> str:
     columns, inputs = len(encoder.columns), len(encoder.inputs)
     return (
-        f"{len(split.y):,} rows to train on, {len(split.y_test):,} held out; "
+        f"{len(split.y):,} rows to train on, {len(split.y_test):,} held out {held_out}; "
         f"{columns:,} column{'s' * (columns > 1)} became {inputs:,} input{'s' * (inputs > 1)}"
     )
 

@@ -2,16 +2,17 @@
 
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 
-from . import parsing
-from .encoders import is_finite, mixed_signs_note
-from .parsing import DEFAULT_MISSING, MAX_INVALID, Tokens
+from . import missing, numbers
+from .columns import is_finite
+from .missing import DEFAULT_MISSING, MAX_INVALID, Tokens
+from .numbers import marks_of_new_cells
 from .readers import DELIMITERS, Table, TableError, join_names
 
 MIN_ROWS = 20  # rows: with fewer, four or less would be held out, and say nothing
@@ -27,22 +28,25 @@ TASK_NOTES = {
 
 @dataclass(frozen=True)
 class Target:
-    """The column to predict; classes: its values in order, none where it is a number; decimal: "." or ","."""
+    """The column to predict; classes: its values in order, none where it is a number; decimal: "." or ","; units: factors by unit."""
 
     name: str
     classes: Sequence[str]
     decimal: str
+    units: Mapping[str, float] = field(default_factory=dict)
 
     def codes(self, table: Table, tokens: Tokens = DEFAULT_MISSING) -> tuple[np.ndarray, np.ndarray]:
         """Numbers, or positions in classes, and a mask of those that are known; tokens: what is read as missing."""
         cells = table.cells[self.name]
-        decimal = "." if self.name in table.numeric else self.decimal
+        learned = {self.name: self.decimal}
+        marks = {self.name: "."} if self.name in table.numeric else marks_of_new_cells(table.cells, learned, tokens)
+        decimal = marks[self.name]
         if not self.classes:
-            values = parsing.parse_numbers(cells, decimal)
-            return values, is_finite(values) & ~parsing.missing_mask(cells, tokens)
+            values = numbers.convert(numbers.parse(cells, decimal), self.units)
+            return values, is_finite(values) & ~missing.missing_mask(cells, tokens)
         positions = {name: position for position, name in enumerate(self.classes)}
         codes = normalize_labels(cells, decimal).map(positions).fillna(-1).to_numpy(int)
-        return codes, (codes >= 0) & ~cells.str.lower().isin(parsing.user_tokens(tokens)).to_numpy(bool)
+        return codes, (codes >= 0) & ~cells.str.lower().isin(missing.user_tokens(tokens)).to_numpy(bool)
 
 
 def normalize_labels(cells: pd.Series, decimal: str) -> pd.Series:
@@ -54,12 +58,16 @@ def infer_target(
     cells: pd.Series, name: str, task: str | None, decimal: str = ".", tokens: Tokens = DEFAULT_MISSING
 ) -> tuple[Target, list[str]]:
     """The target as numbers or classes, and notes; raises TableError if there is nothing to learn."""
-    present = cells[~parsing.missing_mask(cells, tokens)]
+    present = cells[~missing.missing_mask(cells, tokens)]
     if present.empty:
         raise TableError(f"the target {name!r} is missing in every row")
-    values = parsing.parse_numbers(present, decimal)
+    parsed = numbers.parse(present, decimal)
+    used = pd.unique(parsed.units[~np.isnan(parsed.values)])
+    units = numbers.unit_factors(used, scaled=parsed.scaled)
+    values = numbers.convert(parsed, units or {}) if units is not None else np.full(len(present), np.nan)
     valid = is_finite(values)
-    numeric = valid.mean() >= 1 - MAX_INVALID
+    words = missing.missing_numeric(present, tokens)
+    numeric = valid.mean() >= max(0.5, (1 - MAX_INVALID) * (~words).mean())
     chosen = task or ("regression" if numeric and not _are_class_codes(values[valid]) else "classification")
     if chosen == "regression" and not numeric:
         advice = "; --task classification predicts classes" * _can_be_classes(normalize_labels(present, decimal))
@@ -79,13 +87,14 @@ def infer_target(
     classes = _sorted_classes(kept, decimal) if chosen == "classification" else ()
     guessed = not task and numeric and present.nunique() <= MAX_AMBIGUOUS
     notes = [f"{name!r} is {TASK_NOTES[chosen]}"] if guessed else []
-    if "NA" in classes and "na" in parsing.missing_tokens(tokens):
+    if "NA" in classes and "na" in missing.missing_tokens(tokens):
         notes.append(
             f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing default,NA leaves it out"
         )
     if not classes:
-        notes += mixed_signs_note(name, parsing.number_signs(kept))
-    return Target(name, classes, decimal), notes
+        notes += numbers.mixed_signs_note(name, numbers.beside_numbers(parsed, valid, units or {}))
+        notes += numbers.units_note(name, units or {})
+    return Target(name, classes, decimal, (units or {}) if not classes else {}), notes
 
 
 def _can_be_classes(cells: pd.Series) -> bool:
@@ -105,10 +114,10 @@ def _describe_non_numbers(cells: pd.Series, valid: np.ndarray, tokens: Tokens) -
 def _sorted_classes(cells: pd.Series, decimal: str) -> tuple[str, ...]:
     """The values in order: that of numbers if all are."""
     classes = cells.unique()
-    numbers = parsing.parse_numbers(pd.Series(classes, dtype="str"), decimal)
-    if not np.isfinite(numbers).all():
+    values = numbers.parse_numbers(pd.Series(classes, dtype="str"), decimal)
+    if not np.isfinite(values).all():
         return tuple(sorted(classes))
-    return tuple(name for _, name in sorted(zip(numbers, classes, strict=True)))
+    return tuple(name for _, name in sorted(zip(values, classes, strict=True)))
 
 
 def _are_class_codes(values: np.ndarray) -> bool:
@@ -119,16 +128,22 @@ def _are_class_codes(values: np.ndarray) -> bool:
 
 def target_column(table: Table, name: str) -> pd.Series:
     """The target's cells; raises TableError if there is no such column, or no other."""
-    names = list(table.cells)
-    if len(names) == 1:
+    if len(table.cells.columns) == 1:
+        only = table.cells.columns[0]
         raise TableError(
-            f"the table has one column only, {names[0][:60]!r}: columns are told apart by {', '.join(DELIMITERS.values())}"
+            f"the table has one column only, {only[:60]!r}: columns are told apart by {', '.join(DELIMITERS.values())}"
         )
+    return find_column(table, name)
+
+
+def find_column(table: Table, name: str, option: str = "") -> pd.Series:
+    """The cells of a column; raises TableError, with the option that named it and the names that are near, if there is none."""
+    names = list(table.cells)
     if name not in names:
         lower = {known.lower(): known for known in reversed(names)}
         matches = [repr(lower[match]) for match in get_close_matches(name.lower(), lower, cutoff=0.5)]
         hint = f"closest: {', '.join(matches)}" if matches else f"it has {', '.join(map(repr, names[:12]))}"
-        raise TableError(f"the table has no column {name!r}; {hint}")
+        raise TableError(f"{option}{': ' * bool(option)}the table has no column {name!r}; {hint}")
     return table.cells[name]
 
 

@@ -23,6 +23,14 @@ class ImageClassifier:
         return ImageSource(self)
 
 
+def _describe_range(wanted: Preprocessing) -> str:
+    """What was 0 and 255 of deep pictures in training: whoever feeds the artefact has to scale them so."""
+    if not wanted.pixel_range:
+        return ""
+    low, high = wanted.pixel_range
+    return f" whose values from {low:g} to {high:g} became 0 to 255"
+
+
 class ImageSource:
     """A classifier of images on flat pixels."""
 
@@ -37,7 +45,9 @@ class ImageSource:
         layers = layers_of(model.network)
         inputs = TensorInput((wanted.channels, wanted.size, wanted.size), pixels=True)
         output = Output(len(wanted.classes), True, None, None, "class", wanted.classes)
-        self.program = Program(f"{type(model.network).__name__} for images", inputs, (layers,), output)
+        self.program = Program(
+            f"{type(model.network).__name__} for images{_describe_range(wanted)}", inputs, (layers,), output
+        )
 
     def rows(self, count: int, rng: np.random.Generator) -> Array:
         """Black, white, random pixels."""

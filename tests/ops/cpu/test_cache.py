@@ -73,6 +73,16 @@ def test_a_damaged_file_is_compiled_again_with_one_warning(folder, damage):
     assert start() == (1, [])  # and has been repaired
 
 
+def test_the_code_of_another_user_is_not_run(folder, monkeypatch):
+    start()
+    stat = os.stat_result([0o100600, 1, 1, 1, os.geteuid() + 1, *[0] * 5])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", lambda _: stat)
+        hits, (warned,) = start()
+    assert hits == 0
+    assert "belongs to another user" in warned
+
+
 def test_a_folder_in_the_place_of_a_file_is_left_alone(folder):
     start()
     path = only_file(folder)

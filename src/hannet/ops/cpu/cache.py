@@ -6,6 +6,7 @@ a function is one file, named by all that it was compiled from and for, with a c
 """
 
 import hashlib
+import os
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ _CHECKSUM = hashlib.sha256().digest_size
 
 
 class DamagedError(ValueError):
-    """A file that is not what was written."""
+    """A file that is not what this user wrote."""
 
 
 class _Files(IndexDataCacheFile):
@@ -34,12 +35,15 @@ class _Files(IndexDataCacheFile):
         return Path(self._cache_path, self._data_name_pattern.partition("-")[0] + f"-{name[:32]}.nbc")
 
     def load(self, key: Any) -> Any:
-        """What was saved, or None. Raises DamagedError."""
+        """What was saved, or None. Raises DamagedError, and for a file that another user may have put there."""
         path = self.path(key)
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                owner, content = os.fstat(file.fileno()).st_uid, file.read()
         except FileNotFoundError:
             return None
+        if hasattr(os, "geteuid") and owner not in (os.geteuid(), 0):
+            raise DamagedError(f"{path} belongs to another user")
         payload = content[_CHECKSUM:]
         if hashlib.sha256(payload).digest() != content[:_CHECKSUM]:
             raise DamagedError(f"{path} is damaged")
