@@ -81,6 +81,12 @@ def test_attention_keeps_the_layer_that_it_reads():
         replace_linear(nn.TransformerEncoderLayer(8, 2, 16), "self_attn.*", by=1)
 
 
+def test_adapters_of_peft_are_left_alone():
+    kind = type("LoraLinear", (nn.Sequential,), {"__module__": "peft.tuners.lora.layer"})
+    with pytest.raises(SurgeryError, match=r"0\.0: it is part of an adapter of PEFT \(LoraLinear\): merge that first"):
+        replace_linear(nn.Sequential(kind(nn.Linear(2, 2))), by=1)
+
+
 def test_wrapped_models_are_refused():
     for wrap in (nn.DataParallel, lambda model: torch.compile(model, backend="eager")):
         with pytest.raises(SurgeryError, match="change the model first, then wrap it"):

@@ -62,6 +62,17 @@ def test_a_dry_run_changes_nothing_and_counts_what_would():
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.values(), strict=True))
 
 
+def test_parts_of_a_plan_are_done_and_undone_by_name():
+    model = plain()
+    planned = replace_linear(model, by=1, steps=0, dry_run=True).apply("0", "4")
+    assert [isinstance(model[index], HanLinear) for index in (0, 3, 4)] == [True, False, True]
+    planned.undo("4")
+    assert [isinstance(model[index], HanLinear) for index in (0, 3, 4)] == [True, False, False]
+    assert planned.done
+    with pytest.raises(SurgeryError, match="7 is not among the layers to change"):
+        planned.apply("7")
+
+
 def test_with_enough_reflections_a_model_computes_the_same():
     model, x = plain(), torch.randn(5, 8)
     expected = model(x)

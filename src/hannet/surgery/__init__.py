@@ -8,16 +8,13 @@
 """
 
 from .adapt import Adaptation, HanAdapter, adapt
+from .distill import StopEarly, distill
 from .find import SurgeryError
 from .replace import Surgery, han, replace_feedforward, replace_linear
+from .report import report
+from .sensitivity import sensitivity
 
 __all__ = [
-    "Adaptation",
-    "HanAdapter",
-    "Surgery",
-    "SurgeryError",
-    "adapt",
-    "han",
-    "replace_feedforward",
-    "replace_linear",
-]
+    "Adaptation", "HanAdapter", "StopEarly", "Surgery", "SurgeryError",
+    "adapt", "distill", "han", "replace_feedforward", "replace_linear", "report", "sensitivity",
+]  # fmt: skip

@@ -86,11 +86,12 @@ class Adaptation(Surgery):
                 module.u.requires_grad_()
         return self
 
-    def undo(self) -> None:
-        """As in Surgery; the parameters that required gradients do so again."""
-        super().undo()
-        for parameter in self._trained:
-            parameter.requires_grad_()
+    def undo(self, *only: str) -> None:
+        """As in Surgery; when no adapter is left, the parameters that required gradients do so again."""
+        super().undo(*only)
+        if not self.done:
+            for parameter in self._trained:
+                parameter.requires_grad_()
 
     def merge(self) -> None:
         """Each adapter becomes part of its layer's weight, and the model has its own layers again. It cannot be undone.

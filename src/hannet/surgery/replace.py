@@ -65,7 +65,13 @@ class Surgery:
         self.model, self.changes, self.refused, self.done = model, list(changes), dict(refused), False
 
     def apply(self, *only: str) -> "Surgery":
-        """Changes the model, or only the layers of these names. Returns itself; what is changed already stays so."""
+        """Changes the model, or only the layers of these names. Returns itself; what is changed already stays so.
+
+        Raises:
+            SurgeryError: for a name that is not among `changes`.
+        """
+        if unknown := sorted({*only} - {change.name for change in self.changes}):
+            raise SurgeryError(f"{unknown[0]} is not among the layers to change")
         for change in self.changes:
             if change.was or (only and change.name not in only):
                 continue
@@ -74,14 +80,14 @@ class Surgery:
         self._settle_fast_paths()
         return self
 
-    def undo(self) -> None:
-        """The very modules that were there come back, in reverse order.
+    def undo(self, *only: str) -> None:
+        """The very modules that were there come back, in reverse order: all of them, or those of these names.
 
         Raises:
             SurgeryError: where something else has replaced a new layer since; then nothing is changed.
         """
         self.require_in_place()
-        for change in reversed(self.changes):
+        for change in reversed([c for c in self.changes if not only or c.name in only]):
             for name, module in reversed(change.was.items()):
                 put(self.model, name, module)
             change.was = {}
@@ -320,7 +326,8 @@ def _block_change(
     what = "gated feed-forward" if slots.whole else "feed-forward"
     name = slots.name or slots.first
     becomes = type(made).__name__
-    return Change(name, what, before, cost_of(made), becomes, lambda: made, slots.empty, slots.at, slots.last)
+    last = slots.name if slots.whole else slots.last
+    return Change(name, what, before, cost_of(made), becomes, lambda: made, slots.empty, slots.at, last)
 
 
 def getattr_of(model: nn.Module, name: str) -> Any:
