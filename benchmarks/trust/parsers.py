@@ -69,7 +69,7 @@ def _tables() -> list[Files]:
     parquet = io.BytesIO()
     frame = pd.DataFrame({"a": [1, 2, 3], "b": ["x", None, "z"], "c": [0.5, 1e300, float("nan")]})
     frame.to_parquet(parquet)
-    texts = (plain, semicolons, "a\tb\n1\t2\n\n3\t4\n", "1|2|3\n4|5|6\n", "name\nAnn\n  Bob  \n")
+    texts = (plain, semicolons, "a\tb\n1\t2\n\n3\t4\n", "p|q|r\n4|5|6\n", "name\nAnn\n  Bob  \n")
     contents = [text.encode() for text in texts]
     contents += [
         b'[{"a": 1, "b": "x"}, {"a": 2.5}]',

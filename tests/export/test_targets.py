@@ -200,9 +200,9 @@ def test_the_hash_names_the_weights():
 def test_preprocessing_has_the_constants_of_the_estimators():
     from hannet.estimators import features
     from hannet.export import program
-    from hannet.tabular import encoders
+    from hannet.tabular import columns
 
-    assert (program.SOFT, program.FAR, program.MISSING) == (features._SOFT, features._FAR, encoders.MAX_ABS)
+    assert (program.SOFT, program.FAR, program.MISSING) == (features._SOFT, features._FAR, columns.MAX_ABS)
 
 
 def test_describing_leaves_the_network_as_it_is():

@@ -9,10 +9,7 @@ from torch.testing import assert_close
 from hannet import HanBlock, HanLinear
 from hannet.export import describe
 from hannet.surgery import SurgeryError, han, replace_feedforward, replace_linear
-
-
-def plain():
-    return nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Dropout(0.1), nn.Linear(12, 8), nn.Linear(8, 3)).eval()
+from surgery_toy import ddp_step, plain
 
 
 def encoder(layers=2, **options):
@@ -180,22 +177,6 @@ def test_tied_weights_stay_tied(transformer):
     model, _ = transformer("gpt2")
     done = replace_linear(model, by=2, steps=0, dry_run=True)
     assert done.refused == {"lm_head": "its weight is shared: transformer.wte.weight and lm_head.weight"}
-
-
-def ddp_step(rank, folder, results):
-    from torch import distributed as dist
-    from torch.nn.parallel import DistributedDataParallel
-
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    model = plain()
-    replace_linear(model, "4", by=2, steps=0)
-    replace_feedforward(model)
-    parallel = DistributedDataParallel(model)
-    torch.manual_seed(rank)
-    parallel(torch.randn(4, 8)).square().mean().backward()
-    results[rank] = [p.grad.clone() for p in model.parameters()]
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow

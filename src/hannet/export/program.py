@@ -15,7 +15,7 @@ SOFT, FAR, MISSING = (
     3.0,
     1e6,
     1e30,
-)  # of `estimators.features` and `tabular.encoders`: where z bends, where it ends, what is no number
+)  # of `estimators.features` and `tabular.columns`: where z bends, where it ends, what is no number
 
 
 class ExportError(RuntimeError):

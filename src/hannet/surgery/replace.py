@@ -299,6 +299,7 @@ def replace_feedforward(
     Raises:
         SurgeryError: as replace_linear does.
 
+    >>> import torch
     >>> layer = nn.TransformerEncoderLayer(16, 2, 64, batch_first=True)
     >>> surgery = replace_feedforward(layer)
     >>> layer(torch.randn(2, 3, 16)).shape, sum(after.parameters for after in surgery.total[1:])

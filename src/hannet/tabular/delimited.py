@@ -10,7 +10,7 @@ from .dialect import COMMENTS, Dialect, sniff, split_lines, unify
 from .encodings import Decoder
 from .layout import Wish, locate
 from .rows import Rows
-from .sampling import Blocks
+from .sampling import Blocks, read_up_to
 from .table import TableError
 
 EXCEL_HINT = re.compile(rb"sep=([,;\t|])\r?\n")  # Excel's own first line
@@ -49,7 +49,7 @@ def read_text(stream: Any, wish: Wish, dialect: Dialect | None = None) -> Column
         TableError: It is no table; the message is to follow the name of the file.
     """
     limit = wish.max_bytes or MAX_WHOLE
-    content = stream.read(limit + 1)
+    content = read_up_to(stream, limit + 1)
     more = len(content) > limit
     if more and not wish.max_bytes:
         raise TableError(f": the table has more than {MAX_WHOLE >> 30} GiB of text: divide it into several files")

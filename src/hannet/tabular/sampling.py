@@ -13,6 +13,15 @@ BLOCK = 2**24  # bytes
 TAIL = 2**16  # bytes that are kept of the end
 
 
+def read_up_to(stream: Any, limit: int) -> bytes:
+    """The next bytes of a stream, `limit` at most; it takes memory for those that there are, unlike `read`."""
+    held = io.BytesIO()
+    while limit > 0 and (block := stream.read(min(BLOCK, limit))):
+        held.write(block)
+        limit -= len(block)
+    return held.getvalue()
+
+
 def sample(batches: Iterable[pa.RecordBatch], max_bytes: int) -> tuple[pa.Table, list[str]]:
     """All rows, or so many drawn at random, in their order, that they take less than max_bytes; and a note."""
     rng = np.random.default_rng(0)

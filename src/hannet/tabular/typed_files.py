@@ -16,7 +16,7 @@ from .delimited import MAX_WHOLE, Columns, read_text
 from .dialect import STAND_IN, Dialect
 from .encodings import Decoder
 from .layout import Wish
-from .sampling import Blocks, sample
+from .sampling import Blocks, read_up_to, sample
 from .table import TableError, join_names
 
 JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(\[\s*)?\{\s*["}]')
@@ -38,7 +38,7 @@ def read_parquet(stream: Any, wish: Wish) -> Columns:
 def read_json(stream: Any, wish: Wish) -> Columns:
     """Read objects of JSON, one a line or all in a list, or raise TableError."""
     limit = wish.max_bytes or MAX_WHOLE
-    content = stream.read(limit + 1)
+    content = read_up_to(stream, limit + 1)
     more = len(content) > limit
     decoder = Decoder(content, wish.encoding)
     content = decoder.decode(content, final=not more)
