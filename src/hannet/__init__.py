@@ -52,7 +52,7 @@ def __getattr__(name: str) -> object:
     try:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     except ModuleNotFoundError as missing:
-        if missing.name != "sklearn":
+        if (missing.name or "").partition(".")[0] != "sklearn":
             raise
         raise ImportError(f"hannet.{name} needs scikit-learn: pip install 'hannet[sklearn]'") from missing
     globals()[name] = value
