@@ -165,7 +165,7 @@ def certified(epochs: int, points: int, dtype: str = "int16") -> dict[str, float
             chosen = rng.choice(rows, 2000)
             attacked = certify(moved(net, x[chosen], classes[chosen], radii[chosen], rng))[0].argmax(1)
             tried, broken = tried + len(chosen), broken + int((attacked != classes[chosen]).sum())
-            twice = certify(moved(net, x[chosen], classes[chosen], 2 * radii[chosen], rng))[0].argmax(1)
+        twice = certify(moved(net, x[chosen], classes[chosen], 2 * radii[chosen], rng))[0].argmax(1)
     found |= {"trials at the certified radius": tried, "broken": broken}
     found["classes changed at twice the radius"] = float((twice != classes[chosen]).mean())
     found |= {"MNIST: proven error": made.error, "MNIST: kilobytes": flash(made) / 1024}

@@ -1,6 +1,6 @@
 """How fast is a stack of Han-layers on the CPU, against what one would use instead?
 
-    python benchmarks/stack.py [--only sizes,step,...] [--threads 2] [--out results/benchmarks]
+    python benchmarks/stack.py [--only sizes,step,...] [--threads 2] [--out hannet-results/benchmarks]
 
 Candidates are timed in turn, round after round, so that a busy machine slows all of them; medians and their ratios are
 printed and appended to a record. Takes about 15 minutes, most of it torch.compile. Run it with nothing else running.

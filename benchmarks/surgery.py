@@ -1,6 +1,6 @@
 """What do HanLinear, HanBlock and HanAdapter cost beside what they replace?
 
-    python benchmarks/surgery.py [--only linear,block,adapter,fit] [--threads 2] [--out results/benchmarks]
+    python benchmarks/surgery.py [--only linear,block,adapter,fit] [--threads 2] [--out hannet-results/benchmarks]
 
 Processor time of this process, all threads together: candidates take turns, and each round gives one ratio, of which the median is
 printed and appended to a record; so other programs on the machine count little. Memory is the highest point of resident memory

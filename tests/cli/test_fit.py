@@ -122,7 +122,7 @@ def test_without_a_header(hannet):
     Path("bare.csv").write_text(rows)
     code, _, err = hannet("fit", "bare.csv", "--target", "c2", *TINY)
     assert (code, err.count("\n")) == (1, 1)
-    assert "--no-header" in err
+    assert "--header no" in err
     assert hannet("fit", "bare.csv", "--target", "c2", "--no-header", *TINY)[0] == 0
     assert hannet("predict", "hannet-models/bare", "bare.csv")[0] == 0
     assert list(pd.read_csv("bare-predictions.csv")) == ["c0", "c1", "c2", "prediction"]

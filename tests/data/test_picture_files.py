@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from hannet.data import DataError
@@ -46,9 +48,9 @@ def test_prediction_passes_over_the_same_and_counts_it(tmp_path):
     made(
         tmp_path, "1.jpg", "._1.jpg", "Thumbs.db", "desktop.ini", "notes.txt", "inside/2.jpg", "@eaDir/1.jpg", "3.heic"
     )
-    pictures, passed = list_pictures(tmp_path)
+    pictures, folders, passed = list_pictures(tmp_path)
     assert [path.name for path in pictures] == ["1.jpg", "3.heic"]
-    assert (passed.leftovers, dict(passed.others), passed.subfolders) == (4, {".txt": 1}, 1)
+    assert (passed.leftovers, dict(passed.others), folders) == (4, {".txt": 1}, 1)
 
 
 @pytest.mark.parametrize("name", ["cat", "macosx", "thumbs.db.jpg"])
@@ -133,4 +135,23 @@ def test_links_in_a_circle_end(tmp_path):
 def test_a_class_of_other_files_says_what_they_are(tmp_path):
     made(tmp_path, *CLASSES, "scans/1.dcm", "scans/2.dcm")
     with pytest.raises(DataError, match=r"the class scans has no pictures, .*; left out there and elsewhere: 2 .dcm"):
+        find(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_part_that_is_a_link_out_of_the_folder_is_named(tmp_path):
+    outside, folder = tmp_path / "elsewhere", tmp_path / "photos"
+    made(outside, *CLASSES)
+    made(folder, *(f"{part}/{file}" for part in ("train", "test") for file in CLASSES), "train.txt")
+    (folder / "val").symlink_to(outside)
+    with pytest.raises(DataError, match="1 link leads out of the folder, val: --follow-links follows them"):
+        find(folder)
+    parts, walked = find(folder, follow_links=True)
+    assert list(parts) == ["train", "test", "validation"]
+    assert walked.others == {".txt": 1}
+
+
+def test_a_part_that_only_some_classes_have_is_named(tmp_path):
+    made(tmp_path, *(f"{name}/{part}/1.jpg" for name in ("cat", "dog") for part in ("train", "test")), "dog/val/2.jpg")
+    with pytest.raises(DataError, match="the class cat has no pictures"):
         find(tmp_path)

@@ -26,24 +26,12 @@ from hannet.estimators import members
 
 sys.path.append(str(Path(__file__).parents[1]))
 from callbacks_toy import OnEpoch
+from estimators_toy import BOTH, Toy
 
 QUICK = {"width": 16, "depth": 3, "members": 2, "epochs": 40, "learning_rate": 0.02, "batch_size": 32}
-BOTH = pytest.mark.parametrize("kind", [HanRegressor, HanClassifier])
-X = np.random.default_rng(0).normal(size=(90, 3))
-Y = np.abs(X[:, 0]) - X[:, 1]
-LABELS = np.array(["low", "middle", "high"])[np.digitize(Y, [-0.2, 0.8])]
-
-
-def quick(kind, **options):
-    return kind(**{**QUICK, "random_state": 0, **options})
-
-
-def target(kind):
-    return Y if kind is HanRegressor else LABELS
-
-
-def outputs(model, x=X):
-    return model.predict_proba(x) if isinstance(model, HanClassifier) else model.predict(x)
+TOY = Toy(np.random.default_rng(0).normal(size=(90, 3)), [-0.2, 0.8], **QUICK)
+X, Y, LABELS = TOY.x, TOY.y, TOY.labels
+quick, target, outputs = TOY.quick, TOY.target, TOY.outputs
 
 
 def fitted(kind, **options):

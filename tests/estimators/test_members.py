@@ -16,25 +16,15 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from estimators_toy import BOTH, Toy
 from hannet import HanClassifier, HanRegressor
 
-QUICK = {"width": 8, "depth": 3, "members": 2, "epochs": 6, "learning_rate": 0.02, "batch_size": 32}
-BOTH = pytest.mark.parametrize("kind", [HanRegressor, HanClassifier])
-X = np.random.default_rng(0).integers(-9, 9, size=(90, 3)).astype(float)
-Y = np.abs(X[:, 0]) - X[:, 1]
-LABELS = np.array(["low", "middle", "high"])[np.digitize(Y, [0.5, 8])]
-
-
-def quick(kind, **options):
-    return kind(**{**QUICK, "random_state": 0, **options})
-
-
-def target(kind):
-    return Y if kind is HanRegressor else LABELS
-
-
-def outputs(model, x=X):
-    return model.predict_proba(x) if isinstance(model, HanClassifier) else model.predict(x)
+TOY = Toy(
+    np.random.default_rng(0).integers(-9, 9, size=(90, 3)).astype(float), [0.5, 8],
+    width=8, depth=3, members=2, epochs=6, learning_rate=0.02, batch_size=32,
+)  # fmt: skip
+X, Y, LABELS = TOY.x, TOY.y, TOY.labels
+quick, target, outputs = TOY.quick, TOY.target, TOY.outputs
 
 
 def fit_and_predict(kind, seed):

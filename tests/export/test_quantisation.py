@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from hannet import Abs, FCNet, GroupSort, HanLinear, HanNet, HanStack, UnitLinear
 from hannet.export import ExportError, describe, integers
 from hannet.export.integers import IntLinear, IntReflection, round_shift
+from hannet.export.program import TensorInput
 from hannet.export.quantisation import BITS, quantise
 
 NETS = st.fixed_dictionaries({
@@ -124,7 +126,7 @@ def test_reflections_of_integers_are_orthogonal_and_rounding_stays_within_its_bo
 
 def test_pixels_are_exact():
     program = describe(HanNet(16, 3, width=20, depth=3))
-    program = type(program)(program.kind, type(program.inputs)((16,), pixels=True), program.members, program.output)
+    program = replace(program, inputs=TensorInput((16,), pixels=True))
     made = quantise(program, "int16")
     assert made.per_pixel * made.unit * 255 == pytest.approx(1, rel=1e-15)
     assert made.features(np.array([[0, 1, 255]], np.uint8)).tolist() == [[0, made.per_pixel, 255 * made.per_pixel]]
@@ -176,3 +178,12 @@ def test_weights_that_integers_cannot_hold():
     net[0].weight.data.fill_(1e35)
     with pytest.raises(ExportError, match="too far for integers"):
         quantise(describe(net), "int16", (-1, 1))
+    with pytest.raises(ExportError, match="to a norm of inf, too far for integers"):
+        quantise(describe(net), "int16", (-1e200, 1e200))
+
+
+def test_pixels_have_bounds_of_their_own():
+    program = describe(HanNet(16, 3, width=20, depth=3))
+    program = replace(program, inputs=TensorInput((16,), pixels=True))
+    with pytest.raises(ExportError, match="known bounds: give none"):
+        quantise(program, "int16", (0, 1))

@@ -92,6 +92,14 @@ def test_a_dry_run_freezes_nothing_and_counts():
     assert isinstance(net[0], HanAdapter)
 
 
+def test_a_name_that_is_not_there_freezes_nothing():
+    net = model()
+    planned = adapt(net, "0", reflections=2, dry_run=True)
+    with pytest.raises(SurgeryError, match="nowhere"):
+        planned.apply("nowhere")
+    assert all(p.requires_grad for p in net.parameters())
+
+
 @pytest.mark.parametrize("count", [3, 0, 1.5, True])
 def test_reflections_must_be_even(count):
     with pytest.raises(ValueError, match="reflections must be"):

@@ -6,7 +6,7 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.testing import assert_close
 
-from hannet import HanBlock, HanLinear
+from hannet import HanBlock, HanLinear, UnitLinear
 from hannet.export import describe
 from hannet.surgery import SurgeryError, han, replace_feedforward, replace_linear
 from surgery_toy import ddp_step, plain
@@ -121,6 +121,17 @@ def test_the_fast_path_of_an_encoder_is_left_and_found_again(replace, mask):
     assert flags == [(layer.activation_relu_or_gelu, model.use_nested_tensor) for layer in model.layers]
     with torch.no_grad():
         assert torch.equal(model(x, **options), expected)
+
+
+def test_a_layer_with_a_weight_that_is_no_plain_linear_leaves_the_fast_path_too():
+    def unit(linear):
+        return UnitLinear(linear.in_features, linear.out_features)
+
+    model, x = encoder(dropout=0.0), torch.randn(2, 5, 8)
+    replace_linear(model, "*.linear2", by=unit)
+    slow = model.train()(x)
+    with torch.no_grad():
+        assert_close(model.eval()(x), slow)
 
 
 def test_evaluation_and_training_agree_after_surgery():

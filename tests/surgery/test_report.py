@@ -91,9 +91,10 @@ def test_effects_of_layers_have_a_table():
         (0.5, 2.0, 0.0, True, "Worth it: 50.0% fewer parameters; 2.00 times as fast"),
         (0.5, 0.5, -0.1, True, "2.00 times as slow at batch 1; no worse (better by 0.1)"),
         (0.5, 2.0, 0.1, False, "Not worth it as it is: worse by 0.1"),
+        (0.5, 2.0, float("nan"), False, "Not worth it as it is: worse by nan"),
         (0.05, 1.0, 0.0, False, "Not worth it: the model is neither much smaller nor faster"),
         (-0.2, 0.9, None, False, "20.0% more parameters"),
-        (0.5, 1.0, None, None, "Whether that is worth it, its accuracy decides"),
+        (0.5, 1.0, None, None, "Whether that is worth it depends on its accuracy"),
     ],
 )
 def test_the_recommendation_is_plain(smaller, faster, worse, expected, words):

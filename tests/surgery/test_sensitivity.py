@@ -20,7 +20,7 @@ def test_each_layer_is_measured_alone_and_put_back():
 
     def evaluate(model):
         seen.append([isinstance(module, HanLinear) for module in model if not isinstance(module, nn.ReLU)])
-        return float((model(x) - expected).square().mean())
+        return (model(x) - expected).square().mean().item()
 
     found = sensitivity(model, evaluate, planned, reports.append)
     assert seen == [[False] * 3, [True, False, False], [False, True, False], [False, False, True]]

@@ -89,7 +89,9 @@ def visits():
 def test_a_group_is_on_one_side_and_no_feature(visits):
     model, report, _ = learn(visits, "y", group="patient", baselines=False)
     assert report.facts["split"] == {"by": "group", "column": "patient", "groups": 30, "test_groups": 6}
-    assert any("24 held out by group: all of 6 of the 30 values of 'patient'" in note for note in report.facts["notes"])
+    assert any(
+        "24 held out by group: all rows of 6 of the 30 values of 'patient'" in note for note in report.facts["notes"]
+    )
     assert report.facts["dropped"]["patient"] == "groups the rows"
     assert "patient" not in model.encoder.groups
     assert report.facts["test_rows"] == 24

@@ -82,7 +82,7 @@ FAULTS = {
     "broken gzip": (gzip.compress(PLAIN.encode())[:-9], "data.csv: "),
     "not really gzip": (b"\x1f\x8bnonsense", "data.csv: "),
     "broken Parquet": (b"PAR1 nonsense", "damaged Parquet"),
-    "a first row of numbers": ("1,2\n3,4\n", "--no-header"),
+    "a first row of numbers": ("1,2\n3,4\n", "--header no"),
     "a web page": ("<!DOCTYPE html><html><body>404", "is a web page"),
     "a quote that closes rows later": ('a,b\n1,"2\n3,4\n5,"6"\n7,8\n', "line 2: "),
     "a row of an open quote": ('a,b\n1,2\n"3,4\n5,6\n', "line 3: "),

@@ -107,6 +107,16 @@ def test_columns_of_fixed_width_may_hold_blanks(table):
     assert [tuple(row) for row in table(content).cells.to_numpy()] == [(n, str(a), t) for n, a, t in people]
 
 
+def test_columns_that_outgrow_the_width_of_the_first_lines(table):
+    found = table("name         i\n" + "".join(f"{f'w{i % 9}':<8}{i:>6}\n" for i in range(2_000)))
+    assert found.cells.iloc[:, 1].tolist()[-3:] == ["1997", "1998", "1999"]
+    towns = "".join(
+        f"{town:<12}{number:>6}\n" for town, number in [("New York", 1), ("Rome", 22), ("Bad Aibling", 3)] * 900
+    )
+    with pytest.raises(TableError, match="has text across the edge of one"):
+        table("town         count\n" + towns + "Oslo    1234567890\n")
+
+
 def test_names_of_rows_as_r_writes_them(table):
     found = table('"mpg" "cyl"\n"Mazda RX4" 21 6\n"Datsun 710" 22 4\n')
     assert found.cells.to_dict("list") == {
@@ -220,3 +230,21 @@ def test_of_a_large_table_a_sample_is_read(table, monkeypatch):
     assert order.mean() == pytest.approx(10_000, rel=0.1)
     assert "of its 20,000 rows, drawn at random" in found.notes[0]
     assert len(table(content).cells) == 20_000
+
+
+@pytest.mark.parametrize("kind", ["fixed width", "blanks"])
+def test_a_sample_of_columns_without_separators_has_whole_rows(table, monkeypatch, kind):
+    monkeypatch.setattr(sampling, "BLOCK", 997)
+    form, name = ("{:<8}{:>6}\n", "w {}") if kind == "fixed width" else ("{}   {}\n", "w{}")
+    rows = range(1_000, 7_000)
+    content = form.format("name", "i") + "".join(form.format(name.format(i % 9), i) for i in rows)
+    found = table(content, max_bytes=20_011)
+    numbers = found.cells["i"].astype(int)
+    assert 100 < len(numbers) < len(rows)
+    assert numbers.is_monotonic_increasing
+    assert numbers.is_unique
+    assert found.cells["name"].tolist() == [name.format(i % 9) for i in numbers]
+
+
+def test_some_rows_may_end_in_a_tab(table):
+    assert table("a\tb\n1\t2\t\n3\t4\n5\t6\t\n").cells.to_dict("list") == {"a": ["1", "3", "5"], "b": ["2", "4", "6"]}

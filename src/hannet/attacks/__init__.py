@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..models.modes import modes_kept
 from ..ops.denormals import flush_denormals
 from ..reporting.progress import OnProgress, ProgressEvent
 from .methods import CW, FGSM, PGD, Attack, require_positive
@@ -203,18 +204,16 @@ def _ascend_margin(
 @contextmanager
 def _frozen(model: nn.Module, seed: int) -> Iterator[None]:
     """Inside, the model is in eval mode and its parameters want no gradient; then all is as before, global random state included."""
-    modes = [(module, module.training) for module in model.modules()]
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        model.eval()
         for parameter in learnt:
             parameter.requires_grad_(False)
-        with torch.enable_grad(), torch.random.fork_rng(range(torch.cuda.device_count())):
+        random = torch.random.fork_rng(range(torch.cuda.device_count()))
+        with modes_kept(model), torch.enable_grad(), random:
+            model.eval()
             torch.manual_seed(seed)
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for parameter in learnt:
             parameter.requires_grad_(True)
 

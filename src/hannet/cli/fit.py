@@ -10,6 +10,7 @@ import typer
 
 from .console import exit_with_error, rich_table, stdout_console
 from .progress_bar import progress_bar
+from .table_options import TABLE_HELP, Encoding, Header, Skip, reading_options, table_name
 
 if TYPE_CHECKING:
     from ..tabular.encoders import Kind
@@ -26,33 +27,26 @@ Missing = Annotated[
         "dates none, unknown, #REF!, (null) and many more.",
     ),
 ]
-Header = Annotated[
-    Literal["yes", "no"] | None,
-    typer.Option(
-        help="Whether the first line names the columns, else c0, c1, ...  [default: unless it is all numbers]"
-    ),
+Drop = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMNS", help="Leave out columns: names with commas between, or repeat.")
 ]
-Skip = Annotated[int | None, typer.Option(min=0, help="Lines before the table.  [default: found out]")]
-Encoding = Annotated[str | None, typer.Option(help="Of text, such as cp1252 or utf-16.  [default: found out]")]
-TABLE_HELP = "Text with separators, Parquet, JSON lines or a spreadsheet; .gz and .zip too; - is standard input."
-ENDINGS = (
-    *(".gz", ".bz2", ".xz", ".zip"),
-    *(
-        ".csv",
-        ".tsv",
-        ".tab",
-        ".txt",
-        ".dat",
-        ".data",
-        ".parquet",
-        ".json",
-        ".jsonl",
-        ".ndjson",
-        ".xlsx",
-        ".xls",
-        ".ods",
-    ),
-)
+KindOf = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=KIND", help="Read a column as number, category, date or text; repeat for more."),
+]
+Group = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Hold out all rows of equal values of this column, or none.")
+]
+Time = Annotated[
+    str | None,
+    typer.Option("--time", metavar="COLUMN", help="Hold out the last rows by this column of dates or numbers."),
+]
+Weights = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="What each row counts, in training and in all that is measured.")
+]
+ClassWeight = Annotated[
+    Literal["balanced"] | None, typer.Option(help="balanced: classes count alike in training, however rare.")
+]
 
 
 def fit(
@@ -66,28 +60,12 @@ def fit(
     members: Annotated[int | None, typer.Option(min=1, help="Networks to train side by side and average.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows, at most.")] = None,
     missing: Missing = "default",
-    drop: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMNS", help="Leave out columns: names with commas between, or repeat."),
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=KIND", help="Read a column as number, category, date or text; repeat for more."),
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Hold out all rows of equal values of this column, or none.")
-    ] = None,
-    by_time: Annotated[
-        str | None,
-        typer.Option("--time", metavar="COLUMN", help="Hold out the last rows by this column of dates or numbers."),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="What each row counts, in training and in all that is measured."),
-    ] = None,
-    class_weight: Annotated[
-        Literal["balanced"] | None, typer.Option(help="balanced: classes count alike in training, however rare.")
-    ] = None,
+    drop: Drop = None,
+    kind: KindOf = None,
+    group: Group = None,
+    by_time: Time = None,
+    weights: Weights = None,
+    class_weight: ClassWeight = None,
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="Train no other models to compare with.")
     ] = False,
@@ -106,18 +84,30 @@ def fit(
     folder = out or Path("hannet-models", table_name(table))
     context.with_resource(model_dir.reserve(folder, PARTS, REPORT, force=force))
     chosen = {"members": members, "epochs": epochs}
-    options = {name: value for name, value in chosen.items() if value is not None}
-    words = [word.strip() for word in missing.split(",") if word.strip()]
-    if not missing.isprintable():
-        raise typer.BadParameter(f"must be words of text, got {missing!r}", param_hint="--missing")
     if no_header and header == "yes":
         raise typer.BadParameter("contradicts --header yes", param_hint="--no-header")
-    names = False if no_header else header_choice(header)
+    reading = reading_options("no" if no_header else header, skip, encoding)
     plan = FitOptions(
-        target, task, test, seed, names is not False, not no_baselines, words, options,
-        drop or (), group, by_time, weights, class_weight, _kinds(kind or ()),
-    )  # fmt: skip
-    report, files = _train(table, {"header": names, "skip": skip, "encoding": encoding}, plan, folder)
+        target=target,
+        task=task,
+        test=test,
+        seed=seed,
+        header=reading["header"] is not False,
+        baselines=not no_baselines,
+        missing=_words(missing),
+        options={name: value for name, value in chosen.items() if value is not None},
+        drop=drop or (),
+        group=group,
+        time=by_time,
+        weights=weights,
+        class_weight=class_weight,
+        kinds=_kinds(kind or ()),
+    )
+    report, files = _train(table, reading, plan, folder)
+    _show(report, folder, files, as_json=as_json)
+
+
+def _show(report: "Report", folder: Path, files: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**report.facts, "folder": str(folder)}, allow_nan=False))
         return
@@ -125,6 +115,13 @@ def fit(
         stdout_console().print(rich_table(shown))
     print(f"Saved in {folder}: the model, {', '.join(files)}")
     print(f"Predict with: hannet predict {shlex.quote(str(folder))} NEW.csv")
+
+
+def _words(missing: str) -> list[str]:
+    """What `--missing` says."""
+    if not missing.isprintable():
+        raise typer.BadParameter(f"must be words of text, got {missing!r}", param_hint="--missing")
+    return [word.strip() for word in missing.split(",") if word.strip()]
 
 
 def _kinds(words: Sequence[str]) -> "dict[str, Kind]":
@@ -141,11 +138,6 @@ def _kinds(words: Sequence[str]) -> "dict[str, Kind]":
     return kinds
 
 
-def header_choice(header: str | None) -> bool | None:
-    """What --header says, for `read`."""
-    return None if header is None else header == "yes"
-
-
 def _train(path: Path, reading: dict[str, Any], plan: "FitOptions", folder: Path) -> "tuple[Report, list[str]]":
     """The report, and the names of its files, once the model is in the folder."""
     from ..tabular.pipeline import fit
@@ -160,11 +152,3 @@ def _train(path: Path, reading: dict[str, Any], plan: "FitOptions", folder: Path
     except KeyboardInterrupt:
         exit_with_error("interrupted; nothing is saved", 130)
     return report, list(files)
-
-
-def table_name(path: Path) -> str:
-    """The name of a table's file without its endings."""
-    name = path.name
-    while name.lower().endswith(ENDINGS):
-        name = name[: name.rindex(".")]
-    return "table" if name in ("", "-") else name

@@ -12,8 +12,8 @@ import typer
 
 from ..reporting.text import without_formula
 from .console import exit_with_error, print_table, say
-from .fit import Encoding, Header, Skip, header_choice, table_name
 from .options import AsJson, reject_output
+from .table_options import Encoding, Header, Skip, reading_options, table_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -57,7 +57,7 @@ def predict(
         raise typer.BadParameter("a model for tables takes one table at a time", param_hint="inputs")
     else:
         path = None if out == STDOUT else _output_path(out, inputs[0], force=force)
-        reading = {"header": header_choice(header), "skip": skip, "encoding": encoding}
+        reading = reading_options(header, skip, encoding)
         _predict_table(model, inputs[0], reading, path, as_json=as_json, safe_csv=safe_csv)
 
 

@@ -111,9 +111,9 @@ def find(path: Path, *, follow_links: bool = False) -> tuple[dict[str, Found], F
     out of it, unless they are followed, for parts with unlike classes, and for classes without pictures.
     """
     path = _descend(path)
-    parts = _find_parts(path, follow_links=follow_links)
+    parts, beside = _find_parts(path, follow_links=follow_links)
     walked = Found(path)
-    for part in parts.values():
+    for part in (beside, *parts.values()):
         walked.links += part.links
         walked.others += part.others
         walked.leftovers += part.leftovers
@@ -145,17 +145,20 @@ def _visible(path: Path) -> list[Path]:
         return [entry for entry in path.iterdir() if not is_leftover(entry.name)]
 
 
-def _find_parts(path: Path, *, follow_links: bool) -> dict[str, Found]:
+def _find_parts(path: Path, *, follow_links: bool) -> tuple[dict[str, Found], Found]:
+    """The parts, and what was passed over beside them."""
     walk = _Walk(path, follow_links=follow_links)
     folders = walk.folders(path)
     if parts := part_folders(folders):
-        return {part: _classes_below(path, _descend(folder, ()), follow_links) for part, folder in parts.items()}
+        below = {part: _classes_below(path, _descend(folder, ()), follow_links) for part, folder in parts.items()}
+        return below, walk.found
     inner = {entry.name: part_folders(_visible(entry)) for entry in folders}
     if len(inner) > 1 and all(inner.values()):
-        return {part: _parts_of_classes(path, inner, part, follow_links) for part in next(iter(inner.values()))}
+        every = dict.fromkeys(part for folders_of_class in inner.values() for part in folders_of_class)
+        return {part: _parts_of_classes(path, inner, part, follow_links) for part in every}, walk.found
     if any(entry.name.lower() in TRAIN_NAMES and _holds_classes(entry) for entry in folders):
         raise DataError(f"{path}: has a folder train, but neither test nor val beside it")
-    return {"all": _pictures_of(walk, {entry.name: entry for entry in folders})}
+    return {"all": _pictures_of(walk, {entry.name: entry for entry in folders})}, Found(path)
 
 
 def part_folders(folders: Iterable[Path]) -> dict[str, Path]:
@@ -220,15 +223,15 @@ def _require_classes(parts: Mapping[str, Found]) -> None:
             raise DataError(f"{part.path}: the class {missing[0]} has no pictures")
 
 
-def list_pictures(path: Path) -> tuple[list[Path], Found]:
-    """The pictures right inside a folder, wherever links lead, and what was passed over; subfolders: folders not looked into."""
+def list_pictures(path: Path) -> tuple[list[Path], int, Found]:
+    """The pictures right inside a folder, wherever links lead; how many folders are there, not looked into; what was passed over."""
     walk = _Walk(path, follow_links=True)
-    pictures = []
+    pictures, folders = [], 0
     for entry in walk.entries(path):
         if entry.is_dir():
-            walk.found.subfolders += 1
+            folders += 1
         elif is_picture(entry) and entry.is_file():
             pictures.append(entry)
         else:
             walk.found.others[entry.suffix.lower()] += 1
-    return pictures, walk.found
+    return pictures, folders, walk.found

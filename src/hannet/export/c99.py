@@ -157,11 +157,8 @@ def _source(program: Program, code: Code) -> str:
     if program.output.classes:
         names = ",\n".join(f"    {quote(name)}" for name in program.output.classes)
         parts += [f"\nconst char *const @_classes[@_OUTPUTS] = {{\n{names}\n}};", FUNCTIONS["class"]]
-    body = "\n".join(f"    {line}" if line else "" for text in code.statements for line in text.split("\n"))
-    parts.append(
-        f"\nint @_predict(const {row_type(program)} *row, float *out, @_workspace *w)\n{{\n"
-        f"    if (!row || !out || !w)\n        return @_ERROR_NULL;\n{body}\n    return @_OK;\n}}\n"
-    )
+    head = f"int @_predict(const {row_type(program)} *row, float *out, @_workspace *w)"
+    parts.append(code.function(head) + "\n")
     return "\n".join([*parts, *code.after])
 
 

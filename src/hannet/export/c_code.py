@@ -112,6 +112,11 @@ class Code:
         self.need(function)
         self.statements.append(f"@_{function}({', '.join(map(str, arguments))});")
 
+    def function(self, head: str) -> str:
+        """A function of the statements, which refuses null pointers."""
+        body = "\n".join(f"    {line}" if line else "" for text in self.statements for line in text.split("\n"))
+        return f"\n{head}\n{{\n    if (!row || !out || !w)\n        return @_ERROR_NULL;\n{body}\n    return @_OK;\n}}"
+
     def need(self, function: str) -> None:
         """A function is written, after those that it calls itself."""
         for other in NEEDS.get(function, ()):

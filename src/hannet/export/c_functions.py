@@ -336,8 +336,17 @@ int @_class(const float *out)
     return best;
 }
 """,
-    **c_integer_functions.FUNCTIONS,
 }
+
+
+def _in_units(name: str) -> str:
+    """The function for int32 instead of float."""
+    text = FUNCTIONS[name].replace("float", "int32_t").replace("0.0f", "0")
+    return text.replace(f"@_{name}(", f"@_{name}_units(")
+
+
+FUNCTIONS |= {f"{name}_units": _in_units(name) for name in ("abs", "relu", "sort", "zero", "copy")}
+FUNCTIONS |= c_integer_functions.FUNCTIONS
 
 NEEDS = {
     **c_integer_functions.NEEDS,

@@ -1,4 +1,4 @@
-"""The functions of members in integers, as in `c_functions`: sums are exact, so their order does not matter.
+"""Functions of members in integers alone; others are those of `c_functions` with another type. Sums are exact: their order does not matter.
 
 `@_weight` is int16_t or int8_t. Values are rounded without shifting negative ones, which C99 leaves to the compiler.
 """
@@ -69,48 +69,6 @@ static void @_scale_units(int32_t *restrict x, const @_weight *restrict factor, 
     for (int i = 0; i < count; i++)
         x[i] = @_round_shift((int64_t)x[i] * factor[i], shift);
     @_zero_units(x, count, end);
-}
-""",
-    "abs_units": """
-static void @_abs_units(int32_t *x, int width)
-{
-    for (int i = 0; i < width; i++)
-        x[i] = x[i] < 0 ? -x[i] : x[i];
-}
-""",
-    "relu_units": """
-static void @_relu_units(int32_t *x, int width)
-{
-    for (int i = 0; i < width; i++)
-        x[i] = x[i] < 0 ? 0 : x[i];
-}
-""",
-    "sort_units": """
-/* Sorts groups of neighbours. */
-static void @_sort_units(int32_t *x, int width, int group, int descending)
-{
-    for (int32_t *start = x; start < x + width; start += group)
-        for (int i = 1; i < group; i++) {
-            const int32_t value = start[i];
-            int place = i;
-            for (; place > 0 && (descending ? start[place - 1] < value : start[place - 1] > value); place--)
-                start[place] = start[place - 1];
-            start[place] = value;
-        }
-}
-""",
-    "zero_units": """
-static void @_zero_units(int32_t *x, int start, int end)
-{
-    for (int i = start; i < end; i++)
-        x[i] = 0;
-}
-""",
-    "copy_units": """
-static void @_copy_units(const int32_t *restrict from, int32_t *restrict to, int count)
-{
-    for (int i = 0; i < count; i++)
-        to[i] = from[i];
 }
 """,
     "scores": """

@@ -67,11 +67,8 @@ def _write_integers(code: Code, made: Integers) -> None:
         _enter(code, made)
         end = _member(code, member, made.dtype, inputs.width)
         code.call("copy_units", end, f"out + {number * made.program.output.size}", made.program.output.size)
-    body = "\n".join(f"    {line}" if line else "" for text in code.statements for line in text.split("\n"))
-    code.functions.append(
-        f"\nint @_integers(const {row_type(made.program)} *row, int32_t *out, @_workspace *w)\n{{\n"
-        f"    if (!row || !out || !w)\n        return @_ERROR_NULL;\n{body}\n    return @_OK;\n}}"
-    )
+    head = f"int @_integers(const {row_type(made.program)} *row, int32_t *out, @_workspace *w)"
+    code.functions.append(code.function(head))
     code.statements = outer
 
 
@@ -120,7 +117,7 @@ def _in_place(code: Code, layer: IntLayer, x: str, width: int) -> int:
         case Relu():
             code.call("relu_units", x, width)
         case GroupSort():
-            code.call("sort_units", x, width, layer.group, int(layer.descending))
+            code.call("sort_units", x, width, layer.group, -1 if layer.descending else 1)
         case Pad():
             code.call("zero_units", x, width, width + layer.zeros)
             return width + layer.zeros

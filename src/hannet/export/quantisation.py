@@ -38,9 +38,9 @@ BITS = {"int16": 15, "int8": 7}
 def box_of(program: Program, bounds: tuple[float, float] | None) -> Box:
     """Where the features of a program lie. bounds: of every feature, for a network, which does not say it itself."""
     inputs = program.inputs
+    if bounds is not None and (isinstance(inputs, ColumnsInput) or inputs.pixels):
+        raise ExportError("the features of this model have known bounds: give none")
     if isinstance(inputs, ColumnsInput):
-        if bounds is not None:
-            raise ExportError("the features of this model have known bounds: give none")
         return _box_of_columns(inputs)
     width = inputs.width
     if inputs.pixels:
@@ -84,7 +84,7 @@ def quantise(program: Program, dtype: str, bounds: tuple[float, float] | None = 
     """
     box = box_of(program, bounds)
     largest = max(norm for member in program.members for norm in _norms(member, box)) * SAFE
-    unit = 2.0 ** math.ceil(math.log2(max(largest, 1 / WIDEST)) - ROOM)
+    unit = 2.0 ** math.ceil(math.log2(min(max(largest, 2 / WIDEST), WIDEST)) - ROOM)
     if box.pixel:
         unit = 1 / (255 * 2.0 ** math.floor(-math.log2(255 * unit)))
     if largest > WIDEST or (box.pixel and unit > 1 / 255):
@@ -134,7 +134,6 @@ class _Quantiser:
     def member(self) -> Member:
         """The layers in integers, and their bounds."""
         made: list[IntLayer] = []
-        before = (self.off, self.rounding, self.slope)
         for layer, norm, after in zip(self.layers, self.norms, self.norms[1:], strict=False):
             before = (self.off, self.rounding, self.slope)
             made.append(self._layer(layer, norm))
@@ -176,7 +175,8 @@ class _Quantiser:
     def _linear(self, layer: Linear, norm: float) -> IntLinear:
         weight = layer.weight.astype(np.float64)
         q, shift = self._fixed(weight)
-        lost, rounding = _spectral_norm(weight - q * 2.0**-shift), math.sqrt(len(q)) / 2
+        held = ROUNDED * float(np.linalg.norm(weight))  # by element: Frobenius, not spectral
+        lost, rounding = _spectral_norm(weight - q * 2.0**-shift) + held, math.sqrt(len(q)) / 2
         self._stretch(_spectral_norm(q * 2.0**-shift), lost, rounding, norm)
         return IntLinear(q, *self._bias(layer.bias), shift)
 

@@ -9,11 +9,12 @@ import numpy as np
 from ..storage.files import write_atomic
 from ..storage.model_dir import replace_folder
 from . import c99, onnx, verify
+from .c99 import Library
 from .c_code import translate
 from .c_integers import translate_integers
 from .program import ExportError, Program
 from .quantisation import BITS, quantise
-from .sources import BoundedSource, open_source
+from .sources import BoundedSource, Source, open_source
 from .verify import ExportReport, Trial
 
 VECTORS = 24  # rows of the test vectors that are written beside the C
@@ -84,38 +85,38 @@ def to_c(
     if dtype not in ("float32", *BITS):
         raise ExportError(f"dtype must be float32, {' or '.join(BITS)}, got {dtype!r}")
     source = open_source(model)
-    program = source.program
-    checks: list[verify.Check | verify.IntegerCheck] = []
+    checks: Sequence[verify.Check | verify.IntegerCheck]
     if dtype == "float32":
         if bounds is not None:
             raise ExportError("bounds of the features are for integers: choose int16 or int8")
-        made = c99.to_library(program, translate(program), name, *_vectors(program, verify.trial(source, 200, seed=1)))
-        if verified:
-            checks.append(verify.check_c(made.files, name, program, verify.trial(source)))
+        made, checks = _c_in_floats(source, name, verified=verified)
     else:
-        quantised = quantise(program, dtype, bounds)
-        bounded = BoundedSource(source, quantised.box)
-        vectors = _vectors(program, verify.trial(bounded, 200, seed=1), quantised.output_error)
-        made = c99.to_library(program, translate_integers(quantised), name, *vectors)
-        if verified:
-            checks.append(verify.check_integers(made.files, name, quantised, verify.trial(bounded)))
+        made, checks = _c_in_integers(source, name, dtype, bounds, verified=verified)
     verify.require_passed(checks)
     with replace_folder(folder) as temporary:
         temporary.mkdir(parents=True)
         for file, content in made.files.items():
             (temporary / file).write_text(content)
-    facts = {
-        "flash_bytes": made.flash,
-        "workspace_bytes": made.workspace,
-        "multiply_adds": program.multiply_adds,
-    }
-    return _report(
-        "C99" if dtype == "float32" else f"C99 in {dtype}",
-        program,
-        [folder / file for file in made.files],
-        facts,
-        checks,
-    )
+    adds = source.program.multiply_adds
+    facts = {"flash_bytes": made.flash, "workspace_bytes": made.workspace, "multiply_adds": adds}
+    target = "C99" if dtype == "float32" else f"C99 in {dtype}"
+    return _report(target, source.program, [folder / file for file in made.files], facts, checks)
+
+
+def _c_in_floats(source: Source, name: str, *, verified: bool) -> tuple[Library, list[verify.Check]]:
+    program = source.program
+    made = c99.to_library(program, translate(program), name, *_vectors(program, verify.trial(source, 200, seed=1)))
+    return made, [verify.check_c(made.files, name, program, verify.trial(source))] if verified else []
+
+
+def _c_in_integers(
+    source: Source, name: str, dtype: str, bounds: tuple[float, float] | None, *, verified: bool
+) -> tuple[Library, list[verify.IntegerCheck]]:
+    quantised = quantise(source.program, dtype, bounds)
+    bounded = BoundedSource(source, quantised.box)
+    vectors = _vectors(source.program, verify.trial(bounded, 200, seed=1), quantised.output_error)
+    made = c99.to_library(source.program, translate_integers(quantised), name, *vectors)
+    return made, [verify.check_integers(made.files, name, quantised, verify.trial(bounded))] if verified else []
 
 
 def _vectors(program: Program, tried: Trial, proven: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

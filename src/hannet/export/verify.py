@@ -140,31 +140,24 @@ def check_c(files: Mapping[str, str], name: str, program: Program, tried: Trial)
 
 @dataclass(frozen=True)
 class IntegerCheck:
-    """How C in integers did: the largest error of an output, in its own units, in `row`, and what is proven of the integers alone."""
+    """How C in integers did: the largest error of an output, in its own units, and its row.
+
+    limit: what is proven of the integers alone; passed: whether no error exceeds it by more than float32 may add.
+    """
 
     runtime: str
     rows: int
     largest_error: float
     row: int
-    proven: float
-    within: bool
-
-    @property
-    def passed(self) -> bool:
-        """Whether no error is larger than what is proven and what float32 may add before and after the integers."""
-        return self.within
-
-    @property
-    def limit(self) -> float:
-        """What is proven."""
-        return self.proven
+    limit: float
+    passed: bool
 
     @property
     def sentence(self) -> str:
         """For people."""
         return (
-            f"Computes what it should: {self.runtime}, {self.rows:,} rows, largest error {self.largest_error:.2g}, "
-            f"proven to be at most {self.proven:.2g} for any row within the bounds"
+            f"Computes what it should: {self.runtime}, {self.rows:,} rows, largest error {self.largest_error:.2g}; "
+            f"the integers add at most {self.limit:.2g} to that of float32, proven for any row within the bounds"
         )
 
 
@@ -181,17 +174,20 @@ def check_integers(files: Mapping[str, str], name: str, made: Integers, tried: T
         if isinstance(program.inputs, TensorInput):
             rows = c_rows(program, tried.rows)
             runner = build(folder, [f"{name}.c", "integers.c"], "integers")
-            done = subprocess.run([runner], input=rows.tobytes(), capture_output=True, check=True)
+            done = subprocess.run([runner], input=rows.tobytes(), capture_output=True, check=False)
+            if done.returncode:
+                raise ExportError(f"the compiled C ended with code {done.returncode}")
             integers = np.frombuffer(done.stdout, np.int32).reshape(len(rows), -1)
             if not np.array_equal(integers, np.hstack(list(made.outputs(rows)))):
                 raise ExportError(
                     "the compiled C gives other integers than Python; this is a fault of hannet or of the compiler"
                 )
     errors = np.abs(found.astype(np.float64) - tried.truth).max(1)
-    proven, worst = made.output_error, int(errors.argmax())
-    within = bool((errors <= proven + tried.limit * tried.scale).all())
+    allowed = made.output_error + tried.limit * tried.scale
+    passed = bool((errors <= allowed).all())
+    worst = int((errors if passed else errors - allowed).argmax())
     runtime = f"C in integers, {Path(compiler()).name} {' '.join(FLAGS[:2])}"
-    return IntegerCheck(runtime, len(errors), float(errors[worst]), worst, proven, within)
+    return IntegerCheck(runtime, len(errors), float(errors[worst]), worst, made.output_error, passed)
 
 
 def _require_vectors(folder: Path, name: str) -> None:

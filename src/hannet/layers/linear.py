@@ -84,7 +84,7 @@ class HanLinear(nn.Module):
             steps: of L-BFGS at most, 0 for the start alone.
 
         Raises:
-            ValueError: for a weight that is not finite or not on a device with numbers, and for reflections below 1.
+            ValueError: for a weight that is not finite, not floating-point or on the meta device, and for reflections below 1.
 
         >>> linear = nn.Linear(6, 4)
         >>> layer, x = HanLinear.from_linear(linear, 4), torch.randn(5, 6)

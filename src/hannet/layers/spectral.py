@@ -18,7 +18,7 @@ def fit(weight: Tensor, reflections: int, steps: int) -> tuple[Tensor, Tensor, T
     u, v = _from_singular_vectors(weight, reflections)
     s = _diagonal(weight, u, v)
     if steps and _relative_error(weight, s) > _EXACT:
-        u, v = _by_gradient(weight.float(), u.float(), v.float(), steps)
+        u, v = (t.double() for t in _by_gradient(weight.float(), u.float(), v.float(), steps))
         s = _diagonal(weight, u, v)
     return u, s, v
 
@@ -50,7 +50,6 @@ def _from_singular_vectors(weight: Tensor, reflections: int) -> tuple[Tensor, Te
 
 def _diagonal(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """The best s for these u and v: the diagonal of the weight seen through them."""
-    u, v = (t.to(weight.dtype) for t in (u, v))
     turned = functional.householder(weight, u)
     return functional.householder(turned.mT.contiguous(), v.flip(0)).diagonal()
 

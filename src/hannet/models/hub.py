@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..storage.files import atomic_writer
+from .modes import modes_kept
 
 _SMALL = 10_000  # what a number in a config may be, however few the weights
 _HUB_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
@@ -105,17 +106,13 @@ def plain_state(model: nn.Module, described: nn.Module) -> dict[str, Tensor]:
     Parametrised and pruned tensors become what they are computed as. Raises ModelFolderError for a model that is another network
     than its config describes.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()  # parametrizations may differ in training, and change as they are asked
-    try:
+    with modes_kept(model):
+        model.eval()  # parametrizations may differ in training, and change as they are asked
         modules = {name: part for name, part in model.named_modules() if "parametrizations" not in name.split(".")}
         _require_same(modules, dict(described.named_modules()))
         state = {key: _tensor_of(modules, key, like) for key, like in described.state_dict().items()}
         if extra := {key for key in model.state_dict() if _stem(key) not in state}:
             raise _unlike(min(extra), "a tensor that its config does not describe")
-    finally:
-        for module, training in modes:
-            module.training = training
     return state
 
 

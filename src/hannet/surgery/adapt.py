@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .. import functional
 from ..layers.validation import require_positive
 from ..ops import reference
-from .costs import cost_of, is_conv1d
+from .costs import Cost, cost_of, is_conv1d
 from .find import Where
 from .replace import Change, Surgery, as_shape, plan_linears, require_changes
 
@@ -79,8 +79,8 @@ class Adaptation(Surgery):
         """As in Surgery; all parameters of the model but those of adapters stop to require gradients."""
         if not self.done:
             self._trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.model.requires_grad_(False)
         super().apply(*only)
+        self.model.requires_grad_(False)
         for module in self.model.modules():
             if isinstance(module, HanAdapter):
                 module.u.requires_grad_()
@@ -145,7 +145,6 @@ def adapt(model: nn.Module, where: Where = None, reflections: int = 8, *, dry_ru
 def _change(name: str, layer: nn.Module, reflections: int) -> Change:
     before, width = cost_of(layer), as_shape(layer)[0]
     more = reflections * width
-    bytes_each = next(layer.parameters()).element_size()
-    after = type(before)(before.parameters + more, before.bytes + more * bytes_each, before.multiply_adds + 2 * more)
+    after = before + Cost(more, more * next(layer.parameters()).element_size(), 2 * more)
     what = f"HanAdapter, {reflections} reflections"
-    return Change(name, type(layer).__name__, before, after, what, lambda: HanAdapter(layer, reflections), last=name)
+    return Change(name, type(layer).__name__, before, after, what, lambda: HanAdapter(layer, reflections))

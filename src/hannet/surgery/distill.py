@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.modes import modes_kept
 from ..train.batches import seed_of
 from ..train.callbacks import Callback, TrainingState
 from ..train.checkpoint import open_checkpoint
@@ -103,18 +104,17 @@ def distill(
     >>> distill(replace_feedforward(model), None, [torch.randn(32, 4) for _ in range(4)])
     """
     _check_arguments(student, batches, loss, temperature, hidden)
-    teacher = (model_before(student) if teacher is None else teacher).eval()
-    modes = [(module, module.training) for module in student.model.modules()]
+    teacher = model_before(student) if teacher is None else teacher
     changes = [change for change in student.changes if change.was]
     folder = None if checkpoint is None else Path(checkpoint)
-    if layerwise is not None:
-        for change, (x, y) in zip(changes, activations(teacher, changes, batches, _KEPT), strict=True):
-            _train_layer(change, x, y, layerwise, seed, None if folder is None else folder / change.name, minutes)
-    if end_to_end is not None:
-        pair = _Pair(student.model, teacher, changes, batches, _distance(loss, temperature), hidden)
-        _train_all(pair, end_to_end, seed, callbacks, None if folder is None else folder / "all", minutes)
-    for module, training in modes:
-        module.training = training
+    with modes_kept(student.model, teacher):
+        teacher.eval()
+        if layerwise is not None:
+            for change, (x, y) in zip(changes, activations(teacher, changes, batches, _KEPT), strict=True):
+                _train_layer(change, x, y, layerwise, seed, None if folder is None else folder / change.name, minutes)
+        if end_to_end is not None:
+            pair = _Pair(student.model, teacher, changes, batches, _distance(loss, temperature), hidden)
+            _train_all(pair, end_to_end, seed, callbacks, None if folder is None else folder / "all", minutes)
 
 
 def _check_arguments(student: Surgery, batches: Sequence[Any], loss: str, temperature: float, hidden: float) -> None:
@@ -176,8 +176,8 @@ def activations(
 
     Raises SurgeryError for a layer that the batches never reach.
     """
-    firsts = [change.at or change.name for change in changes]
-    lasts = [change.last or change.name for change in changes]
+    firsts = [change.at for change in changes]
+    lasts = [change.last for change in changes]
     rows: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in changes]
     with _watched(teacher, firsts, True) as taken, _watched(teacher, lasts, False) as given:
         for batch in batches:
@@ -253,7 +253,7 @@ class _Pair(nn.Module):
         self.student = student
         self.others = teacher, batches  # in a tuple, so that the teacher's parameters are not this module's
         self.distance, self.hidden = distance, hidden
-        self.lasts = [change.last or change.name for change in changes] if hidden else []
+        self.lasts = [change.last for change in changes] if hidden else []
 
     def train(self, mode: bool = True) -> "_Pair":
         """The student without its dropout: it is to give what the teacher gives in eval mode."""

@@ -57,7 +57,7 @@ class Slots:
                 return f"{name}: {fault}"
         hooked = [self.name] if self.whole else self.between
         for name in hooked:
-            if (part := model.get_submodule(name) if name in inspector.names else None) is not None and has_hooks(part):
+            if name in inspector.names and has_hooks(model.get_submodule(name)):
                 return f"{name}: it has hooks or a replaced forward, which would be lost"
         into, out = (as_linear(model.get_submodule(name)) for name in (names[0], names[-1]))
         if keeps_width and into.in_features != out.out_features:
@@ -80,12 +80,12 @@ def find_feedforwards(model: nn.Module) -> Iterator[Slots]:
         if isinstance(module, nn.Sequential):
             yield from _in_sequence(name, module)
             continue
-        if all(looks_linear(getattr(module, key, nn.Identity())) for key in _GATED):
+        if all(looks_linear(_part(module, key)) for key in _GATED):
             gate, _, down = (_join(name, key) for key in _GATED)
             yield Slots(name, gate, (), down, whole=True)
         for first, between, last in _FORMS:
-            if all(_is_linear(module, key) for key in (first, last)) and _has(module, between[0]):
-                found = tuple(_join(name, key) for key in between if _has(module, key))
+            if all(looks_linear(_part(module, key)) for key in (first, last)) and _part(module, between[0]) is not None:
+                found = tuple(_join(name, key) for key in between if _part(module, key) is not None)
                 yield Slots(name, _join(name, first), found, _join(name, last))
 
 
@@ -110,17 +110,8 @@ def _join(name: str, key: str) -> str:
     return f"{name}.{key}".lstrip(".")
 
 
-def _has(module: nn.Module, path: str) -> bool:
+def _part(module: Any, path: str) -> Any:
+    """What is at a path below a module, or None."""
     for key in path.split("."):
-        if not hasattr(module, key):
-            return False
-        module = getattr(module, key)
-    return True
-
-
-def _is_linear(module: nn.Module, path: str) -> bool:
-    if not _has(module, path):
-        return False
-    for key in path.split("."):
-        module = getattr(module, key)
-    return looks_linear(module)
+        module = getattr(module, key, None)
+    return module

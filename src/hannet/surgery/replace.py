@@ -27,10 +27,10 @@ _COLUMNS = {
 
 @dataclass
 class Change:
-    """A layer and what replaces it. puts: what comes to which name; was: what stood there, once it is done.
+    """A layer and what replaces it. was: what stood at which name, once it is done.
 
-    before, after: the cost of the parts; module: what does the work afterwards, None until it is made; first, last: the names of
-    the layers that took the inputs and gave the outputs.
+    before, after: the cost of the parts; module: what does the work afterwards, None until it is made; at, last: the names where it
+    goes, which took the inputs, and of the layer that gave the outputs, `name` by default; empty: names that become nn.Identity.
     """
 
     name: str
@@ -45,11 +45,14 @@ class Change:
     module: nn.Module | None = None
     was: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.at, self.last = self.at or self.name, self.last or self.name
+
     def puts(self) -> dict[str, nn.Module]:
         """What comes to which name."""
         if self.module is None:
             self.module = self.make()
-        return {self.at or self.name: self.module} | {name: nn.Identity() for name in self.empty}
+        return {self.at: self.module} | {name: nn.Identity() for name in self.empty}
 
 
 class Surgery:
@@ -96,7 +99,7 @@ class Surgery:
     def require_in_place(self) -> None:
         """Raises SurgeryError where something else has replaced what this surgery put into the model."""
         for change in self.changes:
-            place = change.at or change.name
+            place = change.at
             if change.was and self.model.get_submodule(place) is not change.module:
                 raise SurgeryError(f"{place} is no longer what this surgery put there: undo later changes first")
 
@@ -147,7 +150,8 @@ def settle_fast_paths(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             parts = (module.get_submodule(name) for name in ("linear1", "linear2", "self_attn.out_proj"))
-            _switch(module, "activation_relu_or_gelu", 0, off=not all(hasattr(part, "weight") for part in parts))
+            plain = all(getattr(type(part), "forward", None) is nn.Linear.forward for part in parts)
+            _switch(module, "activation_relu_or_gelu", 0, off=not plain)
     for module in model.modules():
         if isinstance(
             module, nn.TransformerEncoder
@@ -228,14 +232,12 @@ def _linear_change(name: str, layer: nn.Module, by: By, steps: int) -> Change:
     before = cost_of(layer)
     if not isinstance(by, int):
         made = by(as_linear(layer))
-        return Change(name, type(layer).__name__, before, cost_of(made), type(made).__name__, lambda: made, last=name)
+        return Change(name, type(layer).__name__, before, cost_of(made), type(made).__name__, lambda: made)
     weight: Any = layer.weight
     k = min(by, *weight.shape)
     sketch = HanLinear(*as_shape(layer), layer.bias is not None, "meta", weight.dtype, reflections=k)
     what = f"HanLinear, {k} reflections"
-    return Change(
-        name, type(layer).__name__, before, cost_of(sketch), what, lambda: han(layer, k, steps=steps), last=name
-    )
+    return Change(name, type(layer).__name__, before, cost_of(sketch), what, lambda: han(layer, k, steps=steps))
 
 
 def as_shape(layer: nn.Module) -> tuple[int, int]:

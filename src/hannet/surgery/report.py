@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..models.modes import modes_kept
 from ..reporting.tables import Table, format_cells, markdown
 from ..storage.files import write_atomic
 from .costs import cost_of
@@ -141,14 +142,14 @@ def recommend(
     if smaller < WORTHWHILE and max(faster.values()) < 1 / (1 - WORTHWHILE):
         return False, f"Not worth it: the model is neither much smaller nor faster ({gains})."
     if worse is None:
-        return None, f"The model has {gains}. Whether that is worth it, its accuracy decides: give `evaluate`."
-    if worse > tolerated:
+        return None, f"The model has {gains}. Whether that is worth it depends on its accuracy: give `evaluate`."
+    if not worse <= tolerated:  # so for NaN
         advice = "distill the model, replace fewer layers (sensitivity says which matter), or take more reflections"
         return (
             False,
             f"Not worth it as it is: worse by {worse:.4g}, more than the {tolerated:.4g} tolerated. {gains}. To try: {advice}.",
         )
-    change = f"worse by {worse:.4g}" if worse > 0 else f"no worse (better by {-worse:.4g})"
+    change = f"worse by {worse:.4g}" if worse > 0 else "no worse" + f" (better by {-worse:.4g})" * (worse < 0)
     return True, f"Worth it: {gains}; {change}, {tolerated:.4g} tolerated."
 
 
@@ -168,20 +169,17 @@ def repeated(example: Any, size: int) -> Any:
 @torch.no_grad()
 def _latencies(models: tuple[nn.Module, nn.Module], batch: Any, seconds: float) -> tuple[float, float]:
     """Median seconds of each model in eval mode; they take turns, so that other programs slow both."""
-    modes = [[(module, module.training) for module in model.modules()] for model in models]
     times: tuple[list[float], list[float]] = ([], [])
-    for model in models:
-        call(model.eval(), batch)
-    end = time.perf_counter() + 2 * seconds
-    while time.perf_counter() < end or len(times[0]) < 5:
-        for model, own in zip(models, times, strict=True):
-            start = time.perf_counter()
-            call(model, batch)
-            _wait(model)
-            own.append(time.perf_counter() - start)
-    for each in modes:
-        for module, training in each:
-            module.training = training
+    with modes_kept(*models):
+        for model in models:
+            call(model.eval(), batch)
+        end = time.perf_counter() + 2 * seconds
+        while time.perf_counter() < end or len(times[0]) < 5:
+            for model, own in zip(models, times, strict=True):
+                start = time.perf_counter()
+                call(model, batch)
+                _wait(model)
+                own.append(time.perf_counter() - start)
     return median(times[0]), median(times[1])
 
 

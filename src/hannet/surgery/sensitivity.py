@@ -64,7 +64,7 @@ def sensitivity(
 
     >>> import torch
     >>> model, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), torch.randn(5, 8)
-    >>> found = sensitivity(model, lambda model: float(model(x).square().mean()), replace_linear(model, by=2, dry_run=True))
+    >>> found = sensitivity(model, lambda model: model(x).square().mean().item(), replace_linear(model, by=2, dry_run=True))
     >>> [effect.name for effect in found.effects]
     ['0', '2']
     """

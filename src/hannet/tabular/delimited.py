@@ -64,7 +64,8 @@ def read_text(stream: Any, wish: Wish, dialect: Dialect | None = None) -> Column
     mark = next((mark for mark in COMMENTS if head.lstrip().startswith(mark)), "")
     bare = re.sub(rf"(?m)^{re.escape(mark)}.*", "", head) if mark else head
     dialect = dialect or (Dialect(hint) if hint else sniff(bare if bare.strip() else head))
-    text = unify(text, dialect)
+    cut = text.rfind(b"\n") + 1 if more else len(text)  # `unify` takes whole lines
+    text, left = unify(text[:cut], dialect), text[cut:]
     head = _first_lines(text)
     layout = locate(head, dialect, mark, wish)
     text = text[len("".join(split_lines(head)[: layout.line]).encode()) :]
@@ -72,7 +73,7 @@ def read_text(stream: Any, wish: Wish, dialect: Dialect | None = None) -> Column
     del text
     if more:
         texts, notes = rows.sample(
-            lambda start: Blocks(start, stream, decoder, lambda block: unify(block, dialect)), limit
+            lambda start: Blocks(start, left, stream, decoder, lambda block: unify(block, dialect)), limit
         )
     else:
         texts, notes = rows.read()
@@ -90,7 +91,7 @@ def _check_text(text: bytes) -> None:
 
 
 def _skip(text: bytes, lines: int) -> tuple[bytes, int, str]:
-    """The text behind so many lines, their number with that of Excel's word on the delimiter, and the delimiter."""
+    """The text behind so many lines; how many were skipped, with Excel's line that names the delimiter; that delimiter, or ""."""
     start = 0
     for _ in range(lines):
         start = text.find(b"\n", start) + 1 or len(text)

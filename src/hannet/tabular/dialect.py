@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from .table import TableError
+
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|", ":": "colon", " ": "blanks", "": "none"}
 # Colons and blanks also stand within dates and texts.
 PRIORS = {",": 1, ";": 1, "\t": 1, "|": 1, "||": 1.2, "::": 1.2, "~": 0.7, "^": 0.7, "\x01": 1, ":": 0.7, " ": 0.7}
@@ -107,23 +109,28 @@ def unify(content: bytes, dialect: Dialect) -> bytes:
     """The content with a single character between fields, and no blanks before quotes."""
     quote, separator = dialect.quote.encode(), dialect.separator.encode()
     if dialect.widths:
-        return b"\n".join(_cut(line, dialect.widths) for line in content.decode().splitlines())
+        return b"".join(_cut(line, dialect.widths) + b"\n" for line in content.decode().splitlines())
     if dialect.delimiter == " ":
         content = re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", content)
-        pattern = rb"[ \t]+"
+        pattern, new = rb"[ \t]+", separator
     elif len(dialect.delimiter) > 1:
-        pattern = re.escape(dialect.delimiter.encode())
+        pattern, new = re.escape(dialect.delimiter.encode()), separator
     elif quote and b" " + quote in content and re.search(rb"%b +%b" % (re.escape(separator), quote), content):
-        pattern = rb"(?<=%b) +\Z" % re.escape(separator)
+        pattern, new = rb"(?<=%b) +\Z" % re.escape(separator), b""
     else:
         return content
     parts = content.split(quote) if quote and content.count(quote) % 2 == 0 else [content]
-    parts[::2] = [re.sub(pattern, b"" if pattern.endswith(rb"\Z") else separator, part) for part in parts[::2]]
+    parts[::2] = [re.sub(pattern, new, part) for part in parts[::2]]
     return quote.join(parts)
 
 
 def _cut(line: str, widths: tuple[int, ...]) -> bytes:
+    """The cells of a line; raises TableError if one lies across the edge of a column, which the first lines showed."""
     ends = [sum(widths[:number]) for number in range(1, len(widths))]
+    if any(line[end - 1 : end].strip() and line[end : end + 1].strip() for end in ends):
+        raise TableError(
+            f": columns of fixed width cannot be told apart: {line.strip()[:60]!r} has text across the edge of one"
+        )
     cells = [line[start:end].strip() for start, end in zip([0, *ends], [*ends, None], strict=True)]
     return STAND_IN.join(cells).encode() if line.strip() else b""
 
@@ -151,6 +158,8 @@ def sniff(text: str) -> Dialect:
     best = max(scores, key=scores.__getitem__, default=Dialect(""))
     if scores.get(best, 0) < MIN_SCORE or _is_blank_prose(text, best):
         widths = _fixed_widths(text)
+        if widths and all(len(line.split()) == len(widths) for line in text.splitlines() if line.strip()):
+            return Dialect(" ")  # the same cells, wherever longer ones end
         return Dialect(STAND_IN if widths else "", '"' if not widths else "", escape if not widths else "", widths)
     return best
 

@@ -33,11 +33,11 @@ class TableSource:
         for column, place in zip(model.encoder.columns, model.encoder.groups.values(), strict=True):
             if column.kind == "date":
                 raise ExportError(
-                    f"the column {column.name!r} holds dates, which cannot be exported yet: fit without it"
+                    f"the column {column.name!r} holds dates, which cannot be exported yet: fit without it (--drop)"
                 )
             if column.kind == "text":
                 raise ExportError(
-                    f"the column {column.name!r} holds free text, which cannot be exported: fit without it"
+                    f"the column {column.name!r} holds free text, which cannot be exported: fit without it (--drop)"
                 )
             if column.kind == "category":
                 columns.append(_category(model.encoder, column, place.start, features))

@@ -57,7 +57,7 @@ def choose_rows(
         test = group_mask(y, groups, config.test, config.seed, classes=classes)
         count, total = len(np.unique(groups[test])), len(np.unique(groups))
         described = (
-            f"by group: all of {count:,} of the {total:,} values of {config.group!r}, none of which is trained on"
+            f"by group: all rows of {count:,} of the {total:,} values of {config.group!r}, none of which is trained on"
         )
         return Holdout(test, described, {"by": "group", "column": config.group, "groups": total, "test_groups": count})
     groups, notes = duplicate_groups(features, config.test * len(y) / 2)

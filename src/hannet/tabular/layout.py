@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from .dialect import MISSING, STAND_IN, Dialect, Row, fits, is_value, most_common_width, split_lines, split_rows
 from .table import TableError, join_names
 
-TOTALS = frozenset(
-    "total totals sum subtotal average mean grand.total gesamt summe insgesamt mittelwert somme moyenne totale somma media "
-    "suma promedio soma итого всего 合計 总计 합계".replace(".", " ").split(" ")
-) | {"grand total"}
+TOTALS = {
+    "total", "totals", "sum", "subtotal", "average", "mean", "gesamt", "summe", "insgesamt", "mittelwert", "somme",
+    "moyenne", "totale", "somma", "media", "suma", "promedio", "soma", "итого", "всего", "合計", "总计", "합계",
+    "grand total",
+}  # fmt: skip
 MAX_BEFORE = 50  # lines before a table
 MAX_BEHIND = 20
 PHRASE = re.compile(r"\D+\s\S.*|.*:|[-=*]{3,}.*")  # words, or a line that rules
@@ -155,7 +156,7 @@ def _name(rows: list[Row], width: int, named: list[str] | None, wish: Wish, note
     asked = wish.header is True or bool({*first} & {*wish.columns})
     if not asked and _are_numbers([name for name in first if name]):
         raise TableError(
-            ": the first row holds only numbers; if it is no header, pass --no-header: the columns are then c0, c1, ...; "
+            ": the first row holds only numbers; if it is no header, pass --header no: the columns are then c0, c1, ...; "
             "if it is one, --header yes"
         )
     names, body = _match_names(first, rows[1:], width, notes), rows[1:]

@@ -51,4 +51,8 @@ def leak_notes(leaks: Mapping[str, float], target: str) -> list[str]:
         f"prediction is asked for, leave it out with --drop {shlex.quote(name)}"
         for name, score in list(leaks.items())[:NAMED]
     ]
-    return [*notes, f"warning: so do {len(leaks) - NAMED:,} more columns"] if len(leaks) > NAMED else notes
+    return (
+        [*notes, f"warning: further columns of which that holds: {len(leaks) - NAMED:,}"]
+        if len(leaks) > NAMED
+        else notes
+    )

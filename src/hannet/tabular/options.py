@@ -98,12 +98,12 @@ def read_roles(table: Table, config: FitOptions, decimals: Mapping[str, str]) ->
         if empty := int((cells == "").sum()):
             notes.append(f"rows without a value of {config.group!r} count as one group: {empty:,}")
     if config.time is not None:
-        times, known = _read_values(table, config, config.time, decimals, "--time", "a number or a date")
+        times, known = _read_values(table, config, config.time, decimals, "--time", dates=True)
         used &= known
         if not known.all():
             notes.append(f"rows left out, as {config.time!r} holds no time there: {(~known).sum():,} of {len(known):,}")
     if config.weights is not None:
-        weights, known = _read_values(table, config, config.weights, decimals, "--weights", "a number")
+        weights, known = _read_values(table, config, config.weights, decimals, "--weights", dates=False)
         if not known.all() or (weights < 0).any():
             bad = table.cells[config.weights][~known | (weights < 0)]
             raise TableError(
@@ -114,17 +114,17 @@ def read_roles(table: Table, config: FitOptions, decimals: Mapping[str, str]) ->
 
 
 def _read_values(
-    table: Table, config: FitOptions, name: str, decimals: Mapping[str, str], option: str, kind: str
+    table: Table, config: FitOptions, name: str, decimals: Mapping[str, str], option: str, *, dates: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """A column's numbers, or times in days, and a mask of the cells that hold one."""
-    cells = table.cells[[name]]
+    cells, kind = table.cells[[name]], "a number or a date" if dates else "a number"
     try:
         encoder = Encoder.fit(cells, None, decimals, config.missing, config.kinds)
     except TableError as error:
-        raise TableError(f"{option}: {name!r} must differ from row to row") from error
+        raise TableError(f"{option}: {name!r} must hold {kind}, and not the same one in every row") from error
     column = encoder.columns[0]
     inputs = encoder.inputs
-    value = name if column.kind == "number" else f"{name} time" if column.kind == "date" and " date" in kind else ""
+    value = name if column.kind == "number" else f"{name} time" if column.kind == "date" and dates else ""
     if value not in inputs:
         raise TableError(f"{option}: {name!r} must hold {kind} in every row, but was read as {column.kind}")
     matrix = encoder.encode(cells, table.numeric)[0]

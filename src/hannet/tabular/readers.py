@@ -55,12 +55,12 @@ def read(
     """
     wish = Wish(header, skip, encoding, {*columns, *([target] if target else [])}, max_bytes)
     file = "standard input" if path == STDIN else str(path)
-    with open_source(path) as stream:
-        try:
+    try:
+        with open_source(path) as stream:
             found = _read(stream, wish)
-            names, notes = _unique_names(found.names, target)
-        except TableError as error:
-            raise TableError(f"{file}{error}") from error
+        names, notes = _unique_names(found.names, target)
+    except TableError as error:
+        raise TableError(f"{file}{error}") from error
     if not found.texts or not len(found.texts[0]):
         raise TableError(f"{file} has a header ({join_names(names)}) but no rows")
     cells = pd.DataFrame(
@@ -71,7 +71,7 @@ def read(
 
 
 def _read(stream: io.BufferedReader, wish: Wish) -> "Columns":
-    """The columns, without blanks around cells and without one that only delimiters at the rows' ends make."""
+    """The columns, without blanks around cells."""
     from . import delimited, typed_files
     from .rows import trim
 
@@ -84,8 +84,7 @@ def _read(stream: io.BufferedReader, wish: Wish) -> "Columns":
         found = typed_files.read_json(stream, wish)
     else:
         found = delimited.read_text(stream, wish)
-    texts = [trim(text) for text in found.texts]
-    return replace(found, texts=texts)
+    return replace(found, texts=[trim(text) for text in found.texts])
 
 
 def _unique_names(names: Sequence[str], target: str | None) -> tuple[list[str], list[str]]:

@@ -118,9 +118,9 @@ class Rows:
 
         def cut(row: str) -> str:
             fields = split_rows(row, self.dialect, 1)[0].fields
-            return row.rstrip()[: -(len(fields) - self.layout.width)] if fits(fields, self.layout.width) else row
+            return row.rstrip(" \r\n")[: -(len(fields) - self.layout.width)] if fits(fields, self.layout.width) else row
 
-        new = {text: cut(text) for text in texts if text.rstrip().endswith(separator)}
+        new = {text: cut(text) for text in texts if text.rstrip(" \r\n").endswith(separator)}
         lines = split_lines(self.text.decode()) if new else []
         ends = [line[len(line.rstrip("\r\n")) :] for line in lines]
         text = "".join(

@@ -44,30 +44,31 @@ class Blocks(io.RawIOBase):
     """A stream of whole lines.
 
     Args:
-        start: The text that has been read.
+        start: The whole lines that have been read, changed.
+        left: What has been read of the next line, not changed.
         rest: The stream that follows.
         decoder: Of what it reads.
         change: Made of each block of lines.
     """
 
-    def __init__(self, start: bytes, rest: Any, decoder: Decoder, change: Callable[[bytes], bytes]):
+    def __init__(self, start: bytes, left: bytes, rest: Any, decoder: Decoder, change: Callable[[bytes], bytes]):
         self.end = b""  # of the text, when all is read
-        self._blocks = self._split(start, rest, decoder, change)
+        self._blocks = self._split(start, left, rest, decoder, change)
         self._block = memoryview(b"")
 
-    def _split(self, start: bytes, rest: Any, decoder: Decoder, change: Callable[[bytes], bytes]) -> Iterator[bytes]:
-        cut = start.rfind(b"\n") + 1
-        yield start[:cut]
-        left = start[cut:]
+    def _split(
+        self, start: bytes, left: bytes, rest: Any, decoder: Decoder, change: Callable[[bytes], bytes]
+    ) -> Iterator[bytes]:
+        yield start
         while block := rest.read(BLOCK):
             text = left + decoder.decode(block, final=False)
             cut = text.rfind(b"\n") + 1
-            left = text[cut:]
-            self.end = (self.end + text[:cut])[-TAIL:]
-            yield change(text[:cut])
-        left += decoder.decode(b"", final=True)
-        self.end += left
-        yield change(left)
+            left, lines = text[cut:], change(text[:cut])
+            self.end = (self.end + lines)[-TAIL:]
+            yield lines
+        last = change(left + decoder.decode(b"", final=True))
+        self.end += last
+        yield last
 
     def readable(self) -> bool:
         """Always."""

@@ -27,23 +27,23 @@ def open_source(path: Path) -> Iterator[io.BufferedReader]:
     """The decompressed content of a file, or of standard input if the path is "-".
 
     Raises:
-        TableError: It cannot be read, in the block too, or is an archive of several files.
+        TableError: It cannot be read, in the block too, or is an archive of several files; the message is to follow the name of the file.
     """
     with ExitStack() as stack:
         try:
             raw: Any = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
-            yield _decompress(raw if hasattr(raw, "peek") else io.BufferedReader(raw), path)
+            yield _decompress(raw if hasattr(raw, "peek") else io.BufferedReader(raw))
         except TableError:
             raise
         except FAULTS as error:
-            raise TableError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+            raise TableError(f": {getattr(error, 'strerror', None) or error}") from error
 
 
-def _decompress(stream: io.BufferedReader, path: Path) -> io.BufferedReader:
+def _decompress(stream: io.BufferedReader) -> io.BufferedReader:
     start = stream.peek(8)[:8]
     for prefix, opener in COMPRESSIONS.items():
         if start.startswith(prefix):
-            return _decompress(io.BufferedReader(opener(stream)), path)
+            return _decompress(io.BufferedReader(opener(stream)))
     if not start.startswith(ZIP):
         return stream
     content = stream if stream.seekable() else io.BufferedReader(cast("Any", io.BytesIO(stream.read())))
@@ -54,11 +54,11 @@ def _decompress(stream: io.BufferedReader, path: Path) -> io.BufferedReader:
     files = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_beside(entry.filename)]
     if len(files) != 1:
         names = ": " + join_names([repr(entry.filename) for entry in files]) if files else ""
-        raise TableError(f"{path}: files in the archive: {len(files)}{names}; one table is needed, so unpack it first")
+        raise TableError(f": files in the archive: {len(files)}{names}; one table is needed, so unpack it first")
     if files[0].flag_bits & 1:
-        raise TableError(f"{path} is protected by a password: unpack it first")
+        raise TableError(" is protected by a password: unpack it first")
     member = io.BufferedReader(cast("Any", archive.open(files[0])))
-    return member if member.peek(4)[:4] == ZIP else _decompress(member, path)  # archives in archives may have no end
+    return member if member.peek(4)[:4] == ZIP else _decompress(member)  # archives in archives may have no end
 
 
 def _is_beside(name: str) -> bool:

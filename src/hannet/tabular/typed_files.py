@@ -1,4 +1,4 @@
-"""Tables from files that know their columns or cells: Parquet, Arrow, JSON, spreadsheets."""
+"""Tables from files that know their columns or cells: Parquet, JSON, spreadsheets."""
 
 import csv
 import datetime as dt
@@ -44,8 +44,10 @@ def read_json(stream: Any, wish: Wish) -> Columns:
     content = decoder.decode(content, final=not more)
     try:
         if more and wish.max_bytes and content.lstrip().startswith(b"{"):
-            blocks = Blocks(content, stream, decoder, lambda block: block)
-            return _from_arrow(*sample(arrow_json.open_json(blocks), limit))
+            cut = content.rfind(b"\n") + 1
+            blocks = Blocks(content[:cut], content[cut:], stream, decoder, lambda block: block)
+            table, notes = sample(arrow_json.open_json(blocks), limit)
+            return _from_arrow(table, [*decoder.notes, *notes])
         if more:
             raise TableError(
                 f": the table has more than {limit >> 20:,} MiB: divide it into several files, or save it as CSV"

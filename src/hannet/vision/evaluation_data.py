@@ -90,11 +90,9 @@ def _load_pictures(folder: Path, data: str, preprocessing: Preprocessing | None)
     if not preprocessing:
         fault = f"pictures need the {FILE} that `hannet train images` writes, and {folder} has none: give an .npz file"
         raise SettingError(fault, "data")
-    options: dict[str, Any] = {
-        "pixel_range": preprocessing.pixel_range,
-        "follow_links": True,
-    }  # as it may have been trained
-    test = images.folder(data, preprocessing.size, "test", **options)
+    wanted = preprocessing.pixel_range
+    # Links are followed, as they may have been in training.
+    test = images.folder(data, preprocessing.size, "test", follow_links=True, pixel_range=wanted)
     return test if preprocessing.channels == 3 else replace(test, x=grey(test.x))
 
 

@@ -80,13 +80,11 @@ def _find_pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside, passed = list_pictures(path)
+        inside, unseen, passed = list_pictures(path)
         if not inside:
-            hint = f", only folders: name them, such as {path}/*" if passed.subfolders else ""
+            hint = f", only folders: name them, such as {path}/*" if unseen else ""
             raise SettingError(f"{path} holds no pictures{hint}", "inputs")
         found += inside
-        unseen = passed.subfolders
-        passed.subfolders = 0
         folders = [f"{unseen:,} folder{'s' * (unseen > 1)} inside, not looked into: name them too"] if unseen else []
         notes += [f"{path}: {note}" for note in (*passed.notes(), *folders)]
     return found, notes
