@@ -195,8 +195,9 @@ def test_workers_as_they_start_in_earnest_survive_the_death_of_one(store, tmp_pa
             killed.extend(pids)
             os.kill(killed[0], signal.SIGKILL)
 
-    assert run_sweep(toy, store, kill_one, jobs=2) == len(toy.keys())
+    new = run_sweep(toy, store, kill_one, jobs=2)
     assert killed
+    assert len(toy.keys()) - new in (0, 2)  # the killed process may have kept its group, and not lived to say so
     assert set(store.records()) == toy.keys()
     assert os.getpid() not in {int(pid) for pid, _ in toy.lines("began")}
 
