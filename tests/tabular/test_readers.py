@@ -54,6 +54,15 @@ def test_quoted_fields_hold_delimiters_quotes_and_lines(table):
     assert cells["a"][0] == "1,5"
 
 
+@pytest.mark.parametrize("lines", [1, 3, 40, 70_000])
+def test_lines_within_a_cell_are_no_rows_wherever_a_block_of_the_reader_ends(table, lines):
+    cell = "\n".join(f"{line},{line}" for line in range(lines))
+    rows = max(2, 300_000 // lines)
+    cells = table("a,b\n" + "".join(f'{row},"{cell}"\n' for row in range(rows))).cells
+    assert cells["a"].tolist() == [str(row) for row in range(rows)]
+    assert (cells["b"] == cell).all()
+
+
 def test_without_a_header(table):
     assert list(table("c0,c1,prediction\n1,x,2\n", header=False).cells) == ["c0", "c1", "prediction"]
     assert table("1,x\n2,y\n", header=False).cells.to_dict("list") == {"c0": ["1", "2"], "c1": ["x", "y"]}

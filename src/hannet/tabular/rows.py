@@ -57,8 +57,10 @@ class Rows:
             table, bad = body._parse()
         if bad:
             raise body._fault(bad[0])
-        body._check_quotes(table)
-        return body._clean(table, notes)
+        ranges = list(map(byte_range, table.columns))
+        if min(ranges)[0] <= 10:
+            body._check_quotes()
+        return body._clean(table, ranges, notes)
 
     def sample(self, rest: Callable[[bytes], Blocks], max_bytes: int) -> tuple[list[pa.ChunkedArray], list[str]]:
         """A sample of the rows of this text and the blocks that follow it."""
@@ -67,7 +69,7 @@ class Rows:
         behind = [row for row in bad if row.text.encode() in stream.end]
         if len(behind) < len(bad):
             raise TableError(f", row {bad[0].number:,}: {self._count(bad[0].actual_columns)}")
-        return self._clean(table, notes)
+        return self._clean(table, list(map(byte_range, table.columns)), notes)
 
     def _split_end(self) -> tuple["Rows", list[str]]:
         """The rows, and the lines behind the table."""
@@ -142,10 +144,8 @@ class Rows:
             return TableError(f", line {line}: a cell goes over several lines; is a quotation mark missing?")
         return TableError(f", line {line}: {self._count(row.actual_columns)}")
 
-    def _check_quotes(self, table: pa.Table) -> None:
+    def _check_quotes(self) -> None:
         """Raises TableError if a quotation mark is missing, so that a cell holds other rows; pyarrow does not mind."""
-        if not any(byte_range(column)[0] <= 10 for column in table.columns):
-            return
         line = 0
         with long_fields():
             rows = reader(self.text.decode(), self.dialect, strict=True)
@@ -155,16 +155,19 @@ class Rows:
             except csv.Error as error:
                 raise TableError(f", line {self.line + line}: {error}; is a quotation mark missing?") from error
 
-    def _clean(self, table: pa.Table, notes: list[str]) -> tuple[list[pa.ChunkedArray], list[str]]:
-        """The columns without comments and control characters, and notes."""
+    def _clean(
+        self, table: pa.Table, ranges: list[tuple[int, int]], notes: list[str]
+    ) -> tuple[list[pa.ChunkedArray], list[str]]:
+        """The columns without comments and control characters, and notes; ranges: of the columns' bytes."""
         if self.mark:
             table = table.filter(pc.invert(pc.starts_with(table.column(0), self.mark)))
+            ranges = list(map(byte_range, table.columns))
         columns, found, count = [], [], 0
-        if len(self.layout.names) < self.layout.width and byte_range(table.columns[-1])[1] > 32:
+        if len(self.layout.names) < self.layout.width and ranges[-1][1] > 32:
             raise TableError(f", some rows: {self._count(self.layout.width)}")
-        for name, column in zip(self.layout.names, table.columns, strict=False):
+        for name, column, (low, _) in zip(self.layout.names, table.columns, ranges, strict=False):
             clean = column
-            if byte_range(column)[0] < 32:
+            if low < 32:
                 first = pc.index(pc.match_substring_regex(column, CONTROL), True).as_py()
                 found += [(first, name)] * (first >= 0)
                 count += pc.sum(pc.count_substring_regex(column, CONTROL)).as_py()

@@ -1,6 +1,7 @@
 """Tables larger than memory: read in parts, and of their rows a sample."""
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,13 @@ TAIL = 2**16  # bytes that are kept of the end
 
 def read_up_to(stream: Any, limit: int) -> bytes:
     """The next bytes of a stream, `limit` at most; it takes memory for those that there are, unlike `read`."""
-    held = io.BytesIO()
+    try:
+        size = os.fstat(stream.fileno()).st_size
+    except OSError:  # no file of its own
+        size = 0
+    first = stream.read(min(max(BLOCK, size), limit))  # most often all, and in one piece it need not be copied
+    held, limit = io.BytesIO(first), limit - len(first)
+    held.seek(0, io.SEEK_END)
     while limit > 0 and (block := stream.read(min(BLOCK, limit))):
         held.write(block)
         limit -= len(block)
