@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 DOCUMENTED = tomllib.loads(Path(__file__).with_name("documented_numbers.toml").read_text())
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md")]
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+PAGES = ["README.md", *(path for path in DOCS if path != "docs/log.md")]
 # What looks measured: decimals, powers of ten, thousands; per cent, "x" and "times" after a whole number.
 NUMBER = re.compile(r"(?<![\w.,/:=>-])(\d+(?:\.\d+|(?:,\d{3})+|e-\d+)+|\d+(?=%|x\b| times))(?![\d.]*\d)")
 

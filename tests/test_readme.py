@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = [
-    pytest.param(example, id=f"{page.name}-{number}")
+    pytest.param(example, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
     for number, example in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
@@ -24,7 +24,7 @@ def test_examples_run(example, capsys):
     assert all(float(share) > 90 for share in re.findall(r"([\d.]+)% of \d+ unseen", printed))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_into_the_repository_lead_somewhere(page):
     links = {link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()) if "://" not in link}
     assert not {link for link in links if not (page.parent / link).exists()}
