@@ -1,5 +1,4 @@
 import re
-from html.parser import HTMLParser
 
 import pytest
 import torch
@@ -7,6 +6,7 @@ from torch import nn
 
 from hannet.surgery import SurgeryError, replace_linear, report, sensitivity
 from hannet.surgery.report import recommend, repeated
+from html_pages import parse
 
 
 def operated(name="0", by=2):
@@ -16,24 +16,6 @@ def operated(name="0", by=2):
 
 def quality(value_before, value_after):
     return lambda model: value_after if type(model[0]) is not nn.Linear else value_before
-
-
-class Tags(HTMLParser):
-    """Tags that are open, and all that a page loads from elsewhere."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.loads, self.rows = [], [], 0
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.rows += tag == "tr"
-        self.loads += [value for name, value in attrs if name in ("src", "href")]
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def test_a_report_says_what_was_measured_before_and_after(tmp_path):
@@ -53,11 +35,9 @@ def test_a_report_says_what_was_measured_before_and_after(tmp_path):
     assert model.training, "measuring changes no mode"
     paths = found.save(tmp_path)
     assert [path.name for path in paths] == ["report.md", "report.html"]
-    page = paths[1].read_text()
-    tags = Tags(page)
-    assert not tags.open
-    assert not tags.loads
-    assert tags.rows == 2 + len(found.tables[0].rows) + len(found.tables[1].rows)
+    page = parse(paths[1].read_text())
+    assert not page.loads
+    assert page.tags.count("tr") == 2 + len(found.tables[0].rows) + len(found.tables[1].rows)
     assert found.recommendation in paths[0].read_text()
 
 

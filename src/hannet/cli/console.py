@@ -1,5 +1,6 @@
 """What all commands share: errors in one sentence, and tables as wide as the terminal."""
 
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,6 +16,11 @@ def exit_with_error(message: str, code: int) -> NoReturn:
     """End the command with one sentence, on one line whatever names it holds."""
     print(printable(f"hannet: {message}").replace("\n", "\\n"), file=sys.stderr)
     sys.exit(code)
+
+
+def command_line() -> str:
+    """The command as it was given, for the reports that say how something was made."""
+    return shlex.join(["hannet", *sys.argv[1:]])
 
 
 def say(*lines: str, to_stderr: bool = False) -> None:

@@ -3,12 +3,13 @@
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from .console import exit_with_error, rich_table, stdout_console
+from .console import command_line, exit_with_error, rich_table, stdout_console
 from .progress_bar import progress_bar
 from .table_options import TABLE_HELP, Encoding, Header, Skip, reading_options, table_name
 
@@ -147,7 +148,8 @@ def _train(path: Path, reading: dict[str, Any], plan: "FitOptions", folder: Path
         with progress_bar() as on_progress:
             table = read(path, target=plan.target, max_bytes=MAX_BYTES, **reading)
             model, report = fit(table, plan, on_progress)
-        files = report.files()
+        report = replace(report, facts={**report.facts, "command": command_line()})
+        files = report.files(str(folder))
         model.save(folder, files)
     except KeyboardInterrupt:
         exit_with_error("interrupted; nothing is saved", 130)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..models.modes import modes_kept
-from ..reporting.tables import Table, format_cells, markdown
+from ..reporting.html import Page, Section
+from ..reporting.tables import Table, markdown
 from ..storage.files import write_atomic
 from .costs import cost_of
 from .distill import call, model_before
@@ -28,10 +28,6 @@ _COLUMNS = {
     "after": ("after", "{}"),
     "ratio": ("after / before", "{:.2f}"),
 }
-_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}th,td{padding:.3rem .8rem;border-bottom:1px solid #ddd}
-td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}p.verdict{padding:1rem;border-left:4px solid #246;background:#eef3f8}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}p.verdict{background:#222c38}}"""
 
 
 @dataclass(frozen=True)
@@ -48,12 +44,8 @@ class Report:
 
     def html(self) -> str:
         """The report as a page that needs no other file."""
-        body = "".join(_html(table) for table in self.tables)
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f'<title>Surgery</title><style>{_STYLE}</style></head><body><p class="verdict">{escape(self.recommendation)}</p>'
-            f"{body}</body></html>\n"
-        )
+        sections = [Section(table.title, tables=[table]) for table in self.tables]
+        return Page("Surgery", "", [self.recommendation], sections).render()
 
     def save(self, folder: str | Path) -> list[Path]:
         """Writes report.md and report.html into a folder that exists; gives their paths."""
@@ -195,21 +187,3 @@ def _wait(model: nn.Module) -> None:
 def _row(what: str, before: float, after: float, form: str) -> dict[str, Any]:
     ratio = after / before if before else None
     return {"what": what, "before": form.format(before), "after": form.format(after), "ratio": ratio}
-
-
-def _html(table: Table) -> str:
-    kinds = [' class="number"' if form else "" for _, form in table.columns.values()]
-
-    def line(tag: str, cells: list[str]) -> str:
-        return (
-            "<tr>"
-            + "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
-            + "</tr>"
-        )
-
-    head = line("th", [heading for heading, _ in table.columns.values()])
-    body = "".join(line("td", cells) for cells in format_cells(table))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
-    return f"<h2>{escape(table.title)}</h2><table><thead>{head}</thead><tbody>{body}</tbody></table>" + (
-        f"<ul>{notes}</ul>" if notes else ""
-    )

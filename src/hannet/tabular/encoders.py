@@ -101,6 +101,16 @@ class Encoder:
         ends = np.cumsum([len(column.inputs) for column in self.columns]).tolist()
         return {c.name: slice(end - len(c.inputs), end) for c, end in zip(self.columns, ends, strict=True)}
 
+    def count_missing(self, cells: pd.DataFrame) -> dict[str, int]:
+        """How many cells of each column of the table are read as missing."""
+        masks = {
+            column.name: missing_numeric(cells[column.name], self.missing, column.gaps)
+            if isinstance(column, Number | Date)
+            else missing_mask(cells[column.name], self.missing)
+            for column in self.columns
+        }
+        return {name: int(mask.sum()) for name, mask in masks.items()}
+
     def encode(self, cells: pd.DataFrame, numeric: Collection[str] = ()) -> tuple[np.ndarray, list[str]]:
         """Matrix (rows, inputs) of finite float64, and notes on unusual values; raises TableError if a column is missing.
 

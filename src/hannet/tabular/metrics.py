@@ -3,16 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log10
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, root_mean_squared_error
+
+from ..reporting.intervals import wilson_interval
 
 RESAMPLES = 1000
 SMALL_SAMPLE = 30  # rows: of fewer, resamples say little about others
 IMPORTANCE_ROWS = 1000  # with at most so many columns, importance takes seconds
 IMPORTANCE_COLUMNS = 100
+SHUFFLES = 5  # of each column
 METRIC_NAMES = {
     "rmse": "RMSE",
     "accuracy": "accuracy",
@@ -47,8 +50,7 @@ def predict(model: Any, x: np.ndarray) -> np.ndarray:
 def score(y: np.ndarray, output: np.ndarray, weights: np.ndarray | None = None) -> dict[str, Any]:
     """The metrics of what `predict` gave, with the interval of the first; None where one is not defined.
 
-    The RMSE has a bootstrap interval, the accuracy Wilson's, which is wide for few rows even if all are right (J. Am. Stat.
-    Assoc. 22, 1927); weights: what each row counts.
+    The RMSE has a bootstrap interval, the accuracy Wilson's; weights: what each row counts.
     """
     if output.ndim == 1:
         squares = np.square(output - y)
@@ -144,8 +146,7 @@ def _wilson_interval(correct: np.ndarray, weights: np.ndarray | None) -> tuple[f
     share, rows = _mean(correct, weights), len(correct)
     if weights is not None:
         rows = max(1, round(float(weights.sum() ** 2 / np.square(weights).sum())))
-    low, high = binomtest(round(share * rows), rows).proportion_ci(method="wilson")
-    return max(0.0, min(float(low), share)), min(1.0, max(float(high), share))  # rounding aside they are so
+    return wilson_interval(share, rows)
 
 
 def small_sample_warning(rows: int) -> list[str]:
@@ -153,10 +154,15 @@ def small_sample_warning(rows: int) -> list[str]:
     return [f"measured on few rows ({rows}): the 95% interval is rough"] if rows < SMALL_SAMPLE else []
 
 
-def permutation_importance(model: Any, groups: Mapping[str, slice], split: Split, seed: int) -> dict[str, float]:
+def permutation_importance(
+    model: Any, groups: Mapping[str, slice], split: Split, seed: int
+) -> dict[str, tuple[float, float]]:
     """How much the error (RMSE or log loss) on held-out rows rises when a column is shuffled, the largest rise first.
 
     It is measured on at most IMPORTANCE_ROWS of them, drawn at random, and not at all with more than IMPORTANCE_COLUMNS.
+
+    Returns:
+        Of each column the mean over several shuffles, and their standard deviation.
     """
     if len(groups) > IMPORTANCE_COLUMNS:
         return {}
@@ -168,7 +174,10 @@ def permutation_importance(model: Any, groups: Mapping[str, slice], split: Split
     baseline = error(y, predict(model, x), weights)
     importances = {}
     for name, place in groups.items():
-        shuffled = x.copy()
-        shuffled[:, place] = x[rng.permutation(len(x)), place]
-        importances[name] = error(y, predict(model, shuffled), weights) - baseline
-    return dict(sorted(importances.items(), key=lambda item: -item[1]))
+        rises = []
+        for _ in range(SHUFFLES):
+            shuffled = x.copy()
+            shuffled[:, place] = x[rng.permutation(len(x)), place]
+            rises.append(error(y, predict(model, shuffled), weights) - baseline)
+        importances[name] = fmean(rises), stdev(rises)
+    return dict(sorted(importances.items(), key=lambda item: -item[1][0]))

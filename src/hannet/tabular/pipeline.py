@@ -70,6 +70,7 @@ def fit(table: Table, config: FitOptions, on_progress: OnProgress) -> tuple[Mode
     model = Model(target, config.header, encoder, estimator)
     findings = Findings(
         metrics.permutation_importance(estimator, encoder.groups, split, config.seed),
+        encoder.count_missing(cells),
         find_leaks(encoder.groups, split, config.seed),
         holdout.described,
         holdout.facts,

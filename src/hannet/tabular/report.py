@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..reporting import figures, tables
-from ..storage.provenance import versions
-from . import baselines, metrics, plots
+from ..storage.provenance import commit, describe_device, versions
+from . import baselines, metrics, page, plots
 from .columns import Date
 from .encoders import Encoder
 from .leaks import leak_notes
@@ -20,9 +20,13 @@ IMBALANCED = 5  # times as many training rows of one class as of another
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known of the columns and the rows: the importance of each, those that leak, and how rows were held out."""
+    """What is known of the columns and the rows.
 
-    importances: Mapping[str, float]
+    importances: mean and spread of each column; missing: its missing cells; leaks: columns that tell the target; how rows were held out.
+    """
+
+    importances: Mapping[str, tuple[float, float]]
+    missing: Mapping[str, int]
     leaks: Mapping[str, float]
     held_out: str
     split: Mapping[str, Any]
@@ -41,15 +45,16 @@ class Report:
     facts: Mapping[str, Any]
     figure: figures.Figure
 
-    def files(self) -> dict[str, bytes]:
-        """Contents of the report's files by their names."""
+    def files(self, folder: str = "FOLDER") -> dict[str, bytes]:
+        """Contents of the report's files by their names; folder: where they will be, for the lines that use the model."""
         classes = f"#{tables.markdown(self.classes)}\n" if self.classes else ""
         text = f"{tables.markdown(self.results)}\n![Held-out rows](report.svg)\n\n{classes}#{tables.markdown(self.columns)}"
         facts = json.dumps(self.facts, indent=1, allow_nan=False) + "\n"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font does not have
             images = {f"report.{form}": figures.figure_as_bytes(self.figure, form) for form in ("png", "svg")}
-        return {"report.md": text.encode(), "report.json": facts.encode(), **images}
+        html = page.make_page(self.facts, folder, images).render()
+        return {"report.md": text.encode(), "report.json": facts.encode(), page.FILE: html.encode(), **images}
 
 
 def make_report(
@@ -67,6 +72,7 @@ def make_report(
     figure = plots.plot_predictions(name, tuple(model.target.classes), split.y_test, output)
     classes = metrics.class_scores(split, output, model.target.classes) if split.classes else []
     recall = metrics.mean_recall(classes) if classes else None
+    importances = {column: mean for column, (mean, _) in findings.importances.items()}
     notes = [
         *leak_notes(findings.leaks, name),
         _sizes_note(split, encoder, findings.held_out),
@@ -76,7 +82,7 @@ def make_report(
         *([baselines.baseline_note(split)] if len(rows) > 1 else []),
         *(f"column {column!r} is left out: {why}" for column, why in encoder.dropped.items()),
         *notes,
-        importance_note(findings.importances, split, form),
+        importance_note(importances, split, form),
     ]
     cost = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
     headings = {"model": ("model", ""), **metrics.headings(rows), **cost}
@@ -90,14 +96,22 @@ def make_report(
         "classes": classes,
         "leaks": dict(findings.leaks),
         "notes": notes,
-        "importance": findings.importances,
-        "columns": {column.name: {"kind": column.kind, "inputs": column.inputs} for column in encoder.columns},
+        "importance": importances,
+        "importance_std": {column: spread for column, (_, spread) in findings.importances.items()},
+        "importance_of": _describe_importance(split),
+        "columns": {
+            column.name: {"kind": column.kind, "inputs": column.inputs, "missing": findings.missing[column.name]}
+            | ({"form": column.form} if isinstance(column, Date) else {})
+            for column in encoder.columns
+        },
         "dropped": dict(encoder.dropped),
         "plan": config,
         "versions": dict(versions()),
+        "device": describe_device(),
+        "commit": commit(),
     }
     results = tables.Table(f"{name}: predictions of held-out rows", headings, rows, notes)
-    columns = _columns_table(encoder, findings.importances, split, form)
+    columns = _columns_table(encoder, importances, split, form)
     return Report(results, _classes_table(classes), columns, facts, figure)
 
 

@@ -1,0 +1,39 @@
+import pytest
+
+from hannet.reporting.html import Page, ReportError, Section
+from hannet.reporting.page_parts import made_section, page_from, read_facts
+from hannet.reporting.tables import Table
+
+
+def test_what_is_known_of_the_making_is_told():
+    facts = {"command": "hannet fit x.csv", "versions": {"torch": "2.13", "numpy": "2"}, "commit": None}
+    assert made_section(facts, seed="0").facts == {
+        "command": "hannet fit x.csv",
+        "seed": "0",
+        "versions": "torch 2.13, numpy 2",
+    }
+    assert made_section({}).facts == {}
+
+
+@pytest.mark.parametrize(("content", "fault"), [(None, "cannot be read"), ("[1]", "damaged"), ("{", "damaged")])
+def test_what_is_no_object_is_an_error(tmp_path, content, fault):
+    path = tmp_path / "report.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ReportError, match=fault):
+        read_facts(path)
+
+
+@pytest.mark.parametrize("facts", ["{}", '{"share": "many"}', '{"share": null, "rows": 1}'])
+def test_facts_that_make_no_page_are_an_error_before_it_is_shown(tmp_path, facts):
+    path = tmp_path / "report.json"
+    path.write_text(facts)
+
+    def make(facts):
+        return Page("t", "", [], [Section("s", tables=[Table("s", {"a": ("a", "{:.1f}")}, [{"a": facts["share"]}])])])
+
+    if "null" in facts:
+        assert "–" in page_from(path, "hannet fit", make).render()
+        return
+    with pytest.raises(ReportError, match="not written by `hannet fit`, or damaged"):
+        page_from(path, "hannet fit", make)
