@@ -44,6 +44,7 @@ EXPERIMENTS = (
     "tabular-controls",
     "certified-search",
     "certified",
+    "feedforward",
 )
 
 
