@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized, type_before_parametrizations
 
 from ..layers.activations import Abs, GroupSort, MaxMin
 from ..layers.affine import Standardise, UnitLinear
@@ -156,12 +156,8 @@ def arithmetic_of(dtype: torch.dtype, shape: tuple[int, ...] | None = None) -> A
     return Arithmetic(info.eps / 2, info.tiny, info.max, shape)
 
 
-def _kind(module: nn.Module) -> Any:
-    return type(module).__mro__[1] if is_parametrized(module) else type(module)
-
-
 def _describe(module: nn.Module) -> str:
-    kind = _kind(module)
+    kind: Any = type_before_parametrizations(module)
     if not is_parametrized(module) or kind.forward is not type(module).forward:
         return type(module).__name__
     return f"{kind.__name__} with parametrized {', '.join(cast('nn.ModuleDict', module.parametrizations))}"
@@ -174,7 +170,7 @@ def _trains(module: nn.Module) -> bool:
 
 
 def _require_known(name: str, module: Any) -> None:
-    parametrized, kind = is_parametrized(module), _kind(module)
+    parametrized, kind = is_parametrized(module), cast("Any", type_before_parametrizations(module))
     known = kind in (*_REFLECTING, *_LINEAR, *_NORMS, *_POOLS, *_EXACT, Standardise)
     known = known and kind.forward is type(module).forward
     if not known or getattr(module, "start_dim", 1) != 1 or getattr(module, "running_var", module) is None:
@@ -195,7 +191,7 @@ def _require_known(name: str, module: Any) -> None:
 
 def module_bound(module: Any, floats: Arithmetic) -> Bound:
     """What is known of one module, as it is in eval mode."""
-    kind = _kind(module)
+    kind = type_before_parametrizations(module)
     if kind in _REFLECTING:
         return _reflecting(module, floats)
     if kind in _LINEAR:

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from ..storage.files import atomic_writer
 from .modes import modes_kept
@@ -122,7 +122,7 @@ def _unlike(name: str, what: str) -> ModelFolderError:
 
 def _require_same(modules: dict[str, nn.Module], described: dict[str, nn.Module]) -> None:
     for name, module in modules.items():
-        kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+        kind = type_before_parametrizations(module)
         if name not in described:
             raise _unlike(name, "a module that its config does not describe")
         if kind is not type(described[name]):

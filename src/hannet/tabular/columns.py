@@ -10,6 +10,7 @@ import pandas as pd
 from . import dates, missing, numbers
 from .missing import DEFAULT_MISSING, MAX_INVALID, Tokens
 from .readers import TableError, join_names
+from .table import evenly_spaced
 
 MAX_COUNTED = 4096  # levels whose count is kept, at most
 MAX_ABS = 1e30  # beyond it a variance in float64 is near overflow, and float32 beyond its range
@@ -83,7 +84,7 @@ class Number:
         present = cells[~missing.missing_numeric(cells, tokens)]
         kind = _number_kind(cells, present, tokens)
         column = cls(kind or "number", name, 0.0, indicator=False, decimal=decimal, signs=())
-        sample = present.iloc[:: max(1, len(present) // numbers.SAMPLE)]
+        sample = evenly_spaced(present, numbers.SAMPLE)
         if not forced and (not kind or not np.mean(~np.isnan(column._parse(sample).values)) > MIN_LIKELY):
             return None, []
         parsed = column._parse(present)
@@ -273,8 +274,8 @@ class Date:
 
 def _two_forms_note(name: str, cells: pd.Series, times: pd.Series, forms: Sequence[str]) -> list[str]:
     """A note on each other form that fits as well as the first, and reads a cell differently."""
-    notes, step = [], max(1, len(cells) // dates.RANKED)
-    cells, times = cells.iloc[::step], times.iloc[::step]
+    notes = []
+    cells, times = evenly_spaced(cells, dates.RANKED), evenly_spaced(times, dates.RANKED)
     for other in forms[1:]:
         differing = cells[times.notna() & (dates.parse_times(cells, other)[0] != times)]
         if len(differing):

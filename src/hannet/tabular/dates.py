@@ -9,6 +9,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from .table import evenly_spaced
+
 DATE_FORMATS = (
     "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y", "%m-%d-%Y", "%Y.%m.%d", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y",
     "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
@@ -265,7 +267,7 @@ def first_of_century(years: np.ndarray, today: int, *, past: bool) -> int:
 
 def likely_forms(cells: pd.Series, order: str = "") -> dict[str, float]:
     """The forms that read most of the cells, and the share of each, the best first and of equal ones that of this order."""
-    sample = cells.iloc[:: max(1, len(cells) // SAMPLE)]
+    sample = evenly_spaced(cells, SAMPLE)
     forms: Iterable[str] = ()
     if sample.str.match(DATE_START).mean() >= 0.5:
         forms = [form for form in FORMATS if _parse_format(sample, form).notna().mean() >= 0.5]
@@ -274,7 +276,7 @@ def likely_forms(cells: pd.Series, order: str = "") -> dict[str, float]:
         loose = [
             form for form in _preferred_orders(sample) if _read_times(sample, ORDERS[form])[0].notna().mean() >= 0.5
         ]
-        some = cells.iloc[:: max(1, len(cells) // RANKED)]  # to read all in each order takes long
+        some = evenly_spaced(cells, RANKED)  # to read all in each order takes long
         more = {form: float(_read_times(some, ORDERS[form])[0].notna().mean()) for form in loose}
         best = max(shares.values(), default=0.0)
         shares |= {form: share for form, share in more.items() if share > best}
@@ -298,7 +300,7 @@ def form_of_numbers(name: str, cells: pd.Series, *, named: bool = True) -> str |
 
     named: whether, but for the last, the column's name must say that it holds times.
     """
-    sample = cells.iloc[:: max(1, len(cells) // SAMPLE)]
+    sample = evenly_spaced(cells, SAMPLE)
     if not pd.to_numeric(sample, errors="coerce").notna().any():
         return None
     if cells.str.fullmatch(r"(?:0[1-9]|1[0-2])\.(?:19|20)\d\d").all():
@@ -319,5 +321,5 @@ def form_of_numbers(name: str, cells: pd.Series, *, named: bool = True) -> str |
 
 def look_like_dates(cells: pd.Series) -> bool:
     """Whether nearly all cells look like dates to a person."""
-    sample = cells.iloc[:: max(1, len(cells) // SAMPLE)]
+    sample = evenly_spaced(cells, SAMPLE)
     return len(sample) > 0 and bool(sample.str.lower().str.contains(_LOOK).mean() >= 0.9)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from .missing import DEFAULT_MISSING, MAX_INVALID, Tokens, missing_numeric
 from .readers import Table, join_names
+from .table import evenly_spaced
 
 SAMPLE = 1000  # cells that tell what most of a column is
 MAX_UNITS = 6  # with more different ones, a column holds words, such as those of addresses
@@ -219,7 +220,7 @@ def units_note(name: str, units: Mapping[str, float]) -> list[str]:
 def _with_marks(cells: pd.Series, tokens: Tokens) -> pd.Series:
     """The cells that may tell a decimal point from a comma; none if most of the column is text."""
     present = cells[~missing_numeric(cells, tokens)]
-    sample = present.iloc[:: max(1, len(present) // SAMPLE)]
+    sample = evenly_spaced(present, SAMPLE)
     read = [~np.isnan(parse_numbers(sample, mark)) for mark in ".,"]
     if not len(sample) or (read[0] | read[1]).mean() < 0.5:
         return present[:0]

@@ -29,6 +29,11 @@ class Table:
     numeric: frozenset[str] = frozenset()
 
 
+def evenly_spaced(cells: pd.Series, count: int) -> pd.Series:
+    """So many of the cells, or up to twice as many, at equal distances."""
+    return cells.iloc[:: max(1, len(cells) // count)]
+
+
 def join_names(names: Sequence[str], limit: int = 6) -> str:
     """The first of the names, with commas between."""
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

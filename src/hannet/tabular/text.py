@@ -13,6 +13,7 @@ import pandas as pd
 from . import missing
 from .columns import Blocks
 from .missing import DEFAULT_MISSING, Tokens
+from .table import evenly_spaced
 
 HASHED = 2**12  # n-grams that are told apart
 COMPONENTS = 16
@@ -25,7 +26,7 @@ _WORDS = re.compile(
 
 def is_text(cells: pd.Series) -> bool:
     """Whether the cells, nearly all different, say something in words that come again; else they are identifiers."""
-    sample = cells.iloc[:: max(1, len(cells) // 1000)]
+    sample = evenly_spaced(cells, 1000)
     if sample.nunique() < 0.5 * len(sample):
         return False
     found = [_WORDS.findall(text.lower()) for text in sample]
