@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from hannet import HanNet
+from hannet.export import ExportError, wasm
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -41,18 +42,32 @@ def test_a_network_in_integers_says_what_is_proven(hannet, needs_compiler):
     assert "int net_certify(" in Path("net-c/net.h").read_text()
 
 
+@pytest.mark.parametrize(("to", "written"), [("wasm", "my-net-wasm/my_net.wasm"), ("web", "my-net.html")])
+def test_a_saved_network_runs_in_browsers(hannet, to, written):
+    HanNet(3, 2, width=5, depth=3).save_pretrained("my-net")
+    try:
+        wasm.compiler()
+    except ExportError as error:
+        pytest.skip(str(error))
+    code, out, _ = hannet("export", "my-net", "--to", to, "--no-verify", "--json")
+    assert code == 0
+    assert json.loads(out)["files"][0] == written
+    assert Path(written).is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("none", "--to", "c"), "none is no folder"),
         ((str(FIXTURES), "--to", "onnx"), "holds no model: it has none of table.json, estimator.json and config.json"),
         ((str(FIXTURES / "hannet"), "--to", "c", "--name", "2nd"), "'2nd' cannot begin names in C"),
-        ((str(FIXTURES / "hannet"), "--to", "onnx", "--name", "x"), "--to c alone"),
-        ((str(FIXTURES / "hannet"), "--to", "onnx", "--dtype", "int8"), "--to c alone"),
+        ((str(FIXTURES / "hannet"), "--to", "onnx", "--name", "x"), "not for --to onnx"),
+        ((str(FIXTURES / "hannet"), "--to", "onnx", "--dtype", "int8"), "not for --to onnx"),
         ((str(FIXTURES / "hannet"), "--to", "c", "--dtype", "int8"), "give --range LOW,HIGH"),
         ((str(FIXTURES / "hannet"), "--to", "c", "--dtype", "int8", "--range", "1;2"), "two numbers such as -3,3"),
         ((str(FIXTURES / "hannet"), "--to", "c", "--range", "1,2"), "are for integers"),
-        ((str(FIXTURES / "hannet"), "--to", "wasm"), "'wasm' is not"),
+        ((str(FIXTURES / "hannet"), "--to", "wasm", "--name", "2nd"), "'2nd' cannot begin names in C"),
+        ((str(FIXTURES / "hannet"), "--to", "executorch"), "'executorch' is not"),
         ((str(FIXTURES / "table"), "--to", "onnx"), "'built' holds dates"),
     ],
 )

@@ -1,9 +1,13 @@
 """A table with all that a column may be but a date, and models of it."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from hannet.export import ExportError, wasm, wasm_runtimes
 from hannet.tabular.readers import Table
 from tabular_toy import learn
 
@@ -27,3 +31,36 @@ def table_models():
     """Models that predict a number and a class."""
     options = {"members": 2, "epochs": 2, "width": 20, "depth": 3}
     return {target: learn(make_table(), target, options=options)[0] for target in ("price", "color")}
+
+
+@pytest.fixture
+def needs_wasm():
+    """A compiler for WebAssembly, and something that runs it."""
+    try:
+        wasm.compiler()
+        wasm_runtimes.runtimes()
+    except ExportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """What a page holds once Chromium has run it; its console must be silent."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not program:
+        pytest.skip("needs Chromium")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path}/profile",
+    ]
+
+    def run(page, query="?selftest"):
+        command = [program, *options, "--dump-dom", f"file://{page}{query}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert "CONSOLE" not in done.stderr, done.stderr
+        return done.stdout
+
+    return run

@@ -15,14 +15,26 @@ Dtype = Literal["float32", "int16", "int8"]
 
 def export(
     model: Annotated[Path, typer.Argument(help="The folder that `fit`, `train images` or `save_pretrained` wrote.")],
-    to: Annotated[Literal["onnx", "c"], typer.Option(help="onnx: one file; c: a folder of C99 without dependencies.")],
-    out: Annotated[Path | None, typer.Option(help="File or folder to write.  [default: NAME.onnx, or NAME-c]")] = None,
+    to: Annotated[
+        Literal["onnx", "c", "wasm", "web"],
+        typer.Option(
+            help="onnx: one file; c: a folder of C99 without dependencies; wasm: the same C as WebAssembly, with a wrapper; "
+            "web: one HTML page that runs it."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File or folder to write.  [default: NAME.onnx, NAME-c, NAME-wasm or NAME.html]"),
+    ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What all names in C begin with.  [default: that of the folder]")
+        str | None,
+        typer.Option(help="What all names in C begin with; the page's title.  [default: that of the folder]"),
     ] = None,
     dtype: Annotated[
         Dtype,
-        typer.Option(help="Of weights in C. In integers the largest error of any row is proven, and nets can certify."),
+        typer.Option(
+            help="Of weights, but in ONNX. In integers the largest error of any row is proven, and nets can certify."
+        ),
     ] = "float32",
     bounds: Annotated[
         str | None,
@@ -38,19 +50,26 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model as ONNX or C; run it on rows, usual and unusual, and compare with the model before anything is written."""
-    from ..export import to_c, to_onnx
+    """Write a model as ONNX, C, WebAssembly or a web page; run it on rows, usual and unusual, and compare before anything is written."""
+    from ..export import to_c, to_onnx, to_wasm, to_web
 
     folder, loaded = model.resolve().name, load_model(model)
+    checks: dict[str, Any] = {"verified": not no_verify, "force": force}
     if to == "onnx":
         for given, what in ((name, "--name"), (bounds, "--range"), (None if dtype == "float32" else dtype, "--dtype")):
             if given is not None:
-                raise typer.BadParameter("this is for --to c alone", param_hint=what)
-        report = to_onnx(loaded, out or Path(f"{folder}.onnx"), verified=not no_verify, force=force)
+                raise typer.BadParameter("this is not for --to onnx", param_hint=what)
+        report = to_onnx(loaded, out or Path(f"{folder}.onnx"), **checks)
+    elif to == "web":
+        report = to_web(
+            loaded, out or Path(f"{folder}.html"), title=name or folder, dtype=dtype, bounds=_bounds(bounds), **checks
+        )
     else:
         prefix = name if name is not None else re.sub(r"\W", "_", folder, flags=re.ASCII)
-        target, limits = out or Path(f"{folder}-c"), _bounds(bounds)
-        report = to_c(loaded, target, name=prefix, dtype=dtype, bounds=limits, verified=not no_verify, force=force)
+        write = to_c if to == "c" else to_wasm
+        report = write(
+            loaded, out or Path(f"{folder}-{to}"), name=prefix, dtype=dtype, bounds=_bounds(bounds), **checks
+        )
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
         return

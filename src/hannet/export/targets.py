@@ -1,6 +1,7 @@
 """Models written to files, once the artefact has computed what the model does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,17 @@ import numpy as np
 
 from ..storage.files import write_atomic
 from ..storage.model_dir import replace_folder
-from . import c99, onnx, verify
+from . import c99, onnx, verify, wasm, wasm_runtimes, web
 from .c99 import Library
 from .c_code import translate
 from .c_integers import translate_integers
+from .integers import Integers
 from .program import ExportError, Program
 from .quantisation import BITS, quantise
 from .sources import BoundedSource, Source, open_source
 from .verify import ExportReport, Trial
 
+Checked = verify.Check | verify.IntegerCheck
 VECTORS = 24  # rows of the test vectors that are written beside the C
 
 
@@ -36,9 +39,7 @@ def to_onnx(model: Any, path: str | Path, *, verified: bool = True, force: bool 
         ExportError: if the model cannot be exported, the result differs from it, or something is in the way.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ExportError(f"{path} is a folder: name a file")
-    _require_free(path, force=force)
+    _require_file(path, force=force)
     source = open_source(model)
     made = onnx.to_model(source.program)
     checks = verify.check_onnx(made, verify.trial(source)) if verified else []
@@ -80,59 +81,182 @@ def to_c(
         ExportError: as in `to_onnx`, for a name that is no C identifier, and without a compiler.
     """
     folder = Path(folder)
-    c99.require_identifier(name)
     _require_free(folder, force=force)
+    source = open_source(model)
+    made = _make(source, name, dtype, bounds)
+    checks: Sequence[Checked] = [made.check()] if verified else []
+    verify.require_passed(checks)
+    _write_folder(folder, {file: content.encode() for file, content in made.library.files.items()})
+    flash, workspace = made.library.flash, made.library.workspace
+    facts = {"flash_bytes": flash, "workspace_bytes": workspace, "multiply_adds": source.program.multiply_adds}
+    return _report(made.target("C99"), source.program, [folder / file for file in made.library.files], facts, checks)
+
+
+def to_wasm(
+    model: Any,
+    folder: str | Path,
+    *,
+    name: str = "model",
+    dtype: str = "float32",
+    bounds: tuple[float, float] | None = None,
+    verified: bool = True,
+    force: bool = False,
+) -> ExportReport:
+    """Writes WebAssembly of the same C to a folder, with a typed wrapper for JavaScript, once it has computed the same as the model.
+
+    Args:
+        model: as in `to_onnx`.
+        folder: to write, as in `to_c`.
+        name: what the names of files begin with.
+        dtype: as in `to_c`.
+        bounds: as in `to_c`.
+        verified: False leaves running it in node and wasmtime out.
+        force: replaces what this function wrote there.
+
+    Returns:
+        What was written, and how far it is from the model.
+
+    Raises:
+        ExportError: as in `to_c`; without clang for WebAssembly, or without node and wasmtime to run it.
+    """
+    folder = Path(folder)
+    _require_free(folder, force=force, ours="*.wasm")
+    source = open_source(model)
+    made = _make(source, name, dtype, bounds)
+    files, checks = _wasm(made, verified=verified)
+    _write_folder(folder, files)
+    facts = {"wasm_bytes": len(files[f"{name}.wasm"]), "multiply_adds": source.program.multiply_adds}
+    target = made.target("WebAssembly")
+    return _report(target, source.program, [folder / file for file in files], facts, checks)
+
+
+def to_web(
+    model: Any,
+    path: str | Path,
+    *,
+    title: str = "model",
+    dtype: str = "float32",
+    bounds: tuple[float, float] | None = None,
+    verified: bool = True,
+    force: bool = False,
+) -> ExportReport:
+    """Writes one HTML page that runs the model where it is opened, once its WebAssembly has computed the same as the model.
+
+    A table's model gets a form, one of single letters or digits a pad to draw on, other images a file to choose.
+
+    Args:
+        model: as in `to_onnx`.
+        path: of the page to write.
+        title: of the page.
+        dtype: as in `to_c`.
+        bounds: as in `to_c`.
+        verified: False leaves running the WebAssembly in node and wasmtime out.
+        force: replaces a file that is there.
+
+    Returns:
+        What was written, and how far it is from the model.
+
+    Raises:
+        ExportError: as in `to_wasm`, and for a network of too many numbers to type.
+    """
+    path = Path(path)
+    _require_file(path, force=force)
+    source = open_source(model)
+    web.require_page(source.program)
+    made = _make(source, "model", dtype, bounds)
+    files, checks = _wasm(made, verified=verified)
+    tried = verify.trial(made.source, 200, seed=1)
+    content = web.page(made.interface(), files["model.wasm"], title, source.program, tried, made.tolerance(tried))
+    write_atomic(path, content.encode())
+    facts = {"bytes": len(content.encode()), "multiply_adds": source.program.multiply_adds}
+    return _report(made.target("Web page"), source.program, [path], facts, checks)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The C of a model. source: gives rows within the bounds of integers."""
+
+    library: Library
+    name: str
+    source: Source
+    integers: Integers | None
+
+    def target(self, what: str) -> str:
+        return f"{what} in {self.integers.dtype}" if self.integers else what
+
+    def check(self) -> Checked:
+        tried, files = verify.trial(self.source), self.library.files
+        if self.integers:
+            return verify.check_integers(files, self.name, self.integers, tried)
+        return verify.check_c(files, self.name, self.source.program, tried)
+
+    def tolerance(self, tried: Trial) -> np.ndarray:
+        return _tolerance(tried, self.integers)
+
+    def interface(self) -> dict[str, Any]:
+        return wasm.describe_interface(self.source.program, self.library, self.name, self.integers)
+
+
+def _make(source: Source, name: str, dtype: str, bounds: tuple[float, float] | None) -> _Made:
+    c99.require_identifier(name)
     if dtype not in ("float32", *BITS):
         raise ExportError(f"dtype must be float32, {' or '.join(BITS)}, got {dtype!r}")
-    source = open_source(model)
-    checks: Sequence[verify.Check | verify.IntegerCheck]
-    if dtype == "float32":
-        if bounds is not None:
-            raise ExportError("bounds of the features are for integers: choose int16 or int8")
-        made, checks = _c_in_floats(source, name, verified=verified)
-    else:
-        made, checks = _c_in_integers(source, name, dtype, bounds, verified=verified)
+    if dtype == "float32" and bounds is not None:
+        raise ExportError("bounds of the features are for integers: choose int16 or int8")
+    integers = None if dtype == "float32" else quantise(source.program, dtype, bounds)
+    if integers:
+        source = BoundedSource(source, integers.box)
+    code = translate_integers(integers) if integers else translate(source.program)
+    vectors = _vectors(source.program, verify.trial(source, 200, seed=1), integers)
+    return _Made(c99.to_library(source.program, code, name, *vectors), name, source, integers)
+
+
+def _wasm(made: _Made, *, verified: bool) -> tuple[dict[str, bytes], Sequence[Checked]]:
+    """The module and its wrapper, and how they did."""
+    program, name = made.source.program, made.name
+    files = {f"{name}.wasm": wasm.compile_wasm(made.library, name, program)}
+    files |= {file: content.encode() for file, content in wasm.wrapper(made.interface(), name).items()}
+    if not verified:
+        return files, []
+    checks = wasm_runtimes.check_wasm(files, name, program, verify.trial(made.source), made.integers)
     verify.require_passed(checks)
+    return files, checks
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     with replace_folder(folder) as temporary:
         temporary.mkdir(parents=True)
-        for file, content in made.files.items():
-            (temporary / file).write_text(content)
-    adds = source.program.multiply_adds
-    facts = {"flash_bytes": made.flash, "workspace_bytes": made.workspace, "multiply_adds": adds}
-    target = "C99" if dtype == "float32" else f"C99 in {dtype}"
-    return _report(target, source.program, [folder / file for file in made.files], facts, checks)
+        for file, content in files.items():
+            (temporary / file).write_bytes(content)
 
 
-def _c_in_floats(source: Source, name: str, *, verified: bool) -> tuple[Library, list[verify.Check]]:
-    program = source.program
-    made = c99.to_library(program, translate(program), name, *_vectors(program, verify.trial(source, 200, seed=1)))
-    return made, [verify.check_c(made.files, name, program, verify.trial(source))] if verified else []
-
-
-def _c_in_integers(
-    source: Source, name: str, dtype: str, bounds: tuple[float, float] | None, *, verified: bool
-) -> tuple[Library, list[verify.IntegerCheck]]:
-    quantised = quantise(source.program, dtype, bounds)
-    bounded = BoundedSource(source, quantised.box)
-    vectors = _vectors(source.program, verify.trial(bounded, 200, seed=1), quantised.output_error)
-    made = c99.to_library(source.program, translate_integers(quantised), name, *vectors)
-    return made, [verify.check_integers(made.files, name, quantised, verify.trial(bounded))] if verified else []
-
-
-def _vectors(program: Program, tried: Trial, proven: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, outputs and tolerances of the test vectors. proven: what integers may be off."""
+def _vectors(
+    program: Program, tried: Trial, integers: Integers | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, outputs and tolerances of the test vectors."""
     rows = verify.c_rows(program, tried.rows)[:VECTORS]
-    return rows, tried.truth[:VECTORS], proven + tried.limit * tried.scale[:VECTORS]
+    return rows, tried.truth[:VECTORS], _tolerance(tried, integers)[:VECTORS]
 
 
-def _require_free(path: Path, *, force: bool) -> None:
+def _tolerance(tried: Trial, integers: Integers | None) -> np.ndarray:
+    """How far a machine may be off in each row: by what float32 may be, and by what is proven of the integers."""
+    return (integers.output_error if integers else 0.0) + tried.limit * tried.scale
+
+
+def _require_file(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder: name a file")
+    _require_free(path, force=force)
+
+
+def _require_free(path: Path, *, force: bool, ours: str = "*_weights.h") -> None:
     if not path.parent.is_dir():
         raise ExportError(f"{path} would be in a folder that does not exist")
     if not path.exists():
         return
     if not force:
         raise ExportError(f"{path} exists already: --force replaces it")
-    if path.is_dir() and not any(path.glob("*_weights.h")):
+    if path.is_dir() and not any(path.glob(ours)):
         raise ExportError(f"{path} holds files that no export wrote: name another folder")
 
 
@@ -141,6 +265,6 @@ def _report(
     program: Program,
     files: list[Path],
     facts: dict[str, int],
-    checks: Sequence[verify.Check | verify.IntegerCheck],
+    checks: Sequence[Checked],
 ) -> ExportReport:
     return ExportReport(target, program.kind, program.digest, tuple(map(str, files)), facts, tuple(checks))

@@ -171,22 +171,31 @@ def check_integers(files: Mapping[str, str], name: str, made: Integers, tried: T
             (folder / file).write_text(content)
         _require_vectors(folder, name)
         found = run_c(build(folder, [f"{name}.c", "run.c"], "run"), program, tried.rows)
-        if isinstance(program.inputs, TensorInput):
-            rows = c_rows(program, tried.rows)
-            runner = build(folder, [f"{name}.c", "integers.c"], "integers")
-            done = subprocess.run([runner], input=rows.tobytes(), capture_output=True, check=False)
-            if done.returncode:
-                raise ExportError(f"the compiled C ended with code {done.returncode}")
-            integers = np.frombuffer(done.stdout, np.int32).reshape(len(rows), -1)
-            if not np.array_equal(integers, np.hstack(list(made.outputs(rows)))):
-                raise ExportError(
-                    "the compiled C gives other integers than Python; this is a fault of hannet or of the compiler"
-                )
+        runner = build(folder, [f"{name}.c", "integers.c"], "integers")
+        rows = c_rows(program, tried.rows)
+        done = subprocess.run([runner], input=rows.tobytes(), capture_output=True, check=False)
+        if done.returncode:
+            raise ExportError(f"the compiled C ended with code {done.returncode}")
+    integers = np.frombuffer(done.stdout, np.int32).reshape(len(rows), -1)
+    return judge_integers(f"C in integers, {Path(compiler()).name} {' '.join(FLAGS[:2])}", found, integers, made, tried)
+
+
+def judge_integers(runtime: str, found: Array, integers: Array, made: Integers, tried: Trial) -> IntegerCheck:
+    """What an artefact in integers gave beside the model.
+
+    integers: the members' outputs, (n, members * outputs). Raises ExportError if one differs from those that Python computes.
+    """
+    if isinstance(made.program.inputs, TensorInput):  # of columns the features are float32, rounded by each machine
+        expected = np.hstack(list(made.outputs(c_rows(made.program, tried.rows))))
+        if not np.array_equal(integers, expected):
+            kind = runtime.split(",", maxsplit=1)[0].removesuffix(" in integers")
+            raise ExportError(
+                f"the compiled {kind} gives other integers than Python; this is a fault of hannet or of the compiler"
+            )
     errors = np.abs(found.astype(np.float64) - tried.truth).max(1)
     allowed = made.output_error + tried.limit * tried.scale
     passed = bool((errors <= allowed).all())
     worst = int((errors if passed else errors - allowed).argmax())
-    runtime = f"C in integers, {Path(compiler()).name} {' '.join(FLAGS[:2])}"
     return IntegerCheck(runtime, len(errors), float(errors[worst]), worst, made.output_error, passed)
 
 
@@ -271,6 +280,7 @@ _UNITS = {
     "bytes": "bytes",
     "nodes": "nodes",
     "multiply_adds": "multiply-adds a row",
+    "wasm_bytes": "bytes of WebAssembly",
     "flash_bytes": "bytes of tables (flash)",
     "workspace_bytes": "bytes of workspace (RAM)",
 }
