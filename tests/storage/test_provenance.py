@@ -1,5 +1,6 @@
 """What a record says of the code it ran."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,40 @@ def test_versions_name_an_optional_package_once_it_is_imported(monkeypatch):
     assert "scikit-learn" not in provenance.versions()
     pytest.importorskip("sklearn")
     assert provenance.versions()["scikit-learn"]
+
+
+COMPUTE_NOTHING = {
+    "atheris",
+    "distributed",
+    "filelock",
+    "huggingface_hub",
+    "matplotlib",
+    "pooch",
+    "psutil",
+    "requests",
+    "rich",
+}
+COMPUTE_NOTHING |= {"safetensors", "typer"}
+
+
+def test_every_package_that_computes_is_named():
+    named = {*provenance._ALWAYS, *provenance._IF_IMPORTED.values()}
+    own = {path.stem for path in (ROOT / "benchmarks").rglob("*.py")}
+    for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(str(node.module))
+        packages = {name.split(".")[0] for name in names} - own - sys.stdlib_module_names
+        assert packages <= named | COMPUTE_NOTHING, path
+
+
+def test_a_module_without_a_distribution_has_no_version(monkeypatch):
+    monkeypatch.setitem(sys.modules, "a_module", sys)
+    monkeypatch.setitem(provenance._IF_IMPORTED, "no-such-distribution", "a_module")
+    assert "no-such-distribution" not in provenance.versions()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ..data import DataError
 from ..reporting.progress import OnProgress, ProgressEvent
 from ..storage.files import StoreError
+from ..storage.provenance import source_hash
 from ..train.errors import TerminatedError
 from .base import Experiment, format_seeds
 from .record import Record, Run
@@ -137,6 +138,7 @@ class WorkQueue:
 
 def compute(experiment: Experiment, group: Sequence[Run], on_progress: OnProgress) -> list[Computed]:
     """The records of a group's runs, with the weights of those that keep some, as safetensors."""
+    source_hash()  # which is kept: the files may change while it computes
     began = time.perf_counter()
     results = experiment.compute(group, on_progress)
     share = (time.perf_counter() - began) / len(group)

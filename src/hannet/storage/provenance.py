@@ -33,16 +33,50 @@ def _processor() -> str:
 
 
 _ALWAYS = ("hannet", "torch", "numba", "numpy")
-_IF_USED = {"scikit-learn": "sklearn", "scipy": "scipy", "tabm": "tabm", "foolbox": "foolbox", "deel-torchlip": "deel"}
+# What computes, or decides what is computed on, wherever it was imported. A test asks that every import of the package is here,
+# or is known to compute nothing.
+_IF_IMPORTED = {
+    "accelerate": "accelerate",
+    "chardet": "chardet",
+    "deel-torchlip": "deel",
+    "eagerpy": "eagerpy",
+    "foolbox": "foolbox",
+    "kornia": "kornia",
+    "llvmlite": "llvmlite",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "pandas": "pandas",
+    "peft": "peft",
+    "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
+    "pyarrow": "pyarrow",
+    "python-calamine": "python_calamine",
+    "rtdl-num-embeddings": "rtdl_num_embeddings",
+    "scikit-learn": "sklearn",
+    "scipy": "scipy",
+    "skrub": "skrub",
+    "tabm": "tabm",
+    "torchattacks": "torchattacks",
+    "triton": "triton",
+}
 
 
 def versions() -> Mapping[str, str]:
     """Versions of Python and of the packages that a result depends on; of optional ones, those that this process has imported."""
-    packages = [*_ALWAYS, *(name for name, module in _IF_USED.items() if module in sys.modules)]
-    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+    imported = (name for name, module in _IF_IMPORTED.items() if module in sys.modules)
+    found = {name: _version(name) for name in (*_ALWAYS, *imported)}
+    return {"python": platform.python_version()} | {name: version for name, version in found.items() if version}
 
 
-_version = cache(metadata.version)
+@cache
+def _version(package: str) -> str | None:
+    """None for a module without a distribution, as a build of PyTorch may carry Triton; the package itself is always installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        if package in _ALWAYS:
+            raise
+        return None
 
 
 @cache
