@@ -22,7 +22,15 @@ def test_a_folder_of_pictures_becomes_a_classifier_of_pictures(hannet, photos):
     assert "100% HanMixer" in err
     folder = Path("hannet-models", "photos-han-mixer")
     assert out.endswith(f"Next: hannet predict {folder} IMAGE.png\n")
-    names = {"config.json", "model.safetensors", "preprocessing.json", "report.json", "curves.png", "curves.svg"}
+    names = {
+        "config.json",
+        "model.safetensors",
+        "preprocessing.json",
+        "report.json",
+        "report.html",
+        "curves.png",
+        "curves.svg",
+    }
     assert {path.name for path in folder.iterdir()} == names
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # the checkpoint is gone
     facts = json.loads((folder / "report.json").read_text())

@@ -1,4 +1,6 @@
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +86,14 @@ def test_a_damaged_report_is_one_sentence(tmp_path, damage):
     (tmp_path / "report.json").write_text(json.dumps(facts))
     with pytest.raises(ReportError, match="not written by `hannet fit`, or damaged"):
         page_of(tmp_path).render()
+
+
+def test_the_lines_that_use_the_model_run(fitted, tmp_path, monkeypatch):
+    model, report, _ = fitted
+    monkeypatch.chdir(tmp_path)
+    model.save(tmp_path / "model", report.files("model"))
+    (tmp_path / "NEW.csv").write_text(f"{EVIL},gaps,same\n-1.5,,x\n1.5,0.1,x\n")
+    code = next(block for part in page_of(Path("model")).sections for block in part.code if "import" in block)
+    with redirect_stdout(StringIO()) as told:
+        exec(compile(code, "page", "exec"), {})  # noqa: S102 - our own lines
+    assert "Name: prediction" in told.getvalue()

@@ -19,6 +19,7 @@ from .fit import fit
 from .info import info
 from .options import Command
 from .predict import predict
+from .report import report
 from .reproduce import reproduce
 from .runs import runs
 from .start import show_start
@@ -73,6 +74,7 @@ ERRORS = {  # whose message is one sentence for the user: the module of each, an
     "ExportError": ("export.program", 1),
     "ModelError": ("estimators.serialization", 1),
     "ModelFolderError": ("models", 1),
+    "ReportError": ("reporting.html", 1),
     "StoreError": ("storage.files", 1),
     "SweepError": ("experiments.work_queue", 1),
     "TerminatedError": ("train.errors", 143),
@@ -95,6 +97,7 @@ COMMANDS: CommandTable = [  # function, name, its line in the list of commands (
     (fit, "fit", "Train a model that predicts a column of a table.", "houses.csv --target price"),
     (predict, "predict", "Predict rows of a table, or classify images.", "hannet-models/houses new.csv"),
     (export, "export", "Write a model as ONNX or C, checked.", "hannet-models/houses --to c --name houses"),
+    (report, "report", "One page of what a folder holds, to read or print.", "hannet-models/houses --open"),
     (info, "info", "Versions, devices, and which code runs.", "--json"),
 ]
 TRAIN: CommandTable = [(images, "images", None, "photos/ --model han-mixer --size 64 --epochs 30")]

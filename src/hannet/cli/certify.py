@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import say
+from .console import command_line, say
 from .options import AsJson, EvaluationData, ForceFiles, ModelFolder, require_free_files, save_files
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 
@@ -38,6 +39,7 @@ def certify(
 
     from ..certify import certificates, lipschitz_bound
     from ..vision import evaluation_data as evaluation
+    from ..vision.figures import plot_certified_accuracy
 
     distances = _parse_radii(radii)
     require_free_files(out, ".csv", force=force)
@@ -52,12 +54,30 @@ def certify(
     correct = classes == y
     facts = {"model": str(model), "data": data, "points": len(y), "computed_in": "float32" if float32 else "float64"}
     facts |= {"lipschitz_bound": bound, **_measure(certified, correct, distances), "seconds": seconds}
+    facts |= {"most_frequent": float(y.bincount().double().max()) / len(y)}
     say(json.dumps(facts, allow_nan=False) if as_json else _summary(facts))
+    figure = plot_certified_accuracy(certified, correct, distances, f"{model.name}: {data}")
+    _write_report(model, facts, figure, quiet=as_json)
     if out:
-        from ..vision.figures import plot_certified_accuracy
-
-        figure = plot_certified_accuracy(certified, correct, distances, f"{model.name}: {data}")
         save_files(out, evaluation.certificates_to_csv(rows, y, classes, certified), figure, quiet=as_json)
+
+
+def _write_report(model: Path, facts: Mapping[str, Any], figure: "Figure", *, quiet: bool) -> None:
+    """The page in the model's folder; where that cannot be written, as it may be another's, a note."""
+    from ..reporting.figures import figure_as_bytes
+    from ..storage.files import StoreError
+    from ..storage.provenance import commit, describe_device, versions
+    from ..vision.page import save_certificate
+
+    made = {"command": command_line(), "device": describe_device(), "versions": dict(versions()), "commit": commit()}
+    drawn = {form: figure_as_bytes(figure, form) for form in ("png", "svg")}
+    try:
+        path = save_certificate(model, {**facts, **made}, drawn)
+    except StoreError as error:
+        say(f"Note: no report is written, since {error}", to_stderr=True)
+        return
+    if not quiet:
+        say(f"Report: {path}")
 
 
 def _parse_radii(text: str) -> list[float]:

@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +15,7 @@ from ..data import DataError
 from ..reporting.text import printable
 from ..vision import SettingError
 from ..vision.presets import LOSS_SETTINGS, PRESETS, SETTINGS, batch_size
-from .console import exit_with_error, say
+from .console import command_line, exit_with_error, say
 from .options import complete_images
 from .progress_bar import progress_bar
 
@@ -181,12 +182,13 @@ def _train(train: "Callable[..., TrainedClassifier]", checkpoint: Path) -> "Trai
 
 
 def _report_and_save(trained: "TrainedClassifier", folder: Path, checkpoint: Path, *, as_json: bool) -> None:
+    trained = replace(trained, report={**trained.report, "command": command_line()})
     report = {**trained.report, "folder": str(folder)}
     say(json.dumps(report, allow_nan=False) if as_json else _summary(report))  # in case the disk is full
-    trained.save(folder)
+    saved = trained.save(folder)
     shutil.rmtree(checkpoint, ignore_errors=True)
     if not as_json:
-        say(f"Saved in {folder}: the network, {', '.join(trained.files)}")
+        say(f"Saved in {folder}: the network, {', '.join(saved)}")
         name, certifiable = shlex.quote(str(folder)), "certified_accuracy" in trained.report
         say(f"Next: hannet {f'certify {name}' if certifiable else f'predict {name} IMAGE.png'}")
 

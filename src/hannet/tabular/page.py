@@ -19,7 +19,7 @@ from hannet.tabular.model import Model
 from hannet.tabular.readers import read
 
 model = Model.load(Path({folder!r}))
-print(model.predict(read(Path("NEW.csv"))).cells)"""
+print(model.predict(read(Path("NEW.csv"))).cells["prediction"])"""
 
 
 def page_of(folder: Path) -> Page:

@@ -16,6 +16,7 @@ from ..reporting.progress import OnProgress
 from ..storage import model_dir
 from ..storage.files import StoreError, write_atomic
 from ..storage.provenance import commit, describe_device, versions
+from . import page
 from .figures import plot_history
 from .pipeline import evaluate, train_classifier
 from .preprocessing import FILE
@@ -23,27 +24,31 @@ from .presets import ModelPreset, Settings, preprocessing_of, report_recipe
 from .splits import DataSplits
 
 MODEL_FILES = ("config.json", "model.safetensors")
-OTHER_FILES = ("README.md", "report.json", FILE, "curves.png", "curves.svg")
+OTHER_FILES = ("README.md", "report.json", FILE, "curves.png", "curves.svg", *page.FILES)
 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A network, what was measured of it, and contents of files to save with it, by name."""
+    """A network, what was measured of it, and contents of files to save beside both, by name."""
 
     network: nn.Module
     report: Mapping[str, Any]
     files: Mapping[str, bytes]
 
-    def save(self, folder: Path) -> None:
-        """Write all of it to a folder, in place of what was there. Raises StoreError."""
+    def save(self, folder: Path) -> list[str]:
+        """Write all of it to a folder, in place of what was there. Returns the names of the files beside the network; raises StoreError."""
+        shown = page.trained_page(self.report, str(folder), self.files).render()
+        report = json.dumps(self.report, indent=1, allow_nan=False) + "\n"
+        files = {**self.files, "report.json": report.encode(), page.FILE: shown.encode()}
         try:
             with model_dir.replace_folder(folder) as temporary:
                 self.network.save_pretrained(temporary)  # type: ignore[operator]
                 (temporary / "README.md").unlink(missing_ok=True)  # a card that says it was pushed to the Hub
-                for name, content in self.files.items():
+                for name, content in files.items():
                     write_atomic(temporary / name, content)
         except SafetensorError as error:
             raise StoreError(f"{folder}: {error}") from error
+        return list(files)
 
 
 def train(
@@ -84,7 +89,6 @@ def train(
     figure = plot_history(report["history"])
     files = {FILE: preprocessing.content()}
     files |= {f"curves.{form}": figure_as_bytes(figure, form) for form in ("png", "svg")}
-    files["report.json"] = (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
     return TrainedClassifier(network, report, files)
 
 
@@ -95,6 +99,7 @@ def _describe(splits: DataSplits, network: nn.Module, seed: int) -> dict[str, An
         "seed": seed,
         "images": {name: len(part.y) for name, part in parts.items()},
         "classes": list(splits.training.classes),
+        "training_counts": splits.training.y.bincount(minlength=len(splits.training.classes)).tolist(),
         "broken": list(splits.training.broken),
         "notes": list(dict.fromkeys((*splits.training.notes, *splits.test.notes))),
         "parameters": sum(p.numel() for p in network.parameters()),

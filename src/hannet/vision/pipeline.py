@@ -28,6 +28,7 @@ from .recipe import ImageRecipe
 
 _FLAT_EVALUATION_BATCH = 2000  # rows of pixels in one forward pass: it bounds memory
 RADII = (0.5, 1.58)  # l2 distances for which test images are certified
+MAX_CONFUSION = 100  # classes, of whose confusions a report holds the square
 _Parts = Callable[[], Iterator[tuple[Tensor, Tensor]]]  # inputs and classes, a part at a time
 
 
@@ -241,7 +242,8 @@ def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> di
     """Measures a trained classifier on test images, on the CPU.
 
     Returns:
-        "test_accuracy"; of a flat network to certify also "certified_accuracy" in float64, by radius.
+        "test_accuracy"; "confusion", how many images of each class (rows) were taken for which; of a flat network to certify
+        also "certified_accuracy" in float64, by radius.
 
     Raises:
         TrainingError: The outputs are not finite.
@@ -249,7 +251,10 @@ def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> di
     """
     outputs = logits(model.cpu(), preprocessing, test.x)
     _require_finite(outputs)
-    found: dict[str, Any] = {"test_accuracy": float((outputs.argmax(1) == test.y).double().mean())}
+    predicted, classes = outputs.argmax(1), len(test.classes)
+    found: dict[str, Any] = {"test_accuracy": float((predicted == test.y).double().mean())}
+    counts = (test.y * classes + predicted).bincount(minlength=classes**2)
+    found["confusion"] = counts.reshape(classes, classes).tolist() if classes <= MAX_CONFUSION else None
     if any(isinstance(module, UnitLinear) for module in model.modules()):
         shares = certified_accuracy(copy.deepcopy(model).double(), _pixels(test).double(), test.y, RADII)
         found["certified_accuracy"] = {f"{radius:g}": share for radius, share in zip(RADII, shares, strict=True)}

@@ -1,0 +1,49 @@
+import json
+import shutil
+import webbrowser
+from pathlib import Path
+
+import pytest
+
+from html_pages import parse
+
+OLD = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
+
+
+@pytest.fixture
+def old(tmp_path):
+    """Models that the first version saved."""
+    return Path(shutil.copytree(OLD, tmp_path / "old"))
+
+
+@pytest.mark.parametrize(("name", "said"), [("table", "Predicting price"), ("images-hannet", "Classifier of images")])
+def test_a_folder_of_any_version_gets_its_page(hannet, old, name, said):
+    code, out, err = hannet("report", str(old / name))
+    assert (code, out, err) == (0, f"{old / name / 'report.html'}\n", "")
+    assert said in parse((old / name / "report.html").read_text()).text
+    assert json.loads(hannet("report", str(old / name), "--json")[1]) == {"report": str(old / name / "report.html")}
+
+
+def test_the_browser_opens_the_page(hannet, old, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.chdir(old)
+    assert hannet("report", "table", "--open")[0] == 0
+    assert opened == [(old / "table" / "report.html").as_uri()]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("nowhere", "is no folder"), ("", "holds nothing that has a report"), ("hannet", "neither report.json nor a")],
+)
+def test_a_folder_without_a_report_is_one_sentence(hannet, old, name, fault):
+    code, out, err = hannet("report", str(old / name))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert fault in err
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(hannet, old):
+    (old / "table" / "report.html").mkdir()
+    code, _, err = hannet("report", str(old / "table"))
+    assert (code, err.count("\n")) == (1, 1)
+    assert "report.html" in err
