@@ -45,6 +45,7 @@ EXPERIMENTS = (
     "certified-search",
     "certified",
     "feedforward",
+    "depth",
 )
 
 
