@@ -14,9 +14,11 @@ from .c_code import inputs_of, row_type
 from .integers import Integers
 from .program import Category, ExportError, Number, Program, TensorInput
 
+# One copy of a reflection's loop serves all: a fifth less code, at half the speed that one for each has.
+# One copy of a reflection's loop serves all of them: a fifth less code, at half the speed that a copy for each would have.
 FLAGS = (
     "--target=wasm32", "-std=c99", "-O3", "-msimd128", "-ffp-contract=off", "-fno-builtin", "-nostdlib",
-    "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,--gc-sections",
+    "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,--gc-sections", "-mllvm", "-inline-threshold=100",
 )  # fmt: skip
 _CLANG_VERSIONS = range(30, 10, -1)  # as Debian numbers its commands; SIMD since 12
 _GLUE = """#include "@.h"
