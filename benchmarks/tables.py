@@ -28,6 +28,7 @@ from hannet.tabular.readers import Table, read
 
 PART = "held out"  # a column that says which rows are, by which hannet fit splits, and which it does not learn from
 EXPERIMENT = "benchmark tables"
+FEWEST = 5  # rows of a class: of a rarer one there may be none to train on
 
 
 class Source(NamedTuple):
@@ -82,10 +83,12 @@ class Split(NamedTuple):
 
 
 def load(source: Source, folder: Path, rows: int, seed: int) -> Split:
-    """The rows that have a target, at most so many, with a fifth held out; of classes, an even share of each."""
+    """The rows that have a target that is not rare, at most so many, with a fifth held out; of classes, an even share of each."""
     table = read(folder / source.path)
     frame = pd.read_csv(folder / source.path, skipinitialspace=True)
-    usable = np.flatnonzero(frame[source.target].notna())
+    target = frame[source.target]
+    often = target.map(target.value_counts()) >= FEWEST if source.task == CLASSES else target.notna()
+    usable = np.flatnonzero(often)
     kept = np.sort(np.random.default_rng(0).permutation(usable)[:rows])
     frame = frame.iloc[kept].reset_index(drop=True)
     rank = (
