@@ -108,7 +108,7 @@ def test_reproduce(hannet, tiny, tmp_path):
     summary = json.loads(out)
     assert code == 0
     assert len(summary["rows"]) == 8
-    assert len(summary["files"]) == 4
+    assert len(summary["files"]) == 5
     assert json.loads((tmp_path / "figure1-quick.json").read_text())["rows"] == summary["rows"]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from html_pages import parse
 
+RESULTS = Path(__file__).parents[2] / "results"
 OLD = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
 
 
@@ -47,3 +48,32 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(hannet, old):
     code, _, err = hannet("report", str(old / "table"))
     assert (code, err.count("\n")) == (1, 1)
     assert "report.html" in err
+
+
+def test_the_whole_paper_is_one_page(hannet, tmp_path):
+    shutil.copytree(RESULTS / "figure1", tmp_path / "results" / "figure1")
+    code, out, err = hannet("reproduce", "all", "--as-is", "--out", str(tmp_path / "results"))
+    assert (code, err) == (0, "")
+    assert "within tolerance" in out
+    assert out.endswith(f"Saved: {tmp_path / 'results' / 'report.html'}\n")
+    page = (tmp_path / "results" / "report.html").read_text()
+    facts = json.loads(hannet("reproduce", "all", "--as-is", "--out", str(tmp_path / "results"), "--json")[1])
+    assert facts["experiments"][0]["verdict"] in out
+    assert facts["result"] in parse(page).text
+    assert hannet("report", str(tmp_path / "results"))[0] == 0
+    assert (tmp_path / "results" / "report.html").read_text() == page
+    assert hannet("report", str(tmp_path / "results" / "figure1"))[0] == 0
+
+
+ALL_FAULTS = {
+    "all trains nothing": [],
+    "all has no --seeds": ["--as-is", "--seeds", "3"],
+    "nowhere is no folder of results": ["--as-is", "--out", "nowhere"],
+}
+
+
+@pytest.mark.parametrize("fault", ALL_FAULTS)
+def test_what_all_does_not_do_is_one_sentence(hannet, fault):
+    code, out, err = hannet("reproduce", "all", *ALL_FAULTS[fault])
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert fault in err

@@ -19,7 +19,7 @@ def complete_experiments() -> list[str]:
     """What a shell offers for an experiment."""
     from ..experiments.base import EXPERIMENTS
 
-    return list(EXPERIMENTS)
+    return [*EXPERIMENTS, "all"]
 
 
 def complete_image_sets() -> list[str]:

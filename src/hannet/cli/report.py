@@ -41,6 +41,10 @@ def _make_page(folder: Path) -> "Page":
         from ..vision import page as vision_page
 
         return vision_page.page_of(folder)
+    from ..experiments import page
+
+    if page.has_results(folder):
+        return page.folder_page(folder)
     raise ReportError(
         f"{folder} holds nothing that has a report: no model of `hannet fit` or `train images`, no results"
     )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..experiments.base import Experiment
     from ..experiments.record import Run
     from ..experiments.store import Store
+RESULTS = Path("hannet-results")
+ALL = "all"  # experiments
 MAX_SEEDS = 10_000
 SEED_LIMIT = 2**31
 
@@ -57,7 +59,10 @@ class SweepOptions(NamedTuple):
 def reproduce(
     experiment: Annotated[
         str,
-        typer.Argument(help="What to reproduce, of `hannet reproduce --list`.", autocompletion=complete_experiments),
+        typer.Argument(
+            help="What to reproduce, of --list; all --as-is: one page of the whole paper.",
+            autocompletion=complete_experiments,
+        ),
     ] = "",
     seeds: Annotated[
         str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: the experiment's own]")
@@ -101,10 +106,13 @@ def reproduce(
         )
     if list_all:
         return _list(as_json=as_json)
+    if experiment == ALL:
+        given = {"--seeds": seeds, "--only": only, "--dataset": dataset, "--epochs": epochs, "--cluster": cluster}
+        return _show_all(out or RESULTS, given, as_is=as_is and not quick, as_json=as_json)
     plan = _load_experiment(experiment, seeds, quick=quick, only=",".join(only or ()), dataset=dataset, epochs=epochs)
     part = parse_shard(shard) if shard is not None else (1, 1)
     sweep_options = SweepOptions(jobs or torch.get_num_threads(), part, _scheduler(cluster, jobs))
-    store = _open_store(out or Path("hannet-results", plan.name), "--out", write=not as_is)
+    store = _open_store(out or RESULTS / plan.name, "--out", write=not as_is)
     runs = {run.key: run for group in plan.groups() for run in group}
     new = 0 if as_is else _train(plan, store, sweep_options, runs)
     missing = len(store.missing(runs.values(), models=plan.needs_weights))
@@ -123,6 +131,27 @@ def _list(*, as_json: bool) -> None:
         print(json.dumps(about))
     else:
         print_table(("name", "what it shows"), about.items())
+
+
+def _show_all(root: Path, options: Mapping[str, Any], *, as_is: bool, as_json: bool) -> None:
+    """Write the page of the whole paper into a folder whose folders hold results. options: those that mean nothing here."""
+    from ..experiments import page
+
+    if not as_is or any(given is not None for given in options.values()):
+        wrong = next((name for name, given in options.items() if given is not None), None)
+        fault = (
+            f"all has no {wrong}" if wrong else "all trains nothing: give --as-is, or train each experiment by itself"
+        )
+        raise typer.BadParameter(fault, param_hint="experiment")
+    if not root.is_dir():
+        raise typer.BadParameter(f"{root} is no folder of results", param_hint="--out")
+    shown = page.paper_page(root)
+    path = shown.save(root)
+    if as_json:
+        print(json.dumps({"report": str(path), "result": shown.result, "experiments": page.overview(root)}))
+        return
+    print_table(("experiment", "verdict"), ((row["name"], row["verdict"]) for row in page.overview(root)))
+    say(f"{shown.result} {shown.about[0]}", f"Saved: {path}")
 
 
 def _load_experiment(name: str, seeds: str | None, *, quick: bool, only: str, **settings: Any) -> "Experiment":
@@ -185,11 +214,12 @@ def _train(plan: "Experiment", store: "Store", options: SweepOptions, runs: "Map
 def _report(
     plan: "Experiment", store: "Store", runs: "Mapping[str, Run]", new: int, missing: int, *, as_json: bool
 ) -> None:
-    from ..experiments import report
+    from ..experiments import page, report
 
     records = {key: record for key, record in store.records().items() if key in runs}
     table = plan.table(records)
     paths = report.save(store.folder / plan.name, table, records, plan.picture(store))
+    paths.append(page.folder_page(store.folder).save(store.folder))
     if as_json:
         print(json.dumps(report.summary(table, records) | {"files": [str(path) for path in paths]}, allow_nan=False))
         return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 from ..reporting.figures import Figure
 from ..reporting.progress import OnProgress
 from ..reporting.tables import Table
+from .verdicts import Comparison
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,6 +110,7 @@ class BaseExperiment:
     needs_weights: ClassVar[bool] = False
     partial: ClassVar[bool] = False
     trials: ClassVar[int] = 1
+    comparisons: ClassVar[tuple[Comparison, ...]] = ()
 
     @property
     def name(self) -> str:
@@ -153,6 +155,16 @@ def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | 
 def describe_experiment(name: str) -> str:
     """What an experiment shows: the first sentence of its file."""
     return " ".join((_module(name).__doc__ or "").split("\n\n")[0].split())
+
+
+def comparisons(name: str) -> tuple[Comparison, ...]:
+    """What an experiment compares with the paper's numbers, and how near counts as the same."""
+    return cast("tuple[Comparison, ...]", _module(name).Experiment.comparisons)
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The parts of an experiment."""
+    return cast("tuple[str, ...]", _module(name).Experiment.parts)
 
 
 def load_experiment(

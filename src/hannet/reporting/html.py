@@ -104,8 +104,12 @@ def _relative(path: str) -> str:
     return "./" + quote(path, errors="replace")
 
 
-def picture(about: str, files: Mapping[str, bytes], stem: str, limit: int = MAX_PICTURE) -> Picture | None:
+def picture(
+    about: str, files: Mapping[str, bytes], stem: str, limit: int = MAX_PICTURE, width: int = MAX_WIDTH
+) -> Picture | None:
     """The picture STEM.svg or STEM.png of these files, in the form that fits a page; None if there is none.
+
+    limit: bytes of a picture as it is; width: pixels of one that is recompressed.
 
     >>> picture("dots", {"dots.svg": b"<svg/>"}, "dots").form
     'svg+xml'
@@ -115,17 +119,17 @@ def picture(about: str, files: Mapping[str, bytes], stem: str, limit: int = MAX_
         return Picture(about, drawn, "svg+xml")
     if not pixels:
         return None
-    smaller = _recompressed(pixels)
+    smaller = _recompressed(pixels, width)
     return Picture(about, smaller, "webp") if smaller else Picture(about, pixels, "png")
 
 
-def _recompressed(png: bytes) -> bytes | None:
-    """The picture as WebP, no wider than MAX_WIDTH; None if that is no smaller, or Pillow cannot."""
+def _recompressed(png: bytes, width: int) -> bytes | None:
+    """The picture as WebP, no wider than that; None if that is no smaller, or Pillow cannot."""
     try:
         from PIL import Image
 
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            image.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH))
+            image.thumbnail((width, 4 * width))
             buffer = io.BytesIO()
             image.convert("RGB").save(buffer, "WEBP", quality=80, method=6)
     except (ImportError, OSError, ValueError):

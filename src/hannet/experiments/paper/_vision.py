@@ -19,6 +19,7 @@ from ...vision.recipe import ImageRecipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store, scratch_folder
+from ..verdicts import Comparison
 
 QUICK_EPOCHS, QUICK_IMAGES = 1, 512
 TESTED = {
@@ -48,6 +49,10 @@ class Experiment(BaseExperiment):
     datasets: ClassVar[tuple[str, ...]]
     networks: ClassVar[Mapping[str, Network]]
     partial: ClassVar[bool] = True
+    comparisons: ClassVar[tuple[Comparison, ...]] = (
+        Comparison("error", "paper", 1.0, ["network"], "error %", "std", higher_is_better=False),
+        Comparison("top5", "paper_top5", 1.0, ["network"], "top-5 error %", higher_is_better=False),
+    )
 
     def __post_init__(self) -> None:
         if self.dataset not in self.datasets:

@@ -19,6 +19,7 @@ from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
+from ..verdicts import Comparison
 from . import _board
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -38,6 +39,9 @@ class Experiment(BaseExperiment):
 
     title: ClassVar[str] = "Figure 1: checkerboard, 12 x 12 squares"
     stem: ClassVar[str] = "figure1"
+    comparisons: ClassVar[tuple[Comparison, ...]] = (
+        Comparison("test", "paper", 1.0, ["network"], what="test %", std="std"),
+    )
     networks: ClassVar[Mapping[str, Mapping[str, Any]]] = NETWORKS
     rates: ClassVar[tuple[float, ...]] = _board.RATES
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES

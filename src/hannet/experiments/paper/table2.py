@@ -13,6 +13,7 @@ from ...reporting.figures import Figure, new_figure
 from ...reporting.tables import Table
 from ..record import Record
 from ..store import Store
+from ..verdicts import Comparison
 from . import _board, figure3
 from .figure3 import COLOURS, NETWORKS, PAIRS, SELECTIONS, Cell, over_seeds
 
@@ -31,6 +32,12 @@ class Experiment(figure3.Experiment):
     """Table 2 for some seeds and recipes."""
 
     stem: ClassVar[str] = "table2"
+    comparisons: ClassVar[tuple[Comparison, ...]] = (
+        Comparison(
+            "rmse", "published", 0.2, ["target", "trained", "inputs"], "RMSE x 1000", "rmse_std", relative=True,
+            higher_is_better=False, form=".2f",
+        ),
+    )  # fmt: skip
     along: ClassVar[str] = "inputs"
     trials: ClassVar[int] = 5
 

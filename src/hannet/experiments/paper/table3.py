@@ -25,6 +25,7 @@ from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
+from ..verdicts import Comparison
 from . import _board
 
 
@@ -62,6 +63,9 @@ class Experiment(BaseExperiment):
     """Table 3 for some seeds and rows."""
 
     stem: ClassVar[str] = "table3"
+    comparisons: ClassVar[tuple[Comparison, ...]] = (
+        Comparison("paper_test", "paper", 2.0, ["row", "layers", "activation"], what="test %", std="paper_std"),
+    )
     parts: ClassVar[tuple[str, ...]] = tuple(ROWS)
     trials: ClassVar[int] = 5
 

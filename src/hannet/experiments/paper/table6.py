@@ -26,6 +26,7 @@ from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
+from ..verdicts import Comparison
 from . import _mnist
 
 _HAN = {"kind": "Han-layers", "layers": 20}
@@ -95,6 +96,11 @@ class Experiment(BaseExperiment):
     """Table 6 for some seeds and methods."""
 
     stem: ClassVar[str] = "table6"
+    comparisons: ClassVar[tuple[Comparison, ...]] = tuple(
+        Comparison(name, f"{name}_paper", 0.03, ["attack"], what=f"accuracy of {name}", std=f"{name}_std", form=".3f")
+        for name, method in METHODS.items()
+        if method.paper is not None
+    )
     parts: ClassVar[tuple[str, ...]] = tuple(method.part for method in METHODS.values())
     trials: ClassVar[int] = 5
 

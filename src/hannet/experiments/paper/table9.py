@@ -31,6 +31,7 @@ from ...train.recipe import Recipe
 from ..base import BaseExperiment, Result, format_seeds, mean_and_std
 from ..record import Record, Run
 from ..store import Store
+from ..verdicts import Comparison
 from ._paired import PER_CELL, compare, over_cells
 
 if TYPE_CHECKING:
@@ -99,10 +100,19 @@ class Cells(BaseExperiment):
         return list(product(self.chosen_parts, FRACTIONS, kinds))
 
 
+_NAMED = ("set", "fraction", "network")  # of a row
+
+
 class Experiment(Cells):
     """Table 9 for some seeds and sets."""
 
     stem: ClassVar[str] = "table9"
+    comparisons: ClassVar[tuple[Comparison, ...]] = (
+        Comparison(
+            "rmse", "paper_rmse", 0.05, _NAMED, "RMSE", "rmse_std", relative=True, higher_is_better=False, form=".3f"
+        ),
+        Comparison("r2", "paper_r2", 0.02, _NAMED, "R²", "r2_std", form=".3f"),
+    )
 
     def groups(self) -> list[list[Run]]:
         """The seeds of a cell are members of one training; by subject each has as many rows as its patients gave."""

@@ -1,0 +1,205 @@
+"""The pages of results: of one folder, and of the whole paper, from the files that `hannet reproduce` keeps."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..reporting.html import Page, ReportError, Section, picture, read_pictures
+from ..reporting.tables import Table, parse_markdown
+from . import base
+from .verdicts import Verdict, compare, count, verdict_table
+
+RECORDS = "records.jsonl"
+SMALL = {"limit": 30_000, "width": 1000}  # of the pictures of the whole paper: bytes as it is, pixels if recompressed
+
+SELECTED = (
+    "Ours are chosen as the paper chooses, in some tables by the test data; the linked tables have those that are not."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A table that `hannet reproduce` kept. name: of the experiment; path: of its .json file."""
+
+    name: str
+    path: Path
+    table: Table
+    rows: Sequence[Mapping[str, Any]]
+    records: Sequence[Mapping[str, Any]]
+
+    @property
+    def quick(self) -> bool:
+        """Whether it is of a few iterations, to see it work."""
+        return self.path.stem.endswith("-quick")
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Ours beside the paper's; none of a quick run, whose numbers mean nothing."""
+        return [] if self.quick else compare(self.rows, base.comparisons(self.name))
+
+
+def has_results(folder: Path) -> bool:
+    """Whether a folder, or one in it, holds records or tables of experiments."""
+    return any((path / RECORDS).is_file() for path in (folder, *_inside(folder)))
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def experiment_of(stem: str) -> str:
+    """The experiment whose files are named so, "" if there is none.
+
+    >>> experiment_of("figure6-hannet"), experiment_of("figure6-full"), experiment_of("notes")
+    ('figure6', 'figure6-full', '')
+    """
+    known = (name for name in base.EXPERIMENTS if stem == name or stem.startswith(f"{name}-"))
+    return max(known, key=len, default="")
+
+
+def read_results(folder: Path) -> list[Result]:
+    """The tables of experiments in a folder. Raises ReportError for one that is damaged."""
+    paths = sorted(path for path in folder.glob("*.json") if experiment_of(path.stem))
+    return [_read(path) for path in paths if path.with_suffix(".md").is_file()]
+
+
+def _read(path: Path) -> Result:
+    try:
+        kept = json.loads(path.read_bytes())
+        table = parse_markdown(path.with_suffix(".md").read_text(encoding="utf-8"))
+        result = Result(experiment_of(path.stem), path, table, kept["rows"], kept["records"])
+        verdict_table(result.verdicts)
+        _made([result])
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise ReportError(f"{path}: not written by `hannet reproduce`, or damaged ({error!r})") from error
+    return result
+
+
+def folder_page(folder: Path) -> Page:
+    """The page of a folder of results, or of one with such folders in it. Raises ReportError if nothing is there yet."""
+    results = read_results(folder)
+    if not results:
+        if any(read_results(path) for path in _inside(folder)):
+            return paper_page(folder)
+        raise ReportError(
+            f"{folder} holds records, but no table yet: `hannet reproduce` writes it when all runs are there"
+        )
+    sections = [_section(result, folder) for result in results]
+    verdicts = [verdict for result in results for verdict in result.verdicts]
+    about = [base.describe_experiment(name) for name in dict.fromkeys(result.name for result in results)]
+    head, about = _headline(verdicts, about)
+    sections.append(
+        Section("How to use it", code=["\n".join([*map(_command, results), f"hannet runs {shlex.quote(str(folder))}"])])
+    )
+    return Page(results[0].table.title, head, about, [*sections, _made(results)])
+
+
+def _headline(verdicts: Sequence[Verdict], about: Sequence[str]) -> tuple[str, list[str]]:
+    """How many of the paper's numbers are met, and the first of them with its spread."""
+    if not verdicts:
+        return "", [*about, "There is no number of the paper to compare with."]
+    same, known = sum(bool(one.same) for one in verdicts), next((one for one in verdicts if one.ours is not None), None)
+    lines = ["of the paper's numbers here are met within the tolerance that each table states."]
+    if known:
+        cells = known.cells()
+        spread = " (standard deviation over seeds)" if known.std is not None else ""
+        lines.append(f"{known.row}: ours {cells['ours']}{spread}, the paper's {cells['theirs']}.")
+    return f"{same} of {len(verdicts)}", [*lines, *about]
+
+
+def _section(result: Result, root: Path, *, brief: bool = False) -> Section:
+    """A table with its verdicts, its picture and where its records are.
+
+    root: the folder of the page; brief: a small picture, and of a table that has verdicts only those: it is one link away.
+    """
+    folder, stem, verdicts = result.path.parent, result.path.stem, result.verdicts
+    drawn = picture(result.table.title, read_pictures(folder, stem), stem, **(SMALL if brief else {}))
+    paths = [folder / f"{stem}.md", result.path, *([folder / RECORDS] if (folder / RECORDS).is_file() else [])]
+    links = {path.name: path.relative_to(root).as_posix() for path in paths}
+    tables = [verdict_table(verdicts)] if verdicts else []
+    tables += [] if brief and verdicts else [result.table]
+    title = result.table.title + (f" ({stem})" if stem != result.name else "")
+    return Section(title, [], [drawn] if drawn else [], tables, links=links)
+
+
+def _command(result: Result) -> str:
+    """The command that makes the table again."""
+    rest = f"{result.path.stem.removeprefix(result.name).removesuffix('-quick')}-"
+    only = [part for part in base.parts_of(result.name) if f"-{part}-" in rest]
+    options = [*(["--only", ",".join(only)] if only else []), *(["--quick"] if result.quick else [])]
+    return shlex.join(["hannet", "reproduce", result.name, *options, "--out", str(result.path.parent)])
+
+
+def _made(results: Sequence[Result]) -> Section:
+    """Which seeds, devices, versions and commits the records tell of."""
+    records = [record for result in results for record in result.records]
+
+    def listed(key: str) -> str:
+        found = sorted({str(record[key]) for record in records if record.get(key) is not None})
+        return ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+
+    versions: dict[str, set[str]] = {}
+    for record in records:
+        for name, version in record.get("versions", {}).items():
+            versions.setdefault(name, set()).add(version)
+    facts = {
+        "runs": f"{len(records):,}, {sum(record.get('seconds', 0) for record in records) / 3600:.1f} hours",
+        "seeds": ", ".join(map(str, sorted({record["seed"] for record in records})[:20])),
+        "device": listed("device"),
+        "versions": "; ".join(f"{name} {', '.join(sorted(found))}" for name, found in versions.items()),
+        "commit": listed("commit"),
+    }
+    return Section("How it was made", facts={name: value for name, value in facts.items() if value})
+
+
+def _all_results(root: Path) -> list[Result]:
+    """The tables in a folder and in those inside, without those of quick runs."""
+    folders = [root, *_inside(root)]
+    return [result for folder in folders for result in read_results(folder) if not result.quick]
+
+
+def overview(root: Path, found: Sequence[Result] | None = None) -> list[dict[str, str]]:
+    """Of each experiment its name, what it shows, and a verdict in words. found: what `root` holds, if that is read already."""
+    found = _all_results(root) if found is None else found
+    started = {experiment_of(folder.name) for folder in _inside(root) if (folder / RECORDS).is_file()}
+    rows = []
+    for name in base.EXPERIMENTS:
+        missing = "started, not all runs are there" if name in started else "not run"
+        counts = dict.fromkeys(count(result.verdicts) for result in found if result.name == name)
+        verdict = "; ".join(counts) or missing
+        rows.append({"name": name, "what": base.describe_experiment(name), "verdict": verdict})
+    return rows
+
+
+def paper_page(root: Path) -> Page:
+    """One page of the whole paper, from the folders of results in `root`: ours beside theirs, verdicts, pictures, links.
+
+    Raises ReportError for a damaged file.
+    """
+    found = _all_results(root)
+    order = {name: place for place, name in enumerate(base.EXPERIMENTS)}
+    found.sort(key=lambda result: order[result.name])
+    verdicts = [verdict for result in found for verdict in result.verdicts]
+    columns = {"name": ("experiment", ""), "what": ("what it shows", ""), "verdict": ("verdict", "")}
+    first = Section("All experiments", tables=[Table("All experiments", columns, overview(root, found))])
+    head, about = _headline(verdicts, [])
+    present = len({result.name for result in found})
+    about = [
+        *about[:1],
+        SELECTED,
+        f"{present} of {len(order)} experiments have results here; some are not in the paper.",
+    ]
+    code = [f"hannet reproduce all --as-is --out {shlex.quote(str(root))}", "hannet reproduce figure1"]
+    use = Section("How to use it", ["The page anew; an experiment by itself:"], code=["\n".join(code)])
+    sections = [
+        first,
+        *(_section(result, root, brief=True) for result in found),
+        use,
+        *([_made(found)] if found else []),
+    ]
+    return Page("The paper, reproduced", head, about, sections)
