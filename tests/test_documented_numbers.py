@@ -108,8 +108,10 @@ CLAIMS = [
 
 @cache
 def blocks(page):
-    """Paragraphs and rows of tables, each on one line."""
+    """Paragraphs and rows of tables, each on one line; of tutorials without their code, whose numbers are settings."""
     text = (ROOT / page).read_text()
+    if "tutorials/" in page:
+        text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     return [" ".join(block.split()) for block in re.split(r"\n\s*\n|\n(?=\||- )", text)]
 
 

@@ -10,6 +10,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = [
     pytest.param(example, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
+    if page.parent.name != "tutorials"  # which run as a whole: tests/docs/test_tutorials.py
     for number, example in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 
