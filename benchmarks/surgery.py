@@ -1,10 +1,10 @@
 """What do HanLinear, HanBlock and HanAdapter cost beside what they replace?
 
-    python benchmarks/surgery.py [--only linear,block,adapter,fit] [--threads 2] [--out hannet-results/benchmarks]
+    python benchmarks/surgery.py [--only linear,block,adapter,fit,gpt] [--threads 2] [--out hannet-results/benchmarks]
 
 Processor time of this process, all threads together: candidates take turns, and each round gives one ratio, of which the median is
 printed and appended to a record; so other programs on the machine count little. Memory is the highest point of resident memory
-during a step, above what the process had before it. `adapter` needs PEFT (pip install peft). Takes about ten minutes.
+during a step, above what the process had before it. `adapter` needs PEFT (pip install peft). Takes a few minutes.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -20,12 +21,16 @@ import torch
 from torch import nn
 
 import hannet
+from hannet.experiments.paper import _gpt
+from hannet.experiments.paper.feedforward import CANDIDATES
 from hannet.surgery import HanAdapter
 from stack import ask, parser_of
 
 ROUNDS = 15
-TOKENS, ADAPTER_WIDTHS, REFLECTIONS = 512, (768, 4096), 8
+TOKENS, REFLECTIONS = 512, 8
+ADAPTER_STEPS = ((768, 3, 3), (4096, 1, 1))  # width, processes, steps of HRA in each: at 4096 one takes about a minute
 FIT_WIDTH, FIT_REFLECTIONS = 256, 32
+TOKENS_WRITTEN = 200
 
 
 def step(net: nn.Module, x: torch.Tensor) -> Callable[[], None]:
@@ -89,22 +94,33 @@ def adapted(kind: str, width: int) -> nn.Module:
     return get_peft_model(base, config)  # type: ignore[arg-type]
 
 
-def peak(kind: str, width: int) -> int:
-    """Bytes of a step above those before it, in a process of its own, on Linux."""
-    command = [sys.executable, __file__, "--peak", kind, str(width)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+def measure(kind: str, width: int, steps: int) -> tuple[float, int]:
+    """Seconds of the processor and bytes of memory that a step takes, in a process of its own, on Linux."""
+    command = [
+        sys.executable,
+        __file__,
+        "--adapter-step",
+        kind,
+        str(width),
+        str(steps),
+        "--threads",
+        str(torch.get_num_threads()),
+    ]
+    seconds, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
+    return float(seconds), int(memory)
 
 
-def print_peak(kind: str, width: int) -> None:
-    """What `peak` reads."""
-    net, x = adapted(kind, width), torch.randn(TOKENS, width, requires_grad=True)
+def print_step(kind: str, width: int, steps: int) -> None:
+    """What `measure` reads."""
     small, few = adapted(kind, 8), torch.randn(2, 8, requires_grad=True)
     step(small, few)()  # so that what the first step imports and compiles does not count
+    net, x, gradient = adapted(kind, width), torch.randn(TOKENS, width, requires_grad=True), torch.randn(TOKENS, width)
     Path("/proc/self/clear_refs").write_text("5")  # the highest point starts anew
     before = resident("VmRSS")
-    gradient = torch.randn(TOKENS, width)
+    start = time.process_time()
     net(x).backward(gradient)
-    print(resident("VmHWM") - before)
+    seconds, memory = time.process_time() - start, resident("VmHWM") - before
+    print(timed(step(net, x), steps) if steps > 1 else seconds, memory)
 
 
 def resident(field: str) -> int:
@@ -114,16 +130,21 @@ def resident(field: str) -> int:
 
 
 def adapter() -> dict[str, float]:
-    """A training step of one adapted Linear at 512 tokens against PEFT's HRA and OFT."""
+    """A training step of one adapted Linear at 512 tokens against PEFT's HRA and OFT: medians over processes that take turns."""
     found = {}
-    for width in ADAPTER_WIDTHS:
-        x = torch.randn(TOKENS, width, requires_grad=True)
-        ours = step(adapted("HanAdapter", width), x)
-        memory = peak("HanAdapter", width)
-        found[f"{width} HanAdapter MiB"] = memory / 2**20
+    for width, rounds, steps in ADAPTER_STEPS:
+        taken: dict[str, list[tuple[float, int]]] = {kind: [] for kind in ("HanAdapter", "HRA", "OFT")}
+        for _ in range(rounds):
+            for kind, values in taken.items():
+                values.append(measure(kind, width, steps if kind == "HRA" else 10))
+        time_of, memory_of = (
+            {kind: median(v[place] for v in values) for kind, values in taken.items()} for place in (0, 1)
+        )
+        found[f"{width} HanAdapter ms"] = 1000 * time_of["HanAdapter"]
+        found[f"{width} HanAdapter MiB"] = memory_of["HanAdapter"] / 2**20
         for kind in ("HRA", "OFT"):
-            found[f"{width} time over {kind}"] = ratio(ours, step(adapted(kind, width), x), 3)
-            found[f"{width} memory over {kind}"] = memory / peak(kind, width)
+            found[f"{width} time over {kind}"] = time_of["HanAdapter"] / time_of[kind]
+            found[f"{width} memory over {kind}"] = memory_of["HanAdapter"] / memory_of[kind]
     return found
 
 
@@ -158,17 +179,53 @@ def trained_weight() -> torch.Tensor:
     return deepcopy(net[2].weight.detach())
 
 
-QUESTIONS = {"linear": linear, "block": block, "adapter": adapter, "fit": fit}
+def gpt() -> dict[str, float]:
+    """The GPT of `hannet reproduce feedforward`: its HanBlocks of 0.5% against the usual feed-forwards, in training and generation."""
+    nets = {
+        part: _gpt.build({"kind": "GPT", "feedforward": CANDIDATES[part].form}, 0) for part in ("han-0.5", "mlp-100")
+    }
+    text = torch.randint(_gpt.SYMBOLS, (10_000,))
+    ours, usual = (training_step(net, text) for net in nets.values())
+    found = {"step over the MLP's": ratio(ours, usual)}
+    written = {part: partial(generate, net, TOKENS_WRITTEN) for part, net in nets.items()}
+    found["time of a written character over the MLP's"] = ratio(*written.values(), rounds=5)
+    return found | {f"{part} characters a second": TOKENS_WRITTEN / timed(run, 1) for part, run in written.items()}
+
+
+def training_step(net: nn.Module, text: torch.Tensor) -> Callable[[], None]:
+    """A step as in the experiment: windows, loss, gradients, Adam."""
+    windows, optimizer = _gpt.Windows(text, 0, 1), torch.optim.Adam(net.parameters(), 1e-6, fused=True)
+
+    def run() -> None:
+        x, y = windows.at(0, 0)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    return run
+
+
+@torch.no_grad()
+def generate(net: nn.Module, count: int) -> torch.Tensor:
+    """So many characters, one after the other, each drawn from what the net makes of the last window.  (1, count)."""
+    text = torch.zeros(1, 1, dtype=torch.int64)
+    for _ in range(count):
+        logits = net(text[:, -_gpt.CONTEXT :])[-1:]
+        text = torch.cat([text, logits.softmax(-1).multinomial(1)], 1)
+    return text[:, 1:]
+
+
+QUESTIONS = {"linear": linear, "block": block, "adapter": adapter, "fit": fit, "gpt": gpt}
 
 
 def main() -> None:
     """Ask all questions, or some."""
     parser = parser_of(__doc__, QUESTIONS)
-    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--adapter-step", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.peak:
+    if args.adapter_step:
         torch.set_num_threads(args.threads)
-        return print_peak(args.peak[0], int(args.peak[1]))
+        return print_step(args.adapter_step[0], *map(int, args.adapter_step[1:]))
     return ask("surgery", QUESTIONS, args)
 
 

@@ -39,6 +39,20 @@ def test_a_han_block_starts_as_the_authors_do():
     assert not torch.equal(before, block.fold.u)
 
 
+@pytest.mark.parametrize(("reflections", "kept"), [(1, 1), (2, 2), (3, 1), (6, 2), (41, 1)])
+def test_of_many_reflections_most_cancel_at_the_start(reflections, kept):
+    block = HanBlock(8, 10, 2, reflections).double()
+    short = HanBlock(8, 10, 2, kept).double()
+    with torch.no_grad():
+        for layer, few in ((block.fold, short.fold), (block.reflect, short.reflect)):
+            few.u.copy_(layer.u.view(-1, reflections, 10)[:, :kept].reshape(few.u.shape))
+            few.b.copy_(layer.b)
+    x = torch.randn(5, 8, dtype=torch.float64)
+    assert_close(block(x), short(x))
+    block(x).square().mean().backward()
+    assert block.fold.u.grad.norm(dim=-1).min() > 0
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=json.dumps)
 def test_a_block_is_its_equation(options):
     block, x = HanBlock(6, **options).double(), torch.randn(2, 3, 6, dtype=torch.double)

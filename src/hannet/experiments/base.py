@@ -47,6 +47,7 @@ EXPERIMENTS = (
     "certified",
     "feedforward",
     "depth",
+    "distilled",
 )
 
 

@@ -62,7 +62,8 @@ class HanBlock(nn.Module):
         if scale is not None and not math.isfinite(scale):
             raise ValueError(f"scale must be finite, got {scale}")
         super().__init__()
-        self.features, self.hidden, self.initial_scale, self.skip = features, hidden, scale, skip
+        self.features, self.hidden, self.reflections = features, hidden, reflections
+        self.initial_scale, self.skip = scale, skip
         options: dict[str, Any] = {"device": device, "dtype": dtype, "reflections": reflections}
         self.norm = nn.LayerNorm(features, device=device, dtype=dtype) if norm else None
         self.fold = HanLayer(hidden, **options) if depth == 1 else HanStack(hidden, depth, **options)
@@ -72,11 +73,17 @@ class HanBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """u: kaiming_uniform_ with a = sqrt(5) of a column, so uniform in +-1; b: uniform in +-1/sqrt(hidden): the authors' code."""
+        """u: kaiming_uniform_ with a = sqrt(5) of a column, so uniform in +-1; b: uniform in +-1/sqrt(hidden): the authors' code.
+
+        Of several reflections all but one or two come in pairs that cancel: a long product of random ones learns slowly.
+        """
         for layer in (self.fold, self.reflect):
             layer.reset_parameters()
             with torch.no_grad():
                 layer.u.uniform_(-1, 1)
+                rows = layer.u.view(-1, self.reflections, self.hidden)
+                first = 2 - self.reflections % 2
+                rows[:, first + 1 :: 2] = rows[:, first::2]
         if self.norm is not None:
             self.norm.reset_parameters()
         if self.scale is not None:

@@ -3,7 +3,7 @@ import torch
 
 from hannet.experiments.base import load_experiment
 from hannet.experiments.paper import _gpt
-from hannet.experiments.paper.feedforward import ALLOWED, CANDIDATES, FULL, RATES, Experiment
+from hannet.experiments.paper.feedforward import ALLOWED, CANDIDATES, FULL, METHODS, Experiment
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Store
@@ -27,12 +27,11 @@ def test_a_candidate_keeps_within_its_budget(part):
     assert part.startswith({"HanBlock": "han", "narrow MLP": "mlp"}.get(candidate.method, candidate.method.lower()[:3]))
 
 
-def test_all_train_alike_but_for_the_rate():
+def test_all_train_alike():
     runs = [run for group in Experiment((0, 1)).groups() for run in group]
     assert len({run.key for run in runs}) == 2 * len(CANDIDATES)
-    recipes = [{name: value for name, value in run.config["recipe"].items() if name != "lr"} for run in runs]
-    assert all(recipe == recipes[0] for recipe in recipes)
-    assert {run.config["recipe"]["lr"] for run in runs} <= {*RATES.values()}
+    assert all(run.config["recipe"] == runs[0].config["recipe"] for run in runs)
+    assert {candidate.method for candidate in CANDIDATES.values()} == {*METHODS}
 
 
 def test_the_usual_feedforward_is_the_whole_budget():
