@@ -60,7 +60,7 @@ def test_a_saved_model_computes_the_same_as_onnx(folder, tmp_path):
 def test_a_saved_model_computes_the_same_as_c(folder, tmp_path):
     report = to_c(load_model(FIXTURES / folder), tmp_path / "net")
     assert report.checks[0].passed
-    assert {Path(file).name for file in report.files} == {path.name for path in (tmp_path / "net").iterdir()}
+    assert set(map(Path, report.files)) == {path for path in (tmp_path / "net").rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("target", ["price", "color"])

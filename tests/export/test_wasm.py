@@ -120,10 +120,6 @@ class TestRefuses:
             to_wasm(HanNet(2, 1, width=3, depth=2), tmp_path, force=True)
 
 
-def test_values_are_not_searched_for_places():
-    assert wasm.fill("@A@ @B@ @media", {"A": "@B@", "B": "b@"}) == "@B@ b@ @media"
-
-
 def test_texts_cannot_leave_comments():
     interface = {"kind": "a\n*/\u2028b", "shape": None, "inputs": 2}
     for content in wasm.wrapper(interface, "net").values():

@@ -1,4 +1,4 @@
-"""A program as C99: a header, a source, its weights, test vectors with a program that checks them, and CMake's file.
+"""A program as C99: a header, a source, its weights, and test vectors with a program that checks them.
 
 No malloc, recursion, variable-length arrays, stdio or libm; tables are `static const`, memory is the caller's.
 """
@@ -22,7 +22,7 @@ _KEYWORDS = (
 _TYPES = ("numbers", "words")  # among FUNCTIONS, those that tables need
 _MACROS = (
     "FORMAT", "INPUTS", "OUTPUTS", "MODEL_SHA256", "WORKSPACE_BYTES", "OK", "ERROR_NULL", "ERROR_NOT_FINITE", "LANES", "EACH", "SUM",
-    "TOTAL", "STEP", "CLEAR", "LAYER", "NUMBERS", "STAIRS", "CATEGORIES", "H", "VECTORS", "MEMBERS", "UNIT",
+    "TOTAL", "STEP", "CLEAR", "LAYER", "NUMBERS", "STAIRS", "CATEGORIES", "H", "VECTORS", "MEMBERS", "UNIT", "FLASH",
 )  # fmt: skip
 
 
@@ -63,7 +63,6 @@ def to_library(
         f"{name}.c": _source(program, code),
         f"{name}_vectors.h": _vectors(program, rows, expected, tolerance),
         f"{name}_test.c": _TEST,
-        "CMakeLists.txt": _CMAKE,
     }
     return Library({file: _prefixed(content, name) for file, content in files.items()}, workspace, code.flash)
 
@@ -200,6 +199,7 @@ static void read_row(int vector)
 }
 """
 _TEST = """/* Checks @_predict with the test vectors: exit code 0 if all outputs are as they should be. */
+#ifndef ARDUINO /* which has examples/check instead */
 #include "@.h"
 #include "@_vectors.h"
 #include <stdio.h>
@@ -222,18 +222,5 @@ int main(void)
     printf("%d vectors, %d wrong outputs\\n", @_VECTORS, wrong);
     return wrong != 0;
 }
-"""
-_CMAKE = """cmake_minimum_required(VERSION 3.13)
-project(@ C)
-set(CMAKE_C_STANDARD 99)
-set(CMAKE_C_EXTENSIONS OFF)
-if(NOT CMAKE_BUILD_TYPE)
-  set(CMAKE_BUILD_TYPE Release)
-endif()
-add_library(@ STATIC @.c)
-target_include_directories(@ PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
-add_executable(@_test @_test.c)
-target_link_libraries(@_test @)
-enable_testing()
-add_test(NAME @_vectors COMMAND @_test)
+#endif
 """

@@ -82,8 +82,9 @@ class Code:
         return self._array("float", 4, list(map(literal, flat)))
 
     def integers(self, values: NDArray[np.signedinteger]) -> str:
-        """A constant array of integers of the values' own type; gives its name."""
-        return self._array(f"{values.dtype.name}_t", values.itemsize, list(map(str, values.ravel().tolist())))
+        """A constant array of integers of the values' own type, which AVRs read from flash; gives its name."""
+        kind = f"@_FLASH {values.dtype.name}_t"
+        return self._array(kind, values.itemsize, list(map(str, values.ravel().tolist())))
 
     def _array(self, kind: str, size: int, literals: list[str]) -> str:
         name = f"@_t{len(self.tables)}"

@@ -33,8 +33,9 @@ static void @_quantise(const float *restrict x, int32_t *restrict q, int count, 
 """,
     "linear_units": """
 /* y = (W x >> shift) + (b << bias_shift), W row after row. */
-static void @_linear_units(const int32_t *restrict x, int inputs, const @_weight *restrict weight,
-                           const @_weight *restrict bias, int bias_shift, int shift, int32_t *restrict y, int outputs)
+static void @_linear_units(const int32_t *restrict x, int inputs, const @_FLASH @_weight *restrict weight,
+                           const @_FLASH @_weight *restrict bias, int bias_shift, int shift, int32_t *restrict y,
+                           int outputs)
 {
     for (int o = 0; o < outputs; o++, weight += inputs) {
         int64_t sum = 0;
@@ -46,8 +47,8 @@ static void @_linear_units(const int32_t *restrict x, int inputs, const @_weight
 """,
     "reflect_units": """
 /* x = x - tau q q'x + (b << bias_shift), and its absolute value; tau q'x is t / 2^fraction. */
-static void @_reflect_units(int32_t *restrict x, const @_weight *restrict q, int32_t factor, int drop, int scale,
-                            int fraction, const @_weight *restrict b, int bias_shift, int apply_abs, int width)
+static void @_reflect_units(int32_t *restrict x, const @_FLASH @_weight *restrict q, int32_t factor, int drop, int scale,
+                            int fraction, const @_FLASH @_weight *restrict b, int bias_shift, int apply_abs, int width)
 {
     int64_t along = 0;
     int32_t t;
@@ -64,7 +65,7 @@ static void @_reflect_units(int32_t *restrict x, const @_weight *restrict q, int
 """,
     "scale_units": """
 /* The first `count` numbers times a factor each >> shift, then zeros. */
-static void @_scale_units(int32_t *restrict x, const @_weight *restrict factor, int count, int shift, int end)
+static void @_scale_units(int32_t *restrict x, const @_FLASH @_weight *restrict factor, int count, int shift, int end)
 {
     for (int i = 0; i < count; i++)
         x[i] = @_round_shift((int64_t)x[i] * factor[i], shift);
@@ -80,7 +81,7 @@ static void @_scores(const int32_t *restrict from, float *restrict to, int count
 """,
     "certify": """
 /* The smallest distance at which another output could be the largest: the margin, less what rounding may do, times the reach of a pair. */
-static float @_radius(const int32_t *y, const int32_t *lost, const float *reach)
+static float @_radius(const int32_t *y, const @_FLASH int32_t *lost, const float *reach)
 {
     int best = 0;
     float radius = 3.0e38f;

@@ -1,7 +1,7 @@
 """Models written to files, once the artefact has computed what the model does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ import numpy as np
 
 from ..storage.files import write_atomic
 from ..storage.model_dir import replace_folder
-from . import c99, onnx, verify, wasm, wasm_runtimes, web
+from . import c99, measure, onnx, packaging, verify, wasm, wasm_runtimes, web
 from .c99 import Library
 from .c_code import translate
 from .c_integers import translate_integers
 from .integers import Integers
+from .measure import Cost
 from .program import ExportError, Program
 from .quantisation import BITS, quantise
 from .sources import BoundedSource, Source, open_source
@@ -86,10 +87,14 @@ def to_c(
     made = _make(source, name, dtype, bounds)
     checks: Sequence[Checked] = [made.check()] if verified else []
     verify.require_passed(checks)
-    _write_folder(folder, {file: content.encode() for file, content in made.library.files.items()})
-    flash, workspace = made.library.flash, made.library.workspace
-    facts = {"flash_bytes": flash, "workspace_bytes": workspace, "multiply_adds": source.program.multiply_adds}
-    return _report(made.target("C99"), source.program, [folder / file for file in made.library.files], facts, checks)
+    library, name = made.library, made.name
+    costs = measure.measure(library.files, name, VECTORS) if verified else []
+    adds = source.program.multiply_adds
+    facts = {"flash_bytes": library.flash, "workspace_bytes": library.workspace, "multiply_adds": adds}
+    report = _report(made.target("C99"), source.program, [], facts, checks, costs)
+    files = {**library.files, **packaging.package(source.program, name, report.lines())}
+    _write_folder(folder, {file: content.encode() for file, content in files.items()})
+    return replace(report, files=tuple(str(folder / file) for file in files))
 
 
 def to_wasm(
@@ -227,6 +232,7 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     with replace_folder(folder) as temporary:
         temporary.mkdir(parents=True)
         for file, content in files.items():
+            (temporary / file).parent.mkdir(parents=True, exist_ok=True)
             (temporary / file).write_bytes(content)
 
 
@@ -263,8 +269,11 @@ def _require_free(path: Path, *, force: bool, ours: str = "*_weights.h") -> None
 def _report(
     target: str,
     program: Program,
-    files: list[Path],
+    files: Sequence[Path],
     facts: dict[str, int],
     checks: Sequence[Checked],
+    costs: Sequence[Cost] = (),
 ) -> ExportReport:
-    return ExportReport(target, program.kind, program.digest, tuple(map(str, files)), facts, tuple(checks))
+    return ExportReport(
+        target, program.kind, program.digest, tuple(map(str, files)), facts, tuple(checks), tuple(costs)
+    )

@@ -22,6 +22,8 @@ from .sources import Rows, Source
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from .measure import Cost
+
 ROWS = 2000
 ALLOWED, FLOOR = (
     4,
@@ -288,7 +290,10 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how it was checked; `checks` is empty if it was not."""
+    """What was written, and how it was checked; `checks` is empty if it was not.
+
+    machines: what the C takes of each that a compiler is installed for.
+    """
 
     target: str
     model: str
@@ -296,6 +301,7 @@ class ExportReport:
     files: tuple[str, ...]
     facts: Mapping[str, int]
     checks: tuple[Check | IntegerCheck, ...]
+    machines: tuple["Cost", ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -305,6 +311,7 @@ class ExportReport:
         """For people."""
         facts = ", ".join(f"{value:,} {_UNITS[name]}" for name, value in self.facts.items())
         found = [f"{self.target} of {self.model}: {facts}"]
+        found += [cost.sentence for cost in self.machines]
         found += [check.sentence for check in self.checks]
         return found + ["Not compared with the model: --no-verify"] * (not self.checks)
 

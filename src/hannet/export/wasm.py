@@ -1,7 +1,6 @@
 """The C of a program as WebAssembly, with a typed wrapper for JavaScript."""
 
 import json
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from . import template
 from .c99 import Library
 from .c_code import inputs_of, row_type
 from .integers import Integers
@@ -111,21 +111,5 @@ def wrapper(interface: Mapping[str, Any], name: str) -> dict[str, str]:
     """The JavaScript that loads NAME.wasm, and its types."""
     shape = " x ".join(map(str, interface["shape"] or [interface["inputs"]]))
     values = {"NAME": name, "KIND": json.dumps(interface["kind"])[1:-1], "SHAPE": shape}
-    values |= {"SPEC": json.dumps(interface, indent=1), "MODEL": template("model.js")}
-    return {
-        f"{name}.mjs": fill(template("wrapper.mjs"), values),
-        f"{name}.d.mts": fill(template("wrapper.d.mts"), values),
-    }
-
-
-def template(file: str) -> str:
-    """The text of a file in `templates`."""
-    return (Path(__file__).parent / "templates" / file).read_text(encoding="utf-8")
-
-
-def fill(text: str, values: Mapping[str, str]) -> str:
-    """The text with a value in place of each @KEY@; values are not searched themselves."""
-    from .. import __version__
-
-    known = {**values, "VERSION": __version__}
-    return re.sub("@([A-Z]+)@", lambda found: known[found[1]], text)
+    values |= {"SPEC": json.dumps(interface, indent=1), "MODEL": template.fill("browser/model.js", {})}
+    return {f"{name}.{ending}": template.fill(f"browser/wrapper.{ending}", values) for ending in ("mjs", "d.mts")}

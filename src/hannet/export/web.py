@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from . import template
 from .program import ExportError, Program, TensorInput
 from .verify import Trial
-from .wasm import fill, template
 from .wasm_runtimes import plain_rows
 
 VECTORS = 6  # rows that the page checks itself on
@@ -53,8 +53,8 @@ def page(
         "DIGEST": program.digest[:12],
         "SPEC": json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c"),
         "WASM": base64.b64encode(wasm).decode(),
-        "STYLE": template("page.css"),
-        "MODEL": template("model.js"),
-        "SCRIPT": template("page.js"),
+        "STYLE": template.fill("browser/page.css", {}),
+        "MODEL": template.fill("browser/model.js", {}),
+        "SCRIPT": template.fill("browser/page.js", {}),
     }
-    return fill(template("page.html"), values)
+    return template.fill("browser/page.html", values)
