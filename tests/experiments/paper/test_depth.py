@@ -11,21 +11,28 @@ from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Store
 
 
-def test_the_slow_nets_are_left_out_where_they_are_deep():
-    small, wide = depth.Experiment((0,)), depth.Experiment((0,), False, ("width-256",))
-    assert {net for d, net in small.cells() if d == 1000} == set(depth.KINDS) - {"dense + ABS, always orthogonal"}
-    assert {net for d, net in wide.cells() if d == 1000} == {depth.HAN, depth.LONGER}
-    assert {net for d, net in wide.cells() if d == 100} == set(depth.KINDS)
+def trained_at(experiment: depth.Experiment, layers: int) -> set[str]:
+    return {net for net in depth.KINDS if layers in experiment.depths(net)}
+
+
+def test_the_slow_nets_are_not_trained_where_they_are_deep():
+    always = "dense + ABS, always orthogonal"
+    usual, deep, wide = (depth.Experiment((0,), False, only) for only in ((), ("deep",), ("width-256",)))
+    assert trained_at(usual, 100) == trained_at(wide, 100) == set(depth.KINDS)
+    assert trained_at(usual, 300) == trained_at(deep, 1000) == set(depth.KINDS) - {always}
+    assert trained_at(usual, 1000) == trained_at(wide, 300) == {depth.HAN, depth.LONGER}
     assert wide.runs(10, "HanNet", "mnist")[0].config["network"]["width"] == 256
-    assert len(small.groups()) == 3 * len(small.cells())
+    trainings = 3 * (5 + 5 + 4 + 4 + 3 + 4)
+    assert len(usual.groups()) == 5 * 5 + trainings
 
 
 def test_every_net_gets_the_same_steps_and_rates():
     steps, rest = {}, []
-    for group in depth.Experiment((0,)).groups():
-        recipe = {name: value for name, value in group[0].config["recipe"].items() if name != "loss"}
-        steps.setdefault(group[0].config["network"]["kind"], set()).add(recipe.pop("iterations"))
-        rest.append((recipe, group[0].config["rates"]))
+    for (run,) in depth.Experiment((0,)).groups():
+        if "recipe" in run.config:
+            recipe = {name: value for name, value in run.config["recipe"].items() if name != "loss"}
+            steps.setdefault(run.config["network"]["kind"], set()).add(recipe.pop("iterations"))
+            rest.append((recipe, run.config["rates"]))
     assert all(one == rest[0] for one in rest)
     assert steps.pop("HanNet") == {150, 1500}
     assert all(one == {150} for one in steps.values())
@@ -50,11 +57,13 @@ def test_a_tables_targets_are_scaled_by_its_training_rows(few_rows):
 def test_trains_reports_and_draws(few_digits, few_rows, monkeypatch, tmp_path):
     monkeypatch.setattr(depth, "DEPTHS", (3, 4))
     experiment, store = load_experiment("depth", [0], quick=True), Store(tmp_path)
-    assert run_sweep(experiment, store, [].append) == 2 * 6 * 3
+    assert run_sweep(experiment, store, [].append) == 2 * (5 + 6 * 3)
     for record in store.records().values():
-        assert record.metrics["learning_rate"] in depth.RATES
-        assert len(record.curves["start_norms"]) == len(depth.places(record.config["network"]["depth"]))
-        assert record.metrics.get("checkpointing_difference", 0) == 0
+        (curve,) = record.curves.values()
+        assert len(curve) == len(depth.places(record.config["network"]["depth"]))
+        if record.experiment == "depth-start-quick":
+            assert record.metrics.get("checkpointing_difference", 0) == 0
+            continue
         scores = [record.metrics[f"validation_{rate:g}"] for rate in depth.RATES]
         best = max(scores) if record.config["data"]["set"] == "mnist" else min(scores)
         assert record.metrics[f"validation_{record.metrics['learning_rate']:g}"] == best
@@ -66,24 +75,22 @@ def test_trains_reports_and_draws(few_digits, few_rows, monkeypatch, tmp_path):
 
 def test_a_row_takes_the_largest_spread_and_none_if_one_vanished():
     experiment = depth.Experiment((0, 1), False, ("mnist", "calhousing"))
+    costs = {"step_seconds": 0.002, "step_bytes": 2.0**20}
+    start = {"parameters": 5.0, "start_spread": 1.0, "start_distance_kept": 0.1, **costs}
+    starts = [Record.of(run, start, 1) for run in experiment.starts(10, "HanNet")]
 
     def row(worst: float) -> dict[str, object]:
-        found = {task: experiment.runs(10, "HanNet", task) for task in experiment.tasks}
-        metrics = {
-            "parameters": 5.0,
-            "test": 0.5,
-            "learning_rate": 0.01,
-            "start_spread": 1.0,
-            "start_distance_kept": 0.1,
+        trained = {
+            task: [
+                Record.of(run, {"test": 0.5, "learning_rate": 0.01, "end_spread": worst if run.seed else 3.0}, 1)
+                for run in experiment.runs(10, "HanNet", task)
+            ]
+            for task in experiment.tasks
         }
-        metrics |= {"step_seconds": 0.002, "step_bytes": 2.0**20}
-        records = {
-            task: [Record.of(run, metrics | {"end_spread": worst if run.seed else 3.0}, 1) for run in runs]
-            for task, runs in found.items()
-        }
-        return depth._row(records)
+        return depth._row(starts, trained)
 
     scores = {"mnist": 50.0, "mnist_std": 0.0, "calhousing": 0.5, "calhousing_std": 0.0}
-    costs = {"milliseconds": 2.0, "mib": 1.0}
-    assert row(7.0) == {"size": 5, "start": 1.0, "end": 7.0, "distance": 0.1, "rates": "0.01; 0.01", **scores, **costs}
+    rest = {"distance": 0.1, "rates": "0.01; 0.01", "milliseconds": 2.0, "mib": 1.0}
+    assert row(7.0) == {"size": 5, "start": 1.0, "end": 7.0, **scores, **rest}
     assert row(math.inf)["end"] is None
+    assert depth._row(starts, {})["end"] is None
