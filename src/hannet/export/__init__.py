@@ -6,8 +6,8 @@
 """
 
 from .program import ExportError, Program
+from .report import ExportReport
 from .sources import describe
 from .targets import to_c, to_onnx, to_wasm, to_web
-from .verify import ExportReport
 
 __all__ = ["ExportError", "ExportReport", "Program", "describe", "to_c", "to_onnx", "to_wasm", "to_web"]

@@ -17,8 +17,9 @@ from .integers import Integers
 from .measure import Cost
 from .program import ExportError, Program
 from .quantisation import BITS, quantise
+from .report import ExportReport
 from .sources import BoundedSource, Source, open_source
-from .verify import ExportReport, Trial
+from .verify import Trial
 
 Checked = verify.Check | verify.IntegerCheck
 VECTORS = 24  # rows of the test vectors that are written beside the C
