@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import hannet
 
 PROGRAM = """
 import os, signal, sys
@@ -72,3 +75,11 @@ def test_threads_that_wait_sleep_soon_unless_the_user_has_said_how_they_wait(giv
     environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | given
     run = subprocess.run([sys.executable, "-c", SPIN], capture_output=True, text=True, check=True, env=environment)
     assert run.stdout.split() == [count]
+
+
+def test_next_to_nothing_is_loaded_before_ctrl_c_is_one_line():
+    code = "import sys; sys.path[:0] = sys.argv[1:]; before = {*sys.modules}; import hannet.__main__; print(*{*sys.modules} - before)"
+    source = str(Path(hannet.__file__).parents[1])
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", code, source], capture_output=True, text=True, check=True)
+    assert "hannet.__main__" in run.stdout.split()
+    assert not {"typing", "re", "pathlib", "hannet.cli"} & {*run.stdout.split()}

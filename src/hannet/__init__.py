@@ -2,8 +2,8 @@
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as `typing` has it, which takes most of the time until the command line can be interrupted
 if TYPE_CHECKING:
     from . import export as export
     from . import functional

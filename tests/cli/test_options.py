@@ -23,8 +23,8 @@ def offered(hannet, monkeypatch):
 def test_a_shell_is_offered_what_fits(offered, own_folder, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "two words").mkdir()
-    assert offered("hannet re") == ["reproduce"]
-    assert offered("hannet reproduce ") == [*EXPERIMENTS]
+    assert offered("hannet re") == ["reproduce", "report"]
+    assert offered("hannet reproduce ") == [*EXPERIMENTS, "all"]
     assert offered("hannet reproduce --see") == ["--seeds"]
     assert offered("hannet reproduce table12 --dataset st") == ["stl10"]
     assert offered("hannet train images --model f") == ["fcnet"]

@@ -45,6 +45,13 @@ def test_what_is_there_is_what_to_try(tmp_path, monkeypatch):
     assert predict == "hannet predict hannet-models/houses NEW.csv"
 
 
+def test_pictures_beside_models_and_records_are_no_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    models = (f"hannet-models/{name}/{file}" for name in "ab" for file in ("report.png", "report.json", PARTS[0]))
+    make(tmp_path, *models, *(f"hannet-results/{name}/{file}" for name in "ab" for file in ("x.png", "records.jsonl")))
+    assert commands(Path())[:2] == ["hannet predict hannet-models/a NEW.csv", "hannet report hannet-models/a --open"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [

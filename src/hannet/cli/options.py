@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def complete_experiments() -> list[str]:
-    """What a shell offers for an experiment."""
+    """What a shell offers for an experiment, or all of them."""
     from ..experiments.base import EXPERIMENTS
 
     return [*EXPERIMENTS, "all"]

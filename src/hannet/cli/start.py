@@ -22,6 +22,13 @@ FALLBACKS = (
     ("hannet train images mnist", "a classifier of handwritten digits"),
 )
 TABLE_MODEL, IMAGE_MODEL = "estimator.json", "preprocessing.json"  # what tells the folder of a model
+MADE_BY_US = {
+    TABLE_MODEL,
+    IMAGE_MODEL,
+    "config.json",
+    "report.json",
+    "records.jsonl",
+}  # pictures beside them are no data
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 MAX_ENTRIES = 200  # entries of a folder to look at: one of a million files takes no longer
 MAX_FOLDERS = 10  # folders to look into
@@ -43,7 +50,7 @@ def show_start() -> None:
 def suggest(folder: Path) -> list[Suggestion]:
     """Three commands to try in a folder; one of each kind that there is something for, then general ones."""
     files, folders = _contents(folder)
-    found = (_fit(files), _train(folder, folders), _predict(folder, folders))
+    found = (_fit(files), _train(folder, folders), _predict(folder, folders), _report(folder, folders))
     return [*(one for one in found if one), *FALLBACKS][:3]
 
 
@@ -116,7 +123,10 @@ def _has_classes(folder: Path) -> bool:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in _contents(folder)[0])
+    files = _contents(folder)[0]
+    return not MADE_BY_US & {path.name for path in files} and any(
+        path.suffix.lower() in IMAGE_SUFFIXES for path in files
+    )
 
 
 def _predict(here: Path, folders: Sequence[Path]) -> Suggestion | None:
@@ -126,6 +136,14 @@ def _predict(here: Path, folders: Sequence[Path]) -> Suggestion | None:
                 return f"hannet predict {_quote(folder)} NEW.csv", "predict the rows of another table"
             if (folder / IMAGE_MODEL).is_file():
                 return f"hannet predict {_quote(folder)} IMAGE.png", "classify images"
+    return None
+
+
+def _report(here: Path, folders: Sequence[Path]) -> Suggestion | None:
+    for folder in _model_folders(here, folders):
+        with suppress(OSError):
+            if (folder / "report.json").is_file():
+                return f"hannet report {_quote(folder)} --open", "see how good it is, in the browser"
     return None
 
 
