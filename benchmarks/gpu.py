@@ -11,6 +11,7 @@ import argparse
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -33,20 +34,29 @@ Row = dict[str, float]
 
 
 def compare(candidates: dict[str, Callable[[], object]], seconds: float = 2.0, burst: float = 0.02) -> Row:
-    """Median seconds of each candidate, in bursts long enough to hide what starting them costs the host."""
+    """Median seconds of each candidate, in bursts long enough to hide what starting them costs the host.
+
+    seconds: of each; with 0 each is called once, to see that it works.
+    """
     calls, times = {}, {name: [] for name in candidates}
     for name, run in candidates.items():
-        for _ in range(3):  # compile, allocate, warm up
+        for _ in range(3 if seconds else 0):  # compile, allocate, warm up
             run()
-        calls[name] = max(1, int(burst / _seconds(run, 3)))
+        calls[name] = max(1, int(burst / seconds_of(run, 3))) if seconds else 1
     end = perf_counter() + seconds * len(candidates)
-    while perf_counter() < end or len(times[name]) < 5:
+    while perf_counter() < end or len(times[name]) < (5 if seconds else 1):
         for name, run in candidates.items():
-            times[name].append(_seconds(run, calls[name]))
+            times[name].append(seconds_of(run, calls[name]))
     return {name: median(values) for name, values in times.items()}
 
 
-def _seconds(run: Callable[[], object], calls: int) -> float:
+def seconds_of(run: Callable[[], object], calls: int) -> float:
+    """Seconds a call, by the clock of the device."""
+    if device().type != "cuda":
+        began = perf_counter()
+        for _ in range(calls):
+            run()
+        return (perf_counter() - began) / calls
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(calls):
@@ -56,9 +66,11 @@ def _seconds(run: Callable[[], object], calls: int) -> float:
     return start.elapsed_time(stop) / 1e3 / calls
 
 
-def peak(run: Callable[[], object]) -> int:
-    """Bytes by which a call raises the memory in use."""
+def peak(run: Callable[[], object]) -> float:
+    """Bytes by which a call raises the memory in use; not a number but on a GPU."""
     run()
+    if device().type != "cuda":
+        return nan
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -88,55 +100,90 @@ def backward_of(net: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> Call
     return run
 
 
-def one_shape(rows: int, width: int, depth: int, modes: list[str]) -> Row:
-    """Times of others over that of HanStack, forward and with the backward pass, and so for the memory of a step."""
-    half = torch.bfloat16
-    x, gradient = torch.randn(2, rows, width, device="cuda", dtype=half)
-    nets = {"HanStack": hannet.HanStack(width, depth), "eager": Eager(width, depth), "Linear+ReLU": dense(width, depth)}
-    nets = {name: net.to("cuda", half) for name, net in nets.items()}
-    nets |= {f"compile {mode}": torch.compile(nets["eager"], mode=mode) for mode in modes}
-    inputs = dict.fromkeys(nets, (x.requires_grad_(), gradient))
-    nets["Linear+ReLU tf32"] = dense(width, depth).cuda()
-    inputs["Linear+ReLU tf32"] = x.detach().float().requires_grad_(), gradient.float()
+def _inputs(rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """x and the gradient of the output."""
+    x, gradient = torch.randn(2, rows, width, device=device(), dtype=torch.bfloat16)
+    return x.requires_grad_(), gradient
 
-    found: Row = {}
+
+def _ratios(label: str, times: Row) -> Row:
+    """Times of others over that of HanStack, and that one over a copy's."""
+    ours = times.pop("HanStack")
+    found = {f"{label}: microseconds": ours * 1e6}
+    if "copy" in times:
+        found[f"{label}: over copy"] = ours / times.pop("copy")
+    return found | {f"{label}: {name}": seconds / ours for name, seconds in times.items()}
+
+
+def beside_eager(rows: int, width: int, depth: int, seconds: float = 2.0) -> Row:
+    """HanStack beside a copy, the equation as written and Linear + ReLU, without torch.compile; and the memory of a step."""
+    x, gradient = _inputs(rows, width)
+    nets = {"HanStack": hannet.HanStack(width, depth), "eager": Eager(width, depth), "Linear+ReLU": dense(width, depth)}
+    nets = {name: net.to(device(), x.dtype) for name, net in nets.items()}
+    inputs = dict.fromkeys(nets, (x, gradient))
+    nets["Linear+ReLU tf32"] = dense(width, depth).to(device())
+    inputs["Linear+ReLU tf32"] = x.detach().float().requires_grad_(), gradient.float()
     target = torch.empty_like(x)
-    passes = {
-        "forward": {name: forward_of(net, inputs[name][0]) for name, net in nets.items()}
-        | {"copy": lambda: target.copy_(x.detach())},
-        "forward+backward": {name: backward_of(net, *inputs[name]) for name, net in nets.items()},
-    }
-    for label, candidates in passes.items():
-        times = compare(candidates)
-        times["compile"] = min(times[f"compile {mode}"] for mode in modes)
-        ours = times.pop("HanStack")
-        found[f"{label}: microseconds"] = ours * 1e6
-        if "copy" in times:
-            found[f"{label}: over copy"] = ours / times.pop("copy")
-        names = ("eager", "compile", "Linear+ReLU", "Linear+ReLU tf32")
-        found |= {f"{label}: {name}": times[name] / ours for name in names}
-    bytes_of = {name: peak(passes["forward+backward"][name]) for name in ("HanStack", "eager")}
+    forward = {name: forward_of(net, inputs[name][0]) for name, net in nets.items()}
+    forward["copy"] = lambda: target.copy_(x.detach())
+    both = {name: backward_of(net, *inputs[name]) for name, net in nets.items()}
+    found = _ratios("forward", compare(forward, seconds)) | _ratios("forward+backward", compare(both, seconds))
+    bytes_of = {name: peak(both[name]) for name in ("HanStack", "eager")}
     found["memory: MiB"] = bytes_of["HanStack"] / 2**20
     found["memory: eager"] = bytes_of["eager"] / bytes_of["HanStack"]
     return found
 
 
-def step_of(members: int) -> float:
-    """Seconds a step, under a graph, of that many HanNets 100x20 that train at batch 100 on the checkerboard, batches drawn."""
+def beside_compiled(rows: int, width: int, depth: int, mode: str, seconds: float = 2.0) -> Row:
+    """HanStack beside the equation as torch.compile has it in a mode; "eager", a backend of its own, is a mode here."""
+    torch.compiler.reset()
+    x, gradient = _inputs(rows, width)
+    options = {"backend": mode} if mode == "eager" else {"mode": mode}
+    nets = {"HanStack": hannet.HanStack(width, depth), f"compile {mode}": Eager(width, depth)}
+    nets = {name: net.to(device(), x.dtype) for name, net in nets.items()}
+    nets[f"compile {mode}"] = torch.compile(nets[f"compile {mode}"], **options)
+    forward = {name: forward_of(net, x) for name, net in nets.items()}
+    both = {name: backward_of(net, x, gradient) for name, net in nets.items()}
+    return _ratios("forward", compare(forward, seconds)) | _ratios("forward+backward", compare(both, seconds))
+
+
+def one_shape(rows: int, width: int, depth: int, modes: list[str]) -> Row:
+    """All ratios of a shape; of torch.compile's modes the best counts."""
+    found = beside_eager(rows, width, depth)
+    for label in ("forward", "forward+backward"):
+        found[f"{label}: compile"] = inf
+    for mode in modes:
+        ratios = beside_compiled(rows, width, depth, mode)
+        for label in ("forward", "forward+backward"):
+            found[f"{label}: compile"] = min(found[f"{label}: compile"], ratios[f"{label}: compile {mode}"])
+    return found
+
+
+def step_of(members: int, between: tuple[int, int] = (200, 4200), **network: int) -> float:
+    """Seconds a step, under a graph, of that many HanNets that train at batch 100 on the checkerboard, batches drawn.
+
+    between: iterations of two trainings, whose difference counts: what comes before the first replay cancels out.
+    """
     square = checkerboard().to(device())
 
     def seconds(iterations: int) -> float:
-        networks = [hannet.HanNet(2, 2).to(device()) for _ in range(members)]
-        torch.cuda.synchronize()
+        networks = [hannet.HanNet(2, 2, **network).to(device()) for _ in range(members)]
+        recipes = [Recipe(iterations=iterations, lr=1e-3)] * members
+        synchronize()
         began = perf_counter()
-        train(
-            networks, [Recipe(iterations=iterations, lr=1e-3)] * members, [0] * members, square.x_train, square.y_train
-        )
-        torch.cuda.synchronize()
+        train(networks, recipes, [0] * members, square.x_train, square.y_train)
+        synchronize()
         return perf_counter() - began
 
-    seconds(20)  # compiles
-    return (seconds(4200) - seconds(200)) / 4000  # what comes before the first replay cancels out
+    seconds(min(20, between[0]))  # compiles
+    few, many = between
+    return (seconds(many) - seconds(few)) / (many - few)
+
+
+def synchronize() -> None:
+    """Waits for the device."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
 
 
 def members() -> Row:
@@ -146,7 +193,8 @@ def members() -> Row:
     return {"members: microseconds": fifty * 1e6, "members: 50 over 1": fifty / one}
 
 
-def _driver() -> str:
+def driver() -> str:
+    """The version of NVIDIA's driver."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
@@ -174,7 +222,6 @@ def main() -> None:
     torch.manual_seed(0)
     began, metrics = perf_counter(), {}
     for shape in args.shapes:
-        torch.compiler.reset()
         found = one_shape(*map(int, shape.split("x")), args.modes)
         _print(shape, found)
         metrics |= {f"{shape} {name}": value for name, value in found.items()}
@@ -184,7 +231,7 @@ def main() -> None:
     )
     run = Run("benchmark gpu", {"shapes": args.shapes, "modes": args.modes, "dtype": "bfloat16"}, 0)
     record = Record.of(run, metrics | found, perf_counter() - began)
-    versions = {"triton": triton.__version__, "cuda": str(torch.version.cuda), "driver": _driver()}
+    versions = {"triton": triton.__version__, "cuda": str(torch.version.cuda), "driver": driver()}
     record = replace(record, device=torch.cuda.get_device_name(), versions=dict(record.versions) | versions)
     store.Store(args.out).append([record])
 

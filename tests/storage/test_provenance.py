@@ -3,10 +3,12 @@
 import ast
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import hannet
 from hannet.storage import provenance
 
 ROOT = Path(__file__).parents[2]
@@ -93,3 +95,13 @@ def test_a_module_without_a_distribution_has_no_version(monkeypatch):
 def test_the_processor_is_named_by_family_and_model(text, expected, monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda _: text)
     assert provenance._processor.__wrapped__() == expected
+
+
+def test_versions_of_sources_that_are_not_installed(monkeypatch):
+    def version(name):
+        if name == "hannet":
+            raise metadata.PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(provenance, "_version", version)
+    assert provenance.versions()["hannet"] == hannet.__version__

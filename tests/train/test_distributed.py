@@ -86,3 +86,15 @@ def test_alone_it_is_batch_norm(group, options):
         assert name == other
         torch.testing.assert_close(value, expected)
     torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
+
+
+def test_one_process_needs_no_accelerate(monkeypatch):
+    monkeypatch.setattr("hannet.train.distributed.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    processes = DistributedContext()
+    assert (processes.count, processes.place, processes.first) == (1, 0, True)
+    assert processes.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ModuleNotFoundError):
+        DistributedContext()

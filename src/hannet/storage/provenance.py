@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from .. import __version__
+
 
 def describe_device(kind: str = "cpu") -> str:
     """The processor that trains here, and on how many threads; for "cuda" the GPU."""
@@ -32,7 +34,7 @@ def _processor() -> str:
     return "{vendor_id} {cpu family}.{model}".format(**facts) if len(facts) == 3 else ""
 
 
-_ALWAYS = ("hannet", "torch", "numba", "numpy")
+_ALWAYS = ("torch", "numba", "numpy")
 # What computes, or decides what is computed on, wherever it was imported. A test asks that every import of the package is here,
 # or is known to compute nothing.
 _IF_IMPORTED = {
@@ -65,12 +67,14 @@ def versions() -> Mapping[str, str]:
     """Versions of Python and of the packages that a result depends on; of optional ones, those that this process has imported."""
     imported = (name for name, module in _IF_IMPORTED.items() if module in sys.modules)
     found = {name: _version(name) for name in (*_ALWAYS, *imported)}
-    return {"python": platform.python_version()} | {name: version for name, version in found.items() if version}
+    # of hannet the sources' own, which may run without being installed
+    always = {"python": platform.python_version(), "hannet": __version__}
+    return always | {name: version for name, version in found.items() if version}
 
 
 @cache
 def _version(package: str) -> str | None:
-    """None for a module without a distribution, as a build of PyTorch may carry Triton; the package itself is always installed."""
+    """None for a module without a distribution, as a build of PyTorch may carry Triton."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

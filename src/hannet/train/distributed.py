@@ -1,8 +1,10 @@
 """Several processes at one training: who they are, sums over them, and BatchNorm of the joint batch."""
 
 import atexit
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,9 @@ class DistributedContext(SingleProcess):
     """The processes that `torchrun` or `accelerate launch` started, or this one alone; and this one's place and device."""
 
     def __init__(self) -> None:
+        if "WORLD_SIZE" not in os.environ and not find_spec("accelerate"):  # alone, it needs no such package
+            super().__init__(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+            return
         from accelerate import PartialState
         from torch.distributed.nn import functional  # noqa: F401  # imported later, its defaults would hold the group
 

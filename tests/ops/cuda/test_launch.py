@@ -18,7 +18,7 @@ from hannet.functional import han_stack, han_stacks
 from hannet.ops import dispatch, library, reference
 
 pytest.importorskip("triton")
-from hannet.ops.cuda import launch
+from hannet.ops.cuda import launch, tiles
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
@@ -35,7 +35,7 @@ def device(request, monkeypatch):
 @pytest.fixture(params=["few", "many"])
 def rows_as_if(request, monkeypatch):
     """Tiles as for few rows or for many, and so few programs that each has several tiles."""
-    monkeypatch.setattr(launch, "_FEW", 1_000_000 if request.param == "few" else 0)
+    monkeypatch.setattr(tiles, "_FEW", 1_000_000 if request.param == "few" else 0)
     monkeypatch.setattr(launch, "_multiprocessors", lambda _: 1)
     monkeypatch.setattr(launch, "_WARPS_AT_ONCE", 2)
     launch._plan.cache_clear()
@@ -135,7 +135,7 @@ def test_one_bit_an_activation():
 
 def test_no_width_wastes_a_third():
     for width in range(1, 8193):
-        columns, chunks = launch._chunks(width)
+        columns, chunks = launch.chunks_of(width)
         assert width <= columns * chunks <= 1.35 * width
         assert chunks <= 8
 

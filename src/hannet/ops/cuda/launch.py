@@ -10,13 +10,10 @@ import triton
 from torch import Tensor
 
 from ..shapes import call_shape
-from . import triton_kernels
+from . import tiles, triton_kernels
+from .tiles import Tile
 
 OPTIONS = {"enable_fp_fusion": True}  # the default of Triton changes with its version
-# Activations of four bytes that a thread holds. In the backward pass their gradients take as many registers again, the parameters up
-# to half of that: 64 fill 255. With half as many each row would pay double for loading parameters and adding gradients up.
-_HELD = 64
-_FEW = 64  # tiles: below this, smaller ones spread over more of the GPU
 _WARPS_AT_ONCE = 8  # on a multiprocessor of 65,536 registers, at 255 a thread
 
 
@@ -24,7 +21,6 @@ class _Plan(NamedTuple):
     """Everything about a call that does not change from one to the next.
 
     A row is `chunks` times `columns` features, and 2^levels at least as many chunks. per_word: layers whose signs share a word.
-    A tile has `tile` rows, `held` of them in every thread. spread: each thread loads the parameters of its own rows.
     """
 
     members: int
@@ -36,13 +32,11 @@ class _Plan(NamedTuple):
     levels: int
     word: torch.dtype
     per_word: int
-    tile: int
-    held: int
-    spread: bool
-    warps: int
+    forward: Tile
+    backward: Tile
 
 
-def _chunks(width: int) -> tuple[int, int]:
+def chunks_of(width: int) -> tuple[int, int]:
     """(columns, chunks) of a row: four to eight chunks, so that less than a quarter is wasted and words of sign bits fill up.
 
     A warp of 32 threads takes up to 128 columns, four a thread; wider chunks lie over several warps.
@@ -50,21 +44,6 @@ def _chunks(width: int) -> tuple[int, int]:
     columns = 1 << max(0, (width // 4).bit_length() - 1)
     columns = max(min(columns, 128), 1 << (width - 1).bit_length() - 3 if width > 8 else 1)
     return columns, -(-width // columns)
-
-
-def _tile(rows: int, members: int, columns: int, chunks: int, most: int) -> tuple[int, int, bool, int]:
-    """(rows of a tile, rows of a thread, spread, warps); at most that many activations a thread.
-
-    Rows of one thread share the parameters that it loads. Triton loads those where they are used if a program has more threads than
-    a chunk has columns; else they go through shared memory, eight barriers a layer, unless `spread`. Few rows: a warp a program.
-    """
-    across, beside = max(1, columns // 128), min(32, max(1, 128 // columns))
-    warps = max(4, columns // 16) if across == 1 else 8
-    held = 1 << max(0, (most // (chunks * min(columns, 4))).bit_length() - 1) if across == 1 else 1
-    tile = warps // across * beside * held
-    if members * -(-rows // tile) < _FEW:
-        return beside, 1, True, across
-    return tile, held, held == 1, warps
 
 
 def _words(depth: int, chunks: int) -> tuple[torch.dtype, int]:
@@ -79,12 +58,22 @@ def _words(depth: int, chunks: int) -> tuple[torch.dtype, int]:
 
 
 @lru_cache(maxsize=256)
-def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int) -> _Plan:
+def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, device: torch.device) -> _Plan:
     members, rows, layers, width = call_shape(x, u)
-    columns, chunks = _chunks(width)
+    columns, chunks = chunks_of(width)
     word, per_word = _words(layers // reflections, chunks)
-    tile = _tile(rows, members, columns, chunks, _HELD // 2 if dtype == torch.float64 else _HELD)
-    return _Plan(members, rows, layers, width, columns, chunks, (chunks - 1).bit_length(), word, per_word, *tile)
+    call = rows, members, columns, chunks, _arithmetic(dtype), capability(device)
+    passes = tiles.choose("forward", *call), tiles.choose("backward", *call)
+    return _Plan(members, rows, layers, width, columns, chunks, (chunks - 1).bit_length(), word, per_word, *passes)
+
+
+def forget_plans() -> None:
+    """For who changes the table of tiles."""
+    _plan.cache_clear()
+
+
+def _arithmetic(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def signs_shape(
@@ -93,7 +82,7 @@ def signs_shape(
     """(members, bytes) of the sign bits that `forward` keeps, from the shapes of x and u, whose rows may be symbols."""
     members, rows, layers, width = call_shape(x, u)
     depth = int(layers) // reflections
-    columns, chunks = _chunks(int(width))
+    columns, chunks = chunks_of(int(width))
     word, per_word = _words(depth, chunks)
     return members, -(-depth // per_word) * rows * columns * word.itemsize * apply_abs
 
@@ -101,6 +90,12 @@ def signs_shape(
 @cache
 def _multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+@cache
+def capability(device: torch.device) -> str:
+    """Compute capability, as the table of tiles has it; empty but on a GPU."""
+    return "{}.{}".format(*torch.cuda.get_device_capability(device)) if device.type == "cuda" else ""
 
 
 def _on(device: torch.device) -> AbstractContextManager:
@@ -113,8 +108,8 @@ def _warps(elements: int) -> int:
 
 def _parameters(plan: _Plan, u: Tensor, b: Tensor | None, biases: int, dtype: torch.dtype) -> Tensor:
     padded = plan.columns * plan.chunks
-    kind = torch.float64 if dtype == torch.float64 else torch.float32
-    parameters = torch.empty(plan.members * (plan.layers + biases), padded, dtype=kind, device=u.device)
+    size = plan.members * (plan.layers + biases), padded
+    parameters = torch.empty(size, dtype=_arithmetic(dtype), device=u.device)
     block = plan.columns << plan.levels
     triton_kernels.prepare[(len(parameters),)](
         u, u if b is None else b, parameters, plan.layers, biases,
@@ -130,7 +125,8 @@ def forward(
 
     One floating dtype for all, or float32 u and b beside bfloat16 or float16 x; arithmetic in float32, in float64 for float64.
     """
-    plan = _plan(x.shape, u.shape, x.dtype, reflections)
+    plan = _plan(x.shape, u.shape, x.dtype, reflections, x.device)
+    tile = plan.forward
     y = torch.empty_like(x)
     size = signs_shape(x.shape, u.shape, x.dtype, reflections, apply_abs) if keep else 0
     signs = torch.empty(size, dtype=torch.uint8, device=x.device)
@@ -139,11 +135,11 @@ def forward(
     biases = 0 if b is None else plan.layers // reflections
     with _on(x.device):
         parameters = _parameters(plan, u, b, biases, x.dtype)
-        triton_kernels.forward[(plan.members * -(-plan.rows // plan.tile),)](
+        triton_kernels.forward[(plan.members * -(-plan.rows // tile.rows),)](
             x, parameters, y, signs.flatten().view(plan.word), plan.rows, plan.layers, biases,
-            plan.width, plan.tile, plan.columns, plan.chunks, plan.spread,
+            plan.width, tile.rows, plan.columns, plan.chunks, tile.spread,
             reflections, apply_abs, b is not None, keep, plan.per_word,
-            num_warps=plan.warps, **OPTIONS,
+            num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
     return y, signs
 
@@ -152,22 +148,23 @@ def backward(
     grad_y: Tensor, y: Tensor, signs: Tensor, u: Tensor, b: Tensor | None, reflections: int, apply_abs: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of x, u and b from that of the output; rebuilds every layer's input from y and the sign bits."""
-    plan = _plan(y.shape, u.shape, y.dtype, reflections)
+    plan = _plan(y.shape, u.shape, y.dtype, reflections, y.device)
+    tile = plan.backward
     if y.numel() == 0:
         return torch.empty_like(y), torch.zeros_like(u), None if b is None else torch.zeros_like(b)
     grad_x, grad_u, grad_b = torch.empty_like(y), torch.empty_like(u), None if b is None else torch.empty_like(b)
     biases = 0 if b is None else plan.layers // reflections
-    at_once = max(1, _multiprocessors(y.device) * _WARPS_AT_ONCE // plan.warps)
-    programs = min(-(-plan.rows // plan.tile), -(-at_once // plan.members))
+    at_once = max(1, _multiprocessors(y.device) * _WARPS_AT_ONCE // tile.warps)
+    programs = min(-(-plan.rows // tile.rows), -(-at_once // plan.members))
     with _on(y.device):
         parameters = _parameters(plan, u, b, biases, y.dtype)
         size = plan.members * programs, plan.layers + biases, plan.columns << plan.levels
         partial = torch.empty(size, dtype=parameters.dtype, device=y.device)
         triton_kernels.backward[(plan.members * programs,)](
             grad_y, y, signs.flatten().view(plan.word), parameters, grad_x, partial, plan.rows, plan.layers, biases, programs,
-            plan.width, plan.tile, plan.columns, plan.chunks, plan.spread,
-            reflections, apply_abs, b is not None, plan.per_word, plan.held, plan.levels,
-            num_warps=plan.warps, **OPTIONS,
+            plan.width, tile.rows, plan.columns, plan.chunks, tile.spread,
+            reflections, apply_abs, b is not None, plan.per_word, tile.held, plan.levels,
+            num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
         together = max(1, 1024 // size[-1])
         triton_kernels.finish[(len(parameters),)](

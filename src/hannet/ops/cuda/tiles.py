@@ -1,0 +1,73 @@
+"""Which tile of rows a pass over a stack takes: a rule, and a table of what was measured to be faster on a GPU.
+
+The table is `tiles.json` beside this file: {"9.0": {"forward 64x8 float32": [rows, held, spread, warps]}} for compute capability 9.0
+and rows of 8 chunks of 64 columns, in float32 arithmetic. `benchmarks/first_gpu.py` finds and writes it.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+Table = Mapping[str, Mapping[str, list[int]]]
+
+# Activations of four bytes that a thread holds. In the backward pass their gradients take as many registers again, the parameters up
+# to half of that: 64 fill 255. With half as many each row would pay double for loading parameters and adding gradients up.
+HELD = 64
+_FEW = 64  # tiles: below this, smaller ones spread over more of the GPU
+
+
+class Tile(NamedTuple):
+    """`rows` rows, `held` of them in every thread. spread: each thread loads the parameters of its own rows."""
+
+    rows: int
+    held: int
+    spread: bool
+    warps: int
+
+
+@cache
+def measured() -> Table:
+    """The table of the package."""
+    return json.loads(Path(__file__).with_name("tiles.json").read_text(encoding="utf-8"))
+
+
+def key(direction: str, columns: int, chunks: int, kind: torch.dtype) -> str:
+    """What the table calls a pass over rows of that form.  direction: forward or backward; kind: of the arithmetic."""
+    return f"{direction} {columns}x{chunks} {str(kind).removeprefix('torch.')}"
+
+
+def small(columns: int) -> Tile:
+    """A warp, or as many as lie across a chunk, and a row in each thread: for few rows."""
+    across, beside = _layout(columns)
+    return Tile(beside, 1, True, across)
+
+
+def large(columns: int, chunks: int, most: int = HELD, warps: int | None = None) -> Tile:
+    """For many rows: at most that many activations a thread.
+
+    Rows of one thread share the parameters that it loads. Triton loads those where they are used if a program has more threads than
+    a chunk has columns; else they go through shared memory, eight barriers a layer, unless `spread`.
+    """
+    across, beside = _layout(columns)
+    warps = warps or (max(4, columns // 16) if across == 1 else 8)
+    held = 1 << max(0, (most // (chunks * min(columns, 4))).bit_length() - 1) if across == 1 else 1
+    return Tile(warps // across * beside * held, held, held == 1, warps)
+
+
+def _layout(columns: int) -> tuple[int, int]:
+    """Warps across a chunk, and rows beside each other in a warp; a thread has up to four columns."""
+    return max(1, columns // 128), min(32, max(1, 128 // columns))
+
+
+def choose(
+    direction: str, rows: int, members: int, columns: int, chunks: int, kind: torch.dtype, capability: str
+) -> Tile:
+    """The tile of a pass: what was measured, else by rule; a small one where there are few rows."""
+    found = measured().get(capability, {}).get(key(direction, columns, chunks, kind))
+    most = HELD // 2 if kind == torch.float64 else HELD
+    tile = Tile(*found) if found else large(columns, chunks, most)
+    return small(columns) if members * -(-rows // tile.rows) < _FEW else tile
