@@ -137,7 +137,7 @@ def forward(
         parameters = _parameters(plan, u, b, biases, x.dtype)
         triton_kernels.forward[(plan.members * -(-plan.rows // tile.rows),)](
             x, parameters, y, signs.flatten().view(plan.word), plan.rows, plan.layers, biases,
-            plan.width, tile.rows, plan.columns, plan.chunks, tile.spread,
+            plan.width, tile.rows, tile.held, plan.columns, plan.chunks,
             reflections, apply_abs, b is not None, keep, plan.per_word,
             num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
@@ -162,8 +162,8 @@ def backward(
         partial = torch.empty(size, dtype=parameters.dtype, device=y.device)
         triton_kernels.backward[(plan.members * programs,)](
             grad_y, y, signs.flatten().view(plan.word), parameters, grad_x, partial, plan.rows, plan.layers, biases, programs,
-            plan.width, tile.rows, plan.columns, plan.chunks, tile.spread,
-            reflections, apply_abs, b is not None, plan.per_word, tile.held, plan.levels,
+            plan.width, tile.rows, tile.held, plan.columns, plan.chunks,
+            reflections, apply_abs, b is not None, plan.per_word, plan.levels,
             num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
         together = max(1, 1024 // size[-1])

@@ -1,6 +1,6 @@
 """Which tile of rows a pass over a stack takes: a rule, and a table of what was measured to be faster on a GPU.
 
-The table is `tiles.json` beside this file: {"9.0": {"forward 64x8 float32": [rows, held, spread, warps]}} for compute capability 9.0
+The table is `tiles.json` beside this file: {"9.0": {"forward 64x8 float32": [rows, held, warps]}} for compute capability 9.0
 and rows of 8 chunks of 64 columns, in float32 arithmetic. `benchmarks/first_gpu.py` finds and writes it.
 """
 
@@ -21,11 +21,10 @@ _FEW = 64  # tiles: below this, smaller ones spread over more of the GPU
 
 
 class Tile(NamedTuple):
-    """`rows` rows, `held` of them in every thread. spread: each thread loads the parameters of its own rows."""
+    """`rows` rows, `held` of them in every thread."""
 
     rows: int
     held: int
-    spread: bool
     warps: int
 
 
@@ -43,19 +42,15 @@ def key(direction: str, columns: int, chunks: int, kind: torch.dtype) -> str:
 def small(columns: int) -> Tile:
     """A warp, or as many as lie across a chunk, and a row in each thread: for few rows."""
     across, beside = _layout(columns)
-    return Tile(beside, 1, True, across)
+    return Tile(beside, 1, across)
 
 
 def large(columns: int, chunks: int, most: int = HELD, warps: int | None = None) -> Tile:
-    """For many rows: at most that many activations a thread.
-
-    Rows of one thread share the parameters that it loads. Triton loads those where they are used if a program has more threads than
-    a chunk has columns; else they go through shared memory, eight barriers a layer, unless `spread`.
-    """
+    """For many rows: at most that many activations a thread, whose rows share the parameters that it loads."""
     across, beside = _layout(columns)
-    warps = warps or (max(4, columns // 16) if across == 1 else 8)
-    held = 1 << max(0, (most // (chunks * min(columns, 4))).bit_length() - 1) if across == 1 else 1
-    return Tile(warps // across * beside * held, held, held == 1, warps)
+    warps = warps or max(4, min(8, columns // 16))
+    held = 1 << max(0, (most // (4 * chunks)).bit_length() - 1)
+    return Tile(warps // across * beside * held, held, warps)
 
 
 def _layout(columns: int) -> tuple[int, int]:
