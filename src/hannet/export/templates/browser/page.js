@@ -68,7 +68,8 @@ function field(column, place) {
 }
 
 function number(column) {
-  const input = make("input", { type: "number", step: "any", placeholder: column.optional ? "missing" : "" });
+  const type = column.date ?? "number";
+  const input = make("input", { type, step: "any", placeholder: column.optional ? "missing" : "" });
   if (column.mean !== undefined) input.value = Number(column.mean.toPrecision(3));
   return [[input], () => input.value];
 }
