@@ -3,8 +3,8 @@
     hannet train images mnist --lipschitz --width 784 --depth 4 --reflections 24 --epochs 6 --out digits
     python benchmarks/web_page.py digits [--runs 5] [--out hannet-results/benchmarks]
 
-The page of `hannet export digits --to web`, in each dtype, checks itself in headless Chromium: its test vectors, and the mean time of
-a prediction over 0.3 seconds. Median of the runs, which take turns. Prints a table and appends a record. Takes a minute.
+The page of `hannet export digits --to web`, in each dtype, checks itself in headless Chromium: its test vectors, and the time of a
+prediction in the fastest of many bursts of 4 ms, which other programs disturb least. Median of the runs, which take turns. Prints a table and appends a record. Takes a minute.
 """
 
 import argparse
