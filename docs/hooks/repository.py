@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-OUTSIDE = ("CHANGELOG.md", "SECURITY.md")  # pages that only the navigation links to
+OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")  # pages that only the navigation links to
 LINK = re.compile(r"(?<=\]\()[^)#\s]+(?=(?:#[^)\s]*)?\))")
 SCRIPT = re.compile(r"^\[`examples/(\w+\.py)`\]\(\S+\)$", re.MULTILINE)  # a line that only links to a script
 
@@ -45,6 +45,13 @@ def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files:
         return relpath(target, dirname(here) or ".")
 
     return SCRIPT.sub(with_code, LINK.sub(on_site, markdown))
+
+
+def on_post_page(output: str, page: "Page", config: "MkDocsConfig") -> str:
+    """A name for the dialog of the search, which the theme leaves without one."""
+    return output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
 
 
 def with_code(line: re.Match) -> str:

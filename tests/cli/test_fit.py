@@ -70,7 +70,8 @@ def test_from_a_table_to_predictions(hannet, houses, tmp_path):
     assert err.splitlines()[-1].startswith("100% boosted trees trained, model 5/5")
     files = {path.name for path in Path("hannet-models", "houses").iterdir()}
     assert files == {
-        "model.safetensors", "estimator.json", "table.json", "report.html", "report.md", "report.json", "report.png", "report.svg",
+        "model.safetensors", "estimator.json", "table.json", "README.md",
+        "report.html", "report.md", "report.json", "report.png", "report.svg",
     }  # fmt: skip
     Path("new.csv").write_text("town,note,area\nBonn,x,50\nAachen,y,\n", encoding="utf-8")
     code, out, _ = hannet("predict", "hannet-models/houses", "new.csv")

@@ -65,14 +65,22 @@ def shown(monkeypatch):
 
 
 def test_progress_on_a_terminal_is_one_live_bar_with_the_course_of_the_loss(shown, monkeypatch):
-    last = shown("utf-8").rpartition("net 5/6")[2]
-    assert all(part in last for part in (" it/s, loss 8, ", " left", "left █▆▃▁█"))
+    before, _, last = shown("utf-8").rpartition("net 5/6")
+    assert all(part in last for part in (" it/s, loss 8, ", " left"))
+    assert re.search(r"83%.{0,10} █▆▃▁█ .{0,10}$", before)
 
 
 def test_where_there_are_no_blocks_the_course_is_ascii(shown):
     sent = shown("ascii")
-    assert "left #+-_#" in sent
+    assert "83% #+-_# net 5/6" in re.sub(r"\x1b\[[\d;]*m", "", sent)
     assert sent.isascii()
+
+
+def test_on_a_narrow_terminal_the_words_wrap_and_the_course_does_not(shown, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    last = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown("utf-8")).rpartition("83%")[2]
+    assert last.startswith(" █▆▃▁█ net 5/6")
+    assert "left" in last
 
 
 def test_colours_respect_no_color(shown, monkeypatch):

@@ -37,7 +37,7 @@ def test_train_then_certify_then_attack(hannet, patterns):
     assert "validation " in err
     folder = Path("hannet-models", "mnist-hannet")
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "model.safetensors", "preprocessing.json", "report.html", "report.json", "curves.png", "curves.svg"
+        "config.json", "model.safetensors", "preprocessing.json", "README.md", "report.html", "report.json", "curves.png", "curves.svg"
     }  # fmt: skip
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     report = json.loads((folder / "report.json").read_text())

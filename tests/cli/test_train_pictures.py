@@ -28,6 +28,7 @@ def test_a_folder_of_pictures_becomes_a_classifier_of_pictures(hannet, photos):
         "preprocessing.json",
         "report.json",
         "report.html",
+        "README.md",
         "curves.png",
         "curves.svg",
     }

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,9 +9,12 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from hannet import HanBlock, HanLinear, HanNet, HanStack, Householder
+from hannet.cli.export import load_model
 from hannet.export import describe, verify
 from hannet.export.onnx import IR_VERSION, OPSET, to_model
 from hannet.export.sources import open_source
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
 
 
 def odd_net():
@@ -92,3 +96,34 @@ def test_words_and_missing_ones_count_as_in_predict(table_models):
     found = ReferenceEvaluator(to_model(source.program)).run(None, verify.onnx_feed(rows))
     np.testing.assert_allclose(found[0], source.evaluate(rows, torch.float64), atol=1e-6)
     assert [str(label) for label in found[1]] == [model.target.classes[place] for place in found[0].argmax(1)]
+
+
+def run_reference(model, feed):
+    return ReferenceEvaluator(model).run(None, feed)[0]
+
+
+def run_onnxruntime(model, feed):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)[0]
+
+
+def run_openvino(model, feed):
+    openvino = pytest.importorskip("openvino")
+    core = openvino.Core()
+    read = core.read_model(model.SerializeToString())
+    return core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(feed)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", [run_reference, run_onnxruntime, run_openvino])
+@pytest.mark.parametrize("model", ["HanNet", "odd", "chain", "classifier", "regressor", "images-hannet"])
+def test_batches_of_any_size_in_every_runtime(model, runtime):
+    nets = {"HanNet": lambda: HanNet(13, 2, width=200, depth=20), "odd": odd_net, "chain": chain}
+    source = open_source(nets[model]() if model in nets else load_model(FIXTURES / model))
+    made, tried = to_model(source.program), verify.trial(source, 1020)
+    feed, start, found = verify.onnx_feed(tried.rows), 0, []
+    for size in (1, 2, 17, 1000):
+        found.append(runtime(made, {name: values[start : start + size] for name, values in feed.items()}))
+        start += size
+    check = verify.compare(runtime.__name__, np.concatenate(found), tried)
+    assert check.passed, check

@@ -39,7 +39,7 @@ NETS = {
         Householder(7, bias=True), nn.Linear(7, 9), nn.ReLU(), HanStack(9, 3, bias=False), GroupSort(3), nn.Linear(9, 70), MaxMin()
     ),
 }  # fmt: skip
-FOLDERS = ["hannet", "classifier", "regressor", "images-hannet"]
+FOLDERS = ["hannet", "classifier", "regressor", "images-hannet", "table"]
 
 
 @pytest.mark.parametrize("kind", NETS)
@@ -125,10 +125,6 @@ class TestRefuses:
             describe(3)
         with pytest.raises(ExportError, match="is no folder"):
             describe(load_model(tmp_path / "none"))
-
-    def test_columns_of_dates(self):
-        with pytest.raises(ExportError, match="the column 'built' holds dates, which cannot be exported yet"):
-            describe(load_model(FIXTURES / "table"))
 
     def test_images_for_mixers(self):
         with pytest.raises(ExportError, match="HanMixer for images cannot be exported yet"):

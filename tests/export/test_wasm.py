@@ -93,6 +93,16 @@ class TestWrapper:
             "TypeError: this model computes in floating point",
         ]
 
+    def test_dates(self, tmp_path):
+        to_wasm(load_model(FIXTURES / "table"), tmp_path / "net", name="net", verified=False)
+        script = """const dates = [12555.5, "2004-05-17T12:00",
+          "2004-05-17 12:00:00Z", new Date(12555.5 * 864e5), 12555, "2004-05-17", null, "", "soon"];
+        console.log(JSON.stringify(dates.map((built) => model.predict({ built, size: 1, colour: "red" })[0])));"""
+        *same, number, date, missing, empty, wrong = in_node(tmp_path / "net", script)
+        assert len({*same}) == 1
+        assert number == date != same[0]
+        assert missing == empty == wrong != number
+
 
 class TestRefuses:
     def test_without_a_compiler(self, tmp_path, monkeypatch):

@@ -54,7 +54,7 @@ def test_a_page_may_load_nothing_and_knows_light_dark_and_print(tmp_path):
     page = path.read_text()
     assert path.name == "report.html"
     assert "default-src 'none'" in page
-    assert "prefers-color-scheme:dark" in page
+    assert "@media screen and (prefers-color-scheme:dark)" in page  # paper is white
     assert "@media print" in page
     assert parse(page).text.endswith("A title 93% of all")
 

@@ -68,6 +68,20 @@ def test_what_matters_is_measured_throughout_a_sorted_table():
     assert spread < 0.05
 
 
+@pytest.mark.parametrize(("columns", "shuffles"), [(3, 5), (100, 2)])
+def test_many_columns_are_shuffled_less_often(split, columns, shuffles):
+    calls = []
+
+    class Counts:
+        def predict(self, x):
+            calls.append(len(x))
+            return x[:, 0]
+
+    groups = {str(number): slice(number % 3, number % 3 + 1) for number in range(columns)}
+    assert len(compare.permutation_importance(Counts(), groups, split(50), 0)) == columns
+    assert len(calls) == 1 + columns * shuffles
+
+
 def test_sizes():
     data = compare.Split(np.eye(4), np.arange(4.0), np.eye(4), np.arange(4.0), 0)
     sizes = {

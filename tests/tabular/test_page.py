@@ -72,6 +72,14 @@ def test_a_folder_of_the_first_version_has_a_page():
     assert "size" in found.text
 
 
+def test_a_table_of_very_many_columns_has_a_small_page(fitted):
+    facts = json.loads(json.dumps(fitted[1].facts))
+    facts["columns"] = {
+        f"column {number}": {"kind": "number", "inputs": ["x"], "missing": 0} for number in range(20_000)
+    }
+    assert "and 19,701 more, in report.json" in parse(make_page(facts, "m", {}).render()).text  # one is left out
+
+
 def test_a_better_model_is_named(fitted):
     facts = json.loads(json.dumps(fitted[1].facts))
     for row, accuracy in zip(facts["rows"], (0.5, 0.4, 0.6, 0.9, 0.7), strict=True):

@@ -44,7 +44,7 @@ class _Bar(_Display):
 
     def __init__(self, bar: Any) -> None:
         super().__init__()
-        self.bar, self.task = bar, bar.add_task("starting", total=1.0)
+        self.bar, self.task = bar, bar.add_task("starting", total=1.0, curve="")
         self.levels = levels(bar.console.encoding)
         self.label, self.losses = "", list[float]()
 
@@ -54,8 +54,8 @@ class _Bar(_Display):
         loss = event.metrics.get("loss")
         if isinstance(loss, float) and 0 < loss < math.inf:
             self.losses.append(loss)
-        curve = f" {sparkline(self.losses, self.levels)}" if len(self.losses) > 1 else ""
-        self.bar.update(self.task, completed=fraction, description=text + curve)
+        curve = sparkline(self.losses, self.levels) if len(self.losses) > 1 else ""
+        self.bar.update(self.task, completed=fraction, description=text, curve=curve)
 
     def fail(self, message: str) -> None:
         self.bar.console.print(f"failed: {message}", markup=False, highlight=False)
@@ -85,7 +85,8 @@ def progress_bar() -> Iterator[_Display]:
     from rich.table import Column
 
     text = TextColumn("{task.description}", markup=False, table_column=Column())  # wraps on a narrow terminal
-    columns = (BarColumn(16), TaskProgressColumn(table_column=Column(min_width=4, no_wrap=True)), text)
+    curve = TextColumn("{task.fields[curve]}", markup=False, table_column=Column(no_wrap=True))
+    columns = (BarColumn(16), TaskProgressColumn(table_column=Column(min_width=4, no_wrap=True)), curve, text)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _Bar(bar)
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from .c_code import Code, comment, inputs_of, literal, quote, row_type
 from .c_functions import FUNCTIONS, lanes
-from .program import Category, ColumnsInput, ExportError, Program, TensorInput
+from .program import Category, ColumnsInput, Date, ExportError, Program, TensorInput
 
 FORMAT = 1  # of the functions and of what they expect
 _KEYWORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while"
 )
-_TYPES = ("numbers", "words")  # among FUNCTIONS, those that tables need
+_TYPES = ("numbers", "dates_and_numbers", "words")  # among FUNCTIONS, those that tables need
 _MACROS = (
     "FORMAT", "INPUTS", "OUTPUTS", "MODEL_SHA256", "WORKSPACE_BYTES", "OK", "ERROR_NULL", "ERROR_NOT_FINITE", "LANES", "EACH", "SUM",
     "TOTAL", "STEP", "CLEAR", "LAYER", "NUMBERS", "STAIRS", "CATEGORIES", "H", "VECTORS", "MEMBERS", "UNIT", "FLASH",
@@ -130,10 +130,17 @@ def _row_comment(inputs: TensorInput | ColumnsInput, *, refuses: bool) -> list[s
     for place, column in enumerate(inputs.columns):
         if isinstance(column, Category):
             lines.append(f" *   [{place}] {comment(column.name)}: the code of a word, see @_code")
+        elif isinstance(column, Date):
+            lines.append(f" *   [{place}] {comment(column.name)}: {describe_date(column)}, NaN if it is missing")
         else:
             missing = "" if column.fill is None else ", NaN if it is missing"
             lines.append(f" *   [{place}] {comment(column.name)}: a number{missing}")
     return [what, *lines]
+
+
+def describe_date(column: Date) -> str:
+    """What a number of a column of dates is."""
+    return "a time of day as a fraction of it" if column.origin else "days since 1970-01-01 in UTC, with a fraction"
 
 
 def _out_comment(program: Program) -> str:
@@ -144,7 +151,10 @@ def _out_comment(program: Program) -> str:
 
 def _source(program: Program, code: Code) -> str:
     inputs = program.inputs
-    bits = any(function in code.calls for function in ("exp", "bend", "code")) or row_type(program) == "uint8_t"
+    bits = (
+        any(function in code.calls for function in ("exp", "bend", "code", "read_date"))
+        or row_type(program) == "uint8_t"
+    )
     parts = ['#include "@.h"\n' + "#include <stdint.h>\n" * bits, lanes(code.lanes)]
     if isinstance(inputs, ColumnsInput):
         stairs = sum(column.stairs for column in inputs.numbers)

@@ -1,6 +1,6 @@
 """A program as statements and tables of C99, in float32."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 
 from .c_functions import NEEDS
 from .program import (
+    DATE_PLACES,
+    FAR,
+    SOFT,
     Abs,
     ColumnsInput,
+    Date,
     ExportError,
     GroupSort,
     Layer,
@@ -27,7 +31,7 @@ from .program import (
 )
 
 _WIDE = 64  # from it on, sums have 16 lanes instead of 8
-_RECORD = 64  # bytes of a structure, at most: seven numbers and four pointers
+_RECORD = 72  # bytes of a structure, at most: seven numbers and five pointers
 
 
 def translate(program: Program) -> "Code":
@@ -91,6 +95,10 @@ class Code:
         self.flash += size * len(literals)
         self.tables.append(f"static const {kind} {name}[{len(literals)}] = {{\n{_lines(literals)}\n}};\n")
         return name
+
+    def days(self, days: Sequence[int]) -> str:
+        """A constant array of int32; the null pointer for none."""
+        return self._array("int32_t", 4, [f"{day}L" for day in days]) if days else "0"
 
     def optional_table(self, values: NDArray[np.generic]) -> str:
         """As `table`; the null pointer for no values."""
@@ -175,15 +183,55 @@ def read_columns(code: Code, inputs: ColumnsInput) -> None:
 
 
 def _numbers(code: Code, inputs: ColumnsInput) -> None:
-    code.need("numbers")
-    rows = [_number(code, column, inputs.columns.index(column)) for column in inputs.numbers]
+    code.need("dates_and_numbers" if inputs.dates else "numbers")
+    rows = [_number(code, column, place) for column, place in _places(inputs)]
+    if inputs.dates:
+        places = zip(rows, inputs.numbers, strict=True)
+        rows = [f"{row}, {code.optional_table(_looked_up(number))}" for row, number in places]
     code.records("@_number", "@_numbers", rows)
     if inputs.numbers[0].fill is None:
         code.need("refuse_numbers")
         code.statements.append("if (@_read_numbers(row, w->features) != @_OK)\n    return @_ERROR_NOT_FINITE;")
+    elif inputs.dates:
+        _dates(code, inputs)
+        code.need("fill_dates_and_numbers")
+        code.statements.append("@_read_numbers(row, w->dates, w->features);")
     else:
         code.need("fill_numbers")
         code.statements.append("@_read_numbers(row, w->features);")
+
+
+def _places(inputs: ColumnsInput) -> Iterator[tuple[Number, int]]:
+    """All numbers, and where each is in a row, or behind it for the parts of dates."""
+    behind = len(inputs.columns)
+    for place, column in enumerate(inputs.columns):
+        if isinstance(column, Number):
+            yield column, place
+        elif isinstance(column, Date):
+            for part, number in zip(column.parts, column.numbers, strict=True):
+                yield number, behind + column.place(part)
+            behind += len(DATE_PLACES)
+
+
+def _looked_up(number: Number) -> NDArray[np.float64]:
+    """The scaled number of each value, and how many stairs it is high.  -> (values, 2), or none."""
+    x = number.values
+    if not x.size:
+        return x
+    z = np.clip((x - number.mean) / (number.std or np.inf), -FAR, FAR)
+    ups = (x[:, None] - number.knots[:-1]) / np.diff(number.knots)
+    return np.stack([z / np.sqrt(1 + (z / SOFT) ** 2), ups.clip(0, 1).sum(1)], 1)
+
+
+def _dates(code: Code, inputs: ColumnsInput) -> None:
+    """What is read of every date."""
+    code.memory["dates"] = ("float", len(DATE_PLACES) * len(inputs.dates))
+    code.need("read_date")
+    for number, date in enumerate(inputs.dates):
+        ends = code.days(date.ends)
+        place, start = inputs.columns.index(date), len(DATE_PLACES) * number
+        arguments = f"row[{place}], {date.origin}L, {literal(np.float32(date.late))}, {ends}, {len(date.ends)}, w->dates + {start}"
+        code.statements.append(f"@_read_date({arguments});")
 
 
 def _number(code: Code, column: Number, place: int) -> str:

@@ -5,7 +5,7 @@ every machine that keeps to C's rules of arithmetic computes the same bits. A la
 memory (3.6 times as slow at -O2). Other arrays have zeros up to a multiple of the lanes.
 """
 
-from . import c_integer_functions
+from . import c_date_functions, c_integer_functions
 
 
 def lanes(count: int) -> str:
@@ -346,7 +346,19 @@ def _in_units(name: str) -> str:
 
 
 FUNCTIONS |= {f"{name}_units": _in_units(name) for name in ("abs", "relu", "sort", "zero", "copy")}
-FUNCTIONS |= c_integer_functions.FUNCTIONS
+FUNCTIONS |= c_integer_functions.FUNCTIONS | c_date_functions.FUNCTIONS
+FUNCTIONS["dates_and_numbers"] = FUNCTIONS["numbers"].replace(
+    "} @_number;", "    const float *table; /* of a part of a date with few values */\n} @_number;"
+)
+FUNCTIONS["fill_dates_and_numbers"] = (
+    FUNCTIONS["fill_numbers"]
+    .replace("restrict row, float", "restrict row, const float *restrict dates, float")
+    .replace("row[n->column]", "n->column < @_INPUTS ? row[n->column] : dates[n->column - @_INPUTS]")
+    .replace(
+        "if (known)",
+        "if (known && n->table)\n            @_look_up(n, (int)x, features + i, stair);\n        else if (known)",
+    )
+)
 
 NEEDS = {
     **c_integer_functions.NEEDS,
@@ -355,6 +367,7 @@ NEEDS = {
     "softmax": ("exp",),
     "read_numbers": ("bend",),
     "fill_numbers": ("copy", "read_numbers"),
+    "fill_dates_and_numbers": ("copy", "read_numbers", "look_up"),
     "refuse_numbers": ("read_numbers",),
     "read_words": ("copy",),
 }

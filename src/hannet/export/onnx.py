@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .onnx_dates import date_parts
 from .program import (
     FAR,
     MISSING,
@@ -15,6 +16,7 @@ from .program import (
     Abs,
     Category,
     ColumnsInput,
+    Date,
     ExportError,
     GroupSort,
     Layer,
@@ -160,7 +162,7 @@ def _inputs(inputs: TensorInput | ColumnsInput) -> dict[str, tuple[str, tuple[in
         return {"x": ("uint8" if inputs.pixels else "float", inputs.shape)}
     if not inputs.named:
         return {"x": ("double", (len(inputs.columns),))}
-    return {c.name: ("double" if isinstance(c, Number) else "string", (1,)) for c in inputs.columns}
+    return {c.name: ("string" if isinstance(c, Category) else "double", (1,)) for c in inputs.columns}
 
 
 def _output_names(program: Program) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -190,7 +192,11 @@ def _numbers(graph: _Graph, inputs: ColumnsInput) -> list[str]:
     numbers = inputs.numbers
     raw = "x"
     if inputs.named:
-        names = [column.name for column in numbers]
+        names: list[str] = []
+        for column in inputs.columns:
+            names += (
+                date_parts(graph, column) if isinstance(column, Date) else [column.name] * isinstance(column, Number)
+            )
         raw = names[0] if len(names) == 1 else graph.add("Concat", *names, axis=1)
     x, valid = raw, ""
     if numbers[0].fill is not None:

@@ -17,6 +17,15 @@ SOFT, FAR, MISSING = (
     1e30,
 )  # of `estimators.features` and `tabular.columns`: where z bends, where it ends, what is no number
 
+DATE_PLACES = (
+    "time",
+    "year",
+    "week",
+    "day of year",
+    "minute",
+)  # what is read of a date, by which its parts are looked up
+FIRST_DAY, BEHIND_LAST_DAY = -719162, 2932897  # of the years 1 to 9999, since 1970
+
 
 class ExportError(RuntimeError):
     """A model that cannot be exported, or an artefact that does not compute the same; the message is one sentence for the user."""
@@ -93,7 +102,8 @@ class Number:
     """A column of numbers: z / sqrt(1 + (z / SOFT)^2) of z = (x - mean) / std, which ends at FAR, and a staircase (`estimators.features`).
 
     fill: what NaN, infinities and numbers beyond MISSING count as, and `filled` their features; None where such rows are refused.
-    step: height of a stair. present, absent: features that say whether the number is there.
+    step: height of a stair. present, absent: features that say whether the number is there. values: all that there can be, where they
+    are looked up by their places; none for numbers.
     """
 
     name: str
@@ -105,6 +115,7 @@ class Number:
     filled: Floats
     present: Floats
     absent: Floats
+    values: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def stairs(self) -> int:
@@ -125,6 +136,29 @@ class Category:
     table: Floats
 
 
+@dataclass(frozen=True, eq=False)
+class Date:
+    """A column of times, as days since 1970 in UTC with a fraction, or of times of a day, as fractions of it.
+
+    parts: those that the model has, such as "year sin", and `numbers`, how each is treated; "time" is what the column holds itself.
+    origin: what is added to it, -25567 for times of a day, which count as those of 1900-01-01. ends: days that stand for no
+    date; late: from it on nothing is one.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    numbers: tuple[Number, ...]
+    origin: int
+    ends: tuple[int, ...]
+    late: float
+
+    @staticmethod
+    def place(part: str) -> int:
+        """Of DATE_PLACES, what a part is computed from."""
+        turns = {"year sin": 3, "year cos": 3, "week sin": 2, "week cos": 2, "time": 0, "year": 1}
+        return turns.get(part, 4)
+
+
 @dataclass(frozen=True)
 class ColumnsInput:
     """A row of raw columns. The members see the scaled numbers, then all staircases, what says which are there, the categories.
@@ -132,13 +166,21 @@ class ColumnsInput:
     columns: in the order of the table; named: whether each is an input of its own, or all numbers are one array.
     """
 
-    columns: tuple[Number | Category, ...]
+    columns: tuple[Number | Category | Date, ...]
     named: bool
 
     @property
     def numbers(self) -> tuple[Number, ...]:
-        """The columns of numbers."""
-        return tuple(column for column in self.columns if isinstance(column, Number))
+        """The columns of numbers, and the parts of dates."""
+        found: list[Number] = []
+        for column in self.columns:
+            found += [column] if isinstance(column, Number) else column.numbers if isinstance(column, Date) else []
+        return tuple(found)
+
+    @property
+    def dates(self) -> tuple[Date, ...]:
+        """The columns of dates."""
+        return tuple(column for column in self.columns if isinstance(column, Date))
 
     @property
     def categories(self) -> tuple[Category, ...]:

@@ -12,7 +12,7 @@ from . import template
 from .c99 import Library
 from .c_code import inputs_of, row_type
 from .integers import Integers
-from .program import Category, ExportError, Number, Program, TensorInput
+from .program import Category, Date, ExportError, Number, Program, TensorInput
 
 # One copy of a reflection's loop serves all: a fifth less code, at half the speed that one for each has.
 # One copy of a reflection's loop serves all of them: a fifth less code, at half the speed that a copy for each would have.
@@ -101,9 +101,12 @@ def describe_interface(program: Program, library: Library, name: str, made: Inte
     }
 
 
-def _column(column: Number | Category) -> dict[str, Any]:
+def _column(column: Number | Category | Date) -> dict[str, Any]:
     if isinstance(column, Category):
         return {"name": column.name, "levels": list(column.levels), "missing": list(column.missing)}
+    if isinstance(column, Date):
+        kind = "time" if column.origin else "datetime-local" if {"hour", "day sin"} & {*column.parts} else "date"
+        return {"name": column.name, "optional": True, "date": kind}
     return {"name": column.name, "optional": column.fill is not None, "mean": column.mean}
 
 

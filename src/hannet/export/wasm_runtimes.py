@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .integers import Integers
-from .program import ColumnsInput, ExportError, Number, Program
+from .program import Category, ColumnsInput, ExportError, Program
 from .sources import Rows
 from .verify import Check, IntegerCheck, Trial, c_rows, compare, judge_integers
 
@@ -88,7 +88,7 @@ def plain_rows(program: Program, rows: Rows) -> list[list[Any]]:
         return np.asarray(rows).reshape(len(rows), -1).tolist()
     columns = [rows[c.name] if inputs.named else rows[:, place] for place, c in enumerate(inputs.columns)]
     texts = [
-        list(map(_plain, values)) if isinstance(column, Number) else values.tolist()
+        values.tolist() if isinstance(column, Category) else list(map(_plain, values))
         for column, values in zip(inputs.columns, columns, strict=True)
     ]
     return [list(row) for row in zip(*texts, strict=True)]

@@ -2,11 +2,12 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, ModelCardData, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from ..storage.files import atomic_writer
+from .card import image_evaluation
 from .modes import modes_kept
 
 _SMALL = 10_000  # what a number in a config may be, however few the weights
@@ -28,8 +30,8 @@ _CARD = """---
 {{ what }} {{ parameters }} parameters.
 {{ task }}
 
-A model of the Python package `hannet`: Han-layers, `y = |H(u) x + b|` with the Householder reflection `H(u)`, have 2d parameters
-and gradients of constant norm. The package is independent of the authors of the paper.
+{{ results }}A model of the Python package `hannet`: Han-layers, `y = |H(u) x + b|` with the Householder reflection `H(u)`, have 2d
+parameters and gradients of constant norm. The package is independent of the authors of the paper.
 
 ```python
 from hannet import {{ name }}
@@ -178,12 +180,25 @@ class PretrainedMixin(
         given = ", ".join(f"{name}={config[name]!r}" for name in order if name in config)
         return {"what": f"`{type(self).__name__}({given})`.", "task": "Input and output: (..., features)."}
 
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card that save_pretrained writes."""
+    def generate_model_card(self, *args: Any, report: Mapping[str, Any] | None = None, **kwargs: Any) -> ModelCard:
+        """The card that save_pretrained and push_to_hub write.
+
+        Args:
+            args: those of huggingface_hub's generate_model_card.
+            report: what report.json of `hannet train images` holds, whose metrics the card then states in the Hub's format.
+            kwargs: those of huggingface_hub's generate_model_card.
+        """
         assert isinstance(self, nn.Module)
         count = sum(p.numel() for p in self.parameters())
-        details = {"name": type(self).__name__, "parameters": f"{count:,}", **self.card_details()}
-        return super().generate_model_card(*args, **details, **kwargs)
+        details = {"name": type(self).__name__, "parameters": f"{count:,}", "results": "", **self.card_details()}
+        measured = image_evaluation(report) if report else None
+        if measured:
+            details["results"] = f"{measured.markdown()}\n\n"
+        card = super().generate_model_card(*args, **details, **kwargs)
+        if measured:
+            data = {**card.data.to_dict(), "model_name": type(self).__name__, "eval_results": measured.results()}
+            card.data = ModelCardData(**data)
+        return card
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write the network as a folder that from_pretrained reads; parametrised and pruned weights as what they are computed as.

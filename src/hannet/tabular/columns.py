@@ -230,7 +230,7 @@ class Date:
         unread = times.isna().to_numpy() & ~absent
         notes += _invalid_note(self.name, cells[unread], f"no dates ({form}), taken as missing")
         invalid = times.isna().to_numpy() | _open_ends(times, self.span)
-        parts = _time_features(times)
+        parts = time_features(times)
         notes += self._late_note(parts["time"][~invalid])
         blocks = [np.where(invalid, fill, parts[part]) for part, fill in self.fills.items()]
         return [*blocks, invalid][: len(self.inputs)], notes
@@ -308,7 +308,7 @@ def _open_ends(times: pd.Series, span: Sequence[float]) -> np.ndarray:
 
 def _informative_parts(times: pd.Series) -> dict[str, np.ndarray]:
     """The features that vary, but for those that others tell or that vary by the calendar's chance."""
-    parts = {part: values for part, values in _time_features(times).items() if np.ptp(values) > LEAST.get(part, 0.0)}
+    parts = {part: values for part, values in time_features(times).items() if np.ptp(values) > LEAST.get(part, 0.0)}
     if times.dt.day.nunique() == 1:  # such as months: their first is any day of the week
         parts = {part: values for part, values in parts.items() if part not in ("week sin", "week cos")}
     if times.dt.normalize().nunique() == 1:  # then "time" says the same
@@ -316,7 +316,7 @@ def _informative_parts(times: pd.Series) -> dict[str, np.ndarray]:
     return parts
 
 
-def _time_features(times: pd.Series) -> dict[str, np.ndarray]:
+def time_features(times: pd.Series) -> dict[str, np.ndarray]:
     """What a network may want of a date; NaN where it is missing."""
     clock = times.dt
     turns = {

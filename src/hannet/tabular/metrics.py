@@ -15,7 +15,7 @@ RESAMPLES = 1000
 SMALL_SAMPLE = 30  # rows: of fewer, resamples say little about others
 IMPORTANCE_ROWS = 1000  # with at most so many columns, importance takes seconds
 IMPORTANCE_COLUMNS = 100
-SHUFFLES = 5  # of each column
+SHUFFLES, MANY_SHUFFLES = 5, 200  # of each column, as long as those of all are not too many; then fewer, but two
 METRIC_NAMES = {
     "rmse": "RMSE",
     "accuracy": "accuracy",
@@ -172,10 +172,10 @@ def permutation_importance(
     weights = None if split.weights_test is None else split.weights_test[rows]
     error: Callable[..., float] = _log_loss if split.classes else _rmse
     baseline = error(y, predict(model, x), weights)
-    importances = {}
+    importances, shuffles = {}, max(2, min(SHUFFLES, MANY_SHUFFLES // max(1, len(groups))))
     for name, place in groups.items():
         rises = []
-        for _ in range(SHUFFLES):
+        for _ in range(shuffles):
             shuffled = x.copy()
             shuffled[:, place] = x[rng.permutation(len(x)), place]
             rises.append(error(y, predict(model, shuffled), weights) - baseline)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..export.sources import Source
 
 PARTS = ("estimator.json", "model.safetensors", "table.json")
-REPORT = ("report.html", "report.json", "report.md", "report.png", "report.svg")
+REPORT = ("README.md", "report.html", "report.json", "report.md", "report.png", "report.svg")
 _FORMAT = 1  # of table.json
 
 

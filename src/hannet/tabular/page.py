@@ -13,6 +13,7 @@ from . import metrics
 
 __all__ = ["FILE", "make_page", "page_of"]
 MAX_BARS = 20  # columns that what matters most shows
+MAX_ROWS = 300  # of a table; report.json has all
 _PYTHON = """from pathlib import Path
 
 from hannet.tabular.model import Model
@@ -82,7 +83,7 @@ def _classes(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         "test_rows": ("rows held out", "{:,}"),
     }
     columns |= {"recall": ("recall", "{:.1%}"), "precision": ("precision", "{:.1%}")}
-    return [Section("Class by class", tables=[Table("Class by class", columns, rows)])]
+    return [Section("Class by class", tables=[_limited("Class by class", columns, rows)])]
 
 
 def _importance(facts: Mapping[str, Any], form: str) -> list[Section]:
@@ -121,7 +122,13 @@ def _columns(facts: Mapping[str, Any]) -> Section:
     shown["rows"] = (
         f"{facts['train_rows']:,} to train on, {facts['test_rows']:,} held out{f' ({split})' if split else ''}"
     )
-    return Section("The data as understood", tables=[Table("Columns", columns, rows)], facts=shown)
+    return Section("The data as understood", tables=[_limited("Columns", columns, rows)], facts=shown)
+
+
+def _limited(title: str, columns: Mapping[str, tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of so many rows that a page stays small."""
+    left = len(rows) - MAX_ROWS
+    return Table(title, columns, rows[:MAX_ROWS], [f"and {left:,} more, in report.json"] if left > 0 else [])
 
 
 def _use(folder: str) -> Section:

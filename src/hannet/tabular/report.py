@@ -8,7 +8,7 @@ from typing import Any
 
 from ..reporting import figures, tables
 from ..storage.provenance import commit, describe_device, versions
-from . import baselines, metrics, page, plots
+from . import baselines, card, metrics, page, plots
 from .columns import Date
 from .encoders import Encoder
 from .leaks import leak_notes
@@ -54,7 +54,8 @@ class Report:
             warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font does not have
             images = {f"report.{form}": figures.figure_as_bytes(self.figure, form) for form in ("png", "svg")}
         html = page.make_page(self.facts, folder, images).render()
-        return {"report.md": text.encode(), "report.json": facts.encode(), page.FILE: html.encode(), **images}
+        words = {"report.md": text, "report.json": facts, page.FILE: html, card.FILE: card.make_card(self.facts)}
+        return {name: content.encode() for name, content in words.items()} | images
 
 
 def make_report(

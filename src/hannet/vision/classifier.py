@@ -42,8 +42,8 @@ class TrainedClassifier:
         files = {**self.files, "report.json": report.encode(), page.FILE: shown.encode()}
         try:
             with model_dir.replace_folder(folder) as temporary:
-                self.network.save_pretrained(temporary)  # type: ignore[operator]
-                (temporary / "README.md").unlink(missing_ok=True)  # a card that says it was pushed to the Hub
+                card: dict[str, Any] = {"model_card_kwargs": {"report": self.report}}
+                self.network.save_pretrained(temporary, **card)  # type: ignore[operator]
                 for name, content in files.items():
                     write_atomic(temporary / name, content)
         except SafetensorError as error:

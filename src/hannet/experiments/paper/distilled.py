@@ -22,7 +22,7 @@ from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, format_seeds, mean_and_std
+from ..base import BaseExperiment, Result, mean_and_std
 from ..record import Record, Run
 from ..store import Store
 from . import _mnist
@@ -127,7 +127,7 @@ class Experiment(BaseExperiment):
                 if mine:
                     rows.append({"network": network, "layer": layer} | _row(mine))
         notes = [
-            f"{format_seeds(self.seeds)}; std: over seeds; 10,000 test images; the nets train on 60,000 for five epochs",
+            "std: over seeds; 10,000 test images; the nets train on 60,000 for five epochs",
             "replaced: as fitted to the weights; a HanBlock starts untrained; distilled: on the training images, without labels",
             "points lost: test accuracy before less distilled, of the same seed",
             "HanLinear: as many reflections of the input as of the output; low rank: as many columns as that",

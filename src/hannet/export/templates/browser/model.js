@@ -43,11 +43,20 @@ class Model {
   }
 }
 
-/** What the WebAssembly takes for a value of a column: a number, the place of a word, -1 for an unknown one, NaN for a missing one. */
+/** What the WebAssembly takes for a value of a column: a number, days for a date, the place of a word, -1 for an unknown one, NaN for none. */
 function encode(column, value) {
   const text = String(value ?? "").trim();
+  if (column.date) return days(value instanceof Date ? value.getTime() / 864e5 : text);
   if (!column.levels) return text === "" ? NaN : Number(text);
   const place = column.levels.indexOf(text);
   if (place >= 0) return place;
   return text === "" || column.missing.includes(text.toLowerCase()) ? NaN : -1;
+}
+
+/** Days since 1970 of a number of them, or of a time such as 2024-05-17T12:30 in UTC; of 12:30 the fraction of a day. */
+function days(value) {
+  const text = String(value).replace(" ", "T");
+  if (/^\d\d:\d\d/.test(text)) return Date.parse(`1970-01-01T${text}Z`) / 864e5;
+  if (!/^\d{4}-/.test(text)) return text === "" ? NaN : Number(text);
+  return Date.parse(/T[^Z+-]*$/.test(text) ? `${text}Z` : text) / 864e5;
 }

@@ -68,7 +68,8 @@ function field(column, place) {
 }
 
 function number(column) {
-  const input = make("input", { type: "number", step: "any", placeholder: column.optional ? "missing" : "" });
+  const type = column.date ?? "number";
+  const input = make("input", { type, step: "any", placeholder: column.optional ? "missing" : "" });
   if (column.mean !== undefined) input.value = Number(column.mean.toPrecision(3));
   return [[input], () => input.value];
 }
@@ -222,17 +223,26 @@ function squared(image, channels, size) {
   return pixels;
 }
 
+/** Milliseconds that a prediction takes in the fastest of bursts of 4 ms, which other programs disturb least. */
+function fastest() {
+  let best = Infinity;
+  const end = performance.now() + 800;
+  for (let start = performance.now(); start < end; start = performance.now()) {
+    let count = 0;
+    let taken = 0;
+    for (; taken < 4; taken = performance.now() - start)
+      for (const { row } of SPEC.vectors) count += model.predict(row).length > 0;
+    best = Math.min(best, taken / count);
+  }
+  return best;
+}
+
 /** For ?selftest: the test vectors, and the time that a prediction takes. */
 function selftest() {
   let wrong = 0;
   for (const { row, expected, tolerance } of SPEC.vectors)
     model.predict(row).forEach((y, place) => (wrong += !(Math.abs(y - expected[place]) <= tolerance)));
-  const start = performance.now();
-  let count = 0;
-  let ms = 0;
-  for (; ms < 300; ms = performance.now() - start)
-    for (const { row } of SPEC.vectors) count += model.predict(row).length > 0;
-  $("status").textContent = `Self-test: ${SPEC.vectors.length} rows, ${wrong} wrong outputs, ${(ms / count).toFixed(4)} ms a prediction.`;
+  $("status").textContent = `Self-test: ${SPEC.vectors.length} rows, ${wrong} wrong outputs, ${fastest().toFixed(4)} ms a prediction.`;
 }
 
 const drawable = SPEC.shape?.[0] === 1 && model.classes.every((name) => [...name].length === 1);

@@ -1,20 +1,22 @@
 // @KIND@, written by hannet @VERSION@.
 
-/** A column: of words if it has levels, else of numbers. */
+/** A column: of words if it has levels, of dates if it has that, else of numbers. */
 export interface Column {
   readonly name: string;
   /** The words that the model knows. */
   readonly levels?: readonly string[];
   /** Words, in small letters, that count as missing in any case. */
   readonly missing?: readonly string[];
+  /** Of dates, which input asks for them; a time is a fraction of a day, others are days since 1970. */
+  readonly date?: "date" | "datetime-local" | "time";
   /** Whether a number may be missing. */
   readonly optional?: boolean;
   /** The average number in training. */
   readonly mean?: number;
 }
 
-/** A number, a word, or nothing where a value is missing. */
-export type Value = number | string | null | undefined;
+/** A number, a word, a date, days since 1970, an ISO time in UTC, or nothing where a value is missing. */
+export type Value = number | string | Date | null | undefined;
 export type Row = ArrayLike<number> | readonly Value[] | Readonly<Record<string, Value>>;
 
 /** The model in an instance of its WebAssembly. Calls share its memory: give each worker an instance of its own. */
