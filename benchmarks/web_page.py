@@ -4,7 +4,8 @@
     python benchmarks/web_page.py digits [--runs 5] [--out hannet-results/benchmarks]
 
 The page of `hannet export digits --to web`, in each dtype, checks itself in headless Chromium: its test vectors, and the time of a
-prediction in the fastest of many bursts of 4 ms, which other programs disturb least. Median of the runs, which take turns. Prints a table and appends a record. Takes a minute.
+prediction in the fastest of many bursts of 4 ms, which other programs disturb least. Median of the runs, which take
+turns. Prints a table and appends a record. Takes a minute.
 """
 
 import argparse
