@@ -31,6 +31,7 @@ PLANS = {  # seeds and parts that are committed
     "tabular-controls": (range(5), ()),
     "certified": (range(5), ()),
     "certified-search": (range(1), ()),
+    "depth": (range(1), ()),
 }
 FOLDERS = {"tabular-controls": "tabular"}  # where it is not the experiment's name
 
