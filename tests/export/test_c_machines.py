@@ -85,6 +85,7 @@ def folders(tmp_path_factory, table_models):
     to_c(load_model(FIXTURES / "classifier"), root / "floats", name="net", verified=False)
     to_c(load_model(FIXTURES / "images-hannet"), root / "images", name="net", dtype="int8", verified=False)
     to_c(table_models["color"], root / "words", name="net", verified=False)
+    to_c(load_model(FIXTURES / "table"), root / "dates", name="net", verified=False)
     return {path.name: path for path in root.iterdir()}
 
 
@@ -109,7 +110,7 @@ def build(folder, machine, *sources):
     return [*emulator, f"./{program}"]
 
 
-@pytest.mark.parametrize("model", ["integers", "floats", "images", "words"])
+@pytest.mark.parametrize("model", ["integers", "floats", "images", "words", "dates"])
 @pytest.mark.parametrize("machine", HOSTED)
 def test_vectors_on_machines_with_an_operating_system(machine, model, folders):
     assert b"24 vectors, 0 wrong outputs" in run(folders[model], *build(folders[model], machine, "net_test.c"))
@@ -135,7 +136,7 @@ def test_bits_are_the_same_everywhere(machine, folders):
             np.testing.assert_array_equal(np.frombuffer(expected, np.int32).reshape(python.shape), python)
 
 
-@pytest.mark.parametrize("model", ["integers", "floats", "words"])
+@pytest.mark.parametrize("model", ["integers", "floats", "words", "dates"])
 @pytest.mark.parametrize("board", CORTEX)
 def test_vectors_on_a_cortex_m(board, model, folders):
     require("arm-none-eabi-gcc", "qemu-system-arm")
