@@ -60,6 +60,7 @@ _IF_IMPORTED = {
     "tabm": "tabm",
     "torchattacks": "torchattacks",
     "triton": "triton",
+    "wasmtime": "wasmtime",
 }
 
 
