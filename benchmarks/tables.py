@@ -140,11 +140,13 @@ def main() -> None:
     names = arguments.only.split(",")
     if unknown := [name for name in names if name not in SOURCES]:
         parser.error(f"no table {unknown[0]!r}; there are {', '.join(SOURCES)}")
-    store = Store(arguments.out)
+    store, began = Store(arguments.out), time.perf_counter()
     for seed in range(arguments.seeds):
         for name in names:
             run_one(store, name, arguments.data, arguments.rows, seed)
-    compare(store.records(), names, arguments.rows, arguments.seeds)
+    level = compare(store.records(), names, arguments.rows, arguments.seeds)
+    outcome = Run(f"{EXPERIMENT}: outcome", {"tables": names, "rows": arguments.rows, "seeds": arguments.seeds}, 0)
+    store.append([Record.of(outcome, {"level": level, "tables": len(names)}, time.perf_counter() - began)])
 
 
 def run_of(name: str, method: str, rows: int, seed: int) -> Run:
@@ -170,8 +172,8 @@ def run_one(store: Store, name: str, folder: Path, rows: int, seed: int) -> None
         )
 
 
-def compare(records: Mapping[str, Record], names: list[str], rows: int, seeds: int) -> None:
-    """Means and standard deviations over the seeds, and on how many tables HanNet is level."""
+def compare(records: Mapping[str, Record], names: list[str], rows: int, seeds: int) -> int:
+    """Means and standard deviations over the seeds, and on how many tables HanNet is level, which is returned."""
     level = 0
     for name in names:
         found = {
@@ -185,6 +187,7 @@ def compare(records: Mapping[str, Record], names: list[str], rows: int, seeds: i
         measure, outcome = "R2" if SOURCES[name].task == "regression" else "accuracy", "level" if fine else "below"
         print(f"{name:>12}  {measure:<9} hannet {ours:.4f}  trees {trees:.4f}  spread {spread:.4f}  {outcome}")
     print(f"level on {level} of {len(names)} tables")
+    return level
 
 
 if __name__ == "__main__":
