@@ -4,11 +4,14 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .options import AsJson
+
+if TYPE_CHECKING:
+    from ..export import ExportReport
 
 Dtype = Literal["float32", "int16", "int8"]
 
@@ -60,19 +63,21 @@ def export(
             if given is not None:
                 raise typer.BadParameter("this is not for --to onnx", param_hint=what)
         report = to_onnx(loaded, out or Path(f"{folder}.onnx"), **checks)
-    elif to == "web":
-        report = to_web(
-            loaded, out or Path(f"{folder}.html"), title=name or folder, dtype=dtype, bounds=_bounds(bounds), **checks
-        )
     else:
-        prefix = name if name is not None else re.sub(r"\W", "_", folder, flags=re.ASCII)
-        write = to_c if to == "c" else to_wasm
-        report = write(
-            loaded, out or Path(f"{folder}-{to}"), name=prefix, dtype=dtype, bounds=_bounds(bounds), **checks
-        )
+        checks |= {"dtype": dtype, "bounds": _bounds(bounds)}
+        if to == "web":
+            report = to_web(loaded, out or Path(f"{folder}.html"), title=name or folder, **checks)
+        else:
+            prefix = name if name is not None else re.sub(r"\W", "_", folder, flags=re.ASCII)
+            write = to_c if to == "c" else to_wasm
+            report = write(loaded, out or Path(f"{folder}-{to}"), name=prefix, **checks)
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
-        return
+    else:
+        _print_report(report, to)
+
+
+def _print_report(report: "ExportReport", to: str) -> None:
     print(*report.lines(), f"Saved: {', '.join(report.files)}", sep="\n")
     if to == "c":
         folder = shlex.quote(str(Path(report.files[0]).parent))

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from ..experiments.base import Experiment
     from ..experiments.record import Run
     from ..experiments.store import Store
+Named = Annotated[
+    str,
+    typer.Argument(
+        help="What to reproduce, of --list; all --as-is: one page of the whole paper.",
+        autocompletion=complete_experiments,
+    ),
+]
 RESULTS = Path("hannet-results")
 ALL = "all"  # experiments
 MAX_SEEDS = 10_000
@@ -23,7 +30,7 @@ SEED_LIMIT = 2**31
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """`5` is seeds 0 to 4; `0,3` is these two."""
+    """`5` is seeds 0 to 4; `0,3` is these two; `4,` is one."""
     try:
         seeds = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
@@ -34,7 +41,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r} are more than {MAX_SEEDS:,} seeds", param_hint="--seeds")
     if not seeds or min(seeds) < 0 or max(seeds) >= SEED_LIMIT or len(set(seeds)) < len(seeds):
         raise typer.BadParameter(
-            f"{text!r} is neither a number of seeds such as 5 nor a list of them such as 0,3", param_hint="--seeds"
+            f"{text!r} is neither a number of seeds such as 5 nor a list of them such as 0,3 (4, is seed 4 alone)",
+            param_hint="--seeds",
         )
     return seeds
 
@@ -57,13 +65,7 @@ class SweepOptions(NamedTuple):
 
 
 def reproduce(
-    experiment: Annotated[
-        str,
-        typer.Argument(
-            help="What to reproduce, of --list; all --as-is: one page of the whole paper.",
-            autocompletion=complete_experiments,
-        ),
-    ] = "",
+    experiment: Named = "",
     seeds: Annotated[
         str | None, typer.Option(help="How many seeds (5: 0 to 4), or which (0,3).  [default: the experiment's own]")
     ] = None,
@@ -101,9 +103,7 @@ def reproduce(
     import torch
 
     if shard is not None and as_is:
-        raise typer.BadParameter(
-            "nothing is trained, so there are no parts of it: leave --shard out", param_hint="--as-is"
-        )
+        raise typer.BadParameter("nothing is trained, so leave --shard out", param_hint="--as-is")
     if list_all:
         return _list(as_json=as_json)
     if experiment == ALL:
