@@ -100,7 +100,7 @@ def test_names_that_are_no_text_come_through(hannet, model, pictures, tmp_path):
 
 FAULTS = {
     "a missing picture": (["none.png"], 1, "none.png does not exist"),
-    "a folder of none": ([str(Path(__file__).parents[2] / "docs")], 2, "holds no pictures"),
+    "a folder of none": ([str(Path(__file__).parents[2] / "src")], 2, "holds no pictures"),
     "nothing": ([], 2, "inputs"),
 }
 
