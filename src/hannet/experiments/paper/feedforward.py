@@ -133,7 +133,7 @@ class Experiment(BaseExperiment):
             f"Shakespeare's plays, 65 characters; nine tenths train, the last tenth validates; {STEPS:,} steps",
             f"budget: of the {FULL:,} parameters of the usual feed-forwards; parameters: of all four feed-forwards",
             "std: over seeds; step: processor time of a training step on one thread, on a machine that did other work too",
-            f"Adam at {RATE:g}, warm-up 5%, cosine: best and lowest of three rates that HanBlock and narrow MLP tried in short runs",
+            f"Adam at {RATE:g}, warm-up 5%, cosine: better than half and twice that for HanBlock and narrow MLP, in single runs",
         ]
         return self.make_table("Feed-forwards of a small GPT", columns, rows, notes)
 
