@@ -58,9 +58,9 @@ def test_commands_and_their_options_exist(words):
     from hannet.cli import app
 
     command, words = typer.main.get_command(app), list(words)
-    context = command.make_context("hannet", [], resilient_parsing=True)
-    while subcommands := getattr(command, "commands", None):
-        if not words or words[0].startswith("-"):
-            break
+    while (subcommands := getattr(command, "commands", None)) and words and not words[0].startswith("-"):
         command = subcommands[words.pop(0)]
-    command.make_parser(context).parse_args(args=words)
+    parser = command.make_parser(command.context_class(command))
+    given, left, _ = parser.parse_args(args=words)  # raises for an option that does not exist
+    assert not left, f"hannet takes no such arguments: {left}"
+    assert {parameter.name for parameter in command.params if parameter.required} <= given.keys()

@@ -1,7 +1,7 @@
 import pytest
 
 from hannet.reporting.html import Page, ReportError, Section
-from hannet.reporting.page_parts import made_section, page_from, read_facts
+from hannet.reporting.page_parts import made_section, page_from
 from hannet.reporting.tables import Table
 
 
@@ -13,15 +13,6 @@ def test_what_is_known_of_the_making_is_told():
         "versions": "torch 2.13, numpy 2",
     }
     assert made_section({}).facts == {}
-
-
-@pytest.mark.parametrize(("content", "fault"), [(None, "cannot be read"), ("[1]", "damaged"), ("{", "damaged")])
-def test_what_is_no_object_is_an_error(tmp_path, content, fault):
-    path = tmp_path / "report.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ReportError, match=fault):
-        read_facts(path)
 
 
 @pytest.mark.parametrize("facts", ["{}", '{"share": "many"}', '{"share": null, "rows": 1}'])

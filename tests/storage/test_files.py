@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from hannet.storage.files import StoreError, write_atomic
+from hannet.storage.files import StoreError, read_json_object, write_atomic
 
 
 def test_a_link_in_place_of_the_temporary_file_is_not_written_through(tmp_path):
@@ -23,3 +23,17 @@ def test_a_file_that_appears_first_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="File exists"):
         write_atomic(tmp_path / "a", b"new")
     assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(None, "cannot be read"), ("[1]", "damaged"), ("{", "damaged"), ("[" * 10**5, "damaged"), (b"\xff", "damaged")],
+)
+def test_what_is_no_json_object_is_one_sentence_of_the_callers_error(tmp_path, content, fault):
+    path = tmp_path / "facts.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(LookupError, match=rf"facts\.json: {fault}"):
+        read_json_object(path, LookupError)
+    path.write_text('{"a": 1}')
+    assert read_json_object(path, LookupError) == {"a": 1}

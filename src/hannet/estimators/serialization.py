@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..storage.files import StoreError, write_atomic
+from ..storage.files import StoreError, read_json_object, write_atomic
 from ..storage.model_dir import replace_folder
 
 _FORMAT = 1
@@ -66,13 +66,8 @@ def read_entries(folder: str | Path) -> dict[str, Any]:
     path, _ = files(folder)
     if not path.parent.is_dir():
         raise ModelError(f"{folder}: there is no such folder")
-    try:
-        kept = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: damaged, or not written by hannet") from error
-    if not isinstance(kept, dict) or not isinstance(kept.get("format"), int):
+    kept = read_json_object(path, ModelError)
+    if not isinstance(kept.get("format"), int):
         raise ModelError(f"{path}: not written by hannet")
     if kept["format"] != _FORMAT:
         raise ModelError(f"{path}: of format {kept['format']}, but this hannet reads format {_FORMAT}")

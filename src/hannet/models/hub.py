@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
-from ..storage.files import atomic_writer
+from ..storage.files import atomic_writer, read_json_object
 from .card import image_evaluation
 from .modes import modes_kept
 
@@ -63,15 +63,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     path = Path(folder, CONFIG)
     if not Path(folder).is_dir():
         raise ModelFolderError(f"{folder}: no such folder")
-    try:
-        config = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelFolderError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{path}: damaged") from error
-    if not isinstance(config, dict):
-        raise ModelFolderError(f"{path}: damaged")
-    return config
+    return read_json_object(path, ModelFolderError)
 
 
 def describe_classifier(what: str, classes: int, image: str) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """Parts that the pages of several commands share."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..storage.files import read_json_object
 from .html import Page, ReportError, Section
 
 
@@ -21,22 +21,9 @@ def made_section(facts: Mapping[str, Any], **more: str) -> Section:
     return Section("How it was made", facts={name: str(value) for name, value in known.items() if value})
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """The JSON object that a command wrote. Raises ReportError for anything else."""
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path}: damaged") from error
-    if not isinstance(found, dict):
-        raise ReportError(f"{path}: damaged")
-    return found
-
-
 def page_from(path: Path, command: str, make: Callable[[dict[str, Any]], Page]) -> Page:
     """The page that is made of the facts in a file, which renders. Raises ReportError for a file that the command did not write."""
-    facts = read_facts(path)
+    facts = read_json_object(path, ReportError)
     try:
         page = make(facts)
         page.render()

@@ -1,11 +1,12 @@
 """Files that are written whole or not at all, and locks that end with their process."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +15,19 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # what file systems 
 
 class StoreError(RuntimeError):
     """A store that cannot be read or written; the message is one sentence for the user."""
+
+
+def read_json_object(path: Path, error: type[Exception]) -> dict[str, Any]:
+    """The JSON object in a file. Raises `error`, with one sentence, for a file that cannot be read or holds anything else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror})") from fault
+    except (ValueError, RecursionError) as fault:
+        raise error(f"{path}: damaged, or not written by hannet") from fault
+    if not isinstance(found, dict):
+        raise error(f"{path}: damaged, or not written by hannet")
+    return found
 
 
 def open_lock(path: Path) -> FileLock:

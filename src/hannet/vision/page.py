@@ -11,9 +11,9 @@ from typing import Any
 from ..models.hub import WEIGHTS
 from ..reporting.html import FILE, Page, Picture, ReportError, Section, picture, read_pictures
 from ..reporting.intervals import format_interval, wilson_interval
-from ..reporting.page_parts import made_section, page_from, read_facts
+from ..reporting.page_parts import made_section, page_from
 from ..reporting.tables import Table
-from ..storage.files import write_atomic
+from ..storage.files import read_json_object, write_atomic
 
 __all__ = ["FILE", "FILES", "certified_page", "page_of", "save_certificate", "trained_page"]
 CERTIFICATE = "certificate"  # its files in the folder of a network: .json, .png, .svg
@@ -44,7 +44,7 @@ def page_of(folder: Path) -> Page:
     trained, certified = folder / "report.json", folder / f"{CERTIFICATE}.json"
     drawn = read_pictures(folder, "curves", CERTIFICATE)
     proof = None
-    if certified.exists() and read_facts(certified).get("weights") == weights_digest(folder):
+    if certified.exists() and read_json_object(certified, ReportError).get("weights") == weights_digest(folder):
         proof = page_from(certified, "hannet certify", lambda facts: certified_page(facts, str(folder), drawn))
     if not trained.exists():
         if proof is None:
