@@ -153,6 +153,11 @@ def mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | 
     return fmean(known), stdev(known) if len(known) > 1 else None
 
 
+def number(metric: float | None) -> float:
+    """A metric, or NaN for one that was not finite."""
+    return math.nan if metric is None else metric
+
+
 def describe_experiment(name: str) -> str:
     """What an experiment shows: the first sentence of its file."""
     return " ".join((_module(name).__doc__ or "").split("\n\n")[0].split())

@@ -65,3 +65,10 @@ def test_parts_stand_side_by_side(monkeypatch):
     monkeypatch.setattr(_gpt, "characters", lambda: torch.arange(100))
     training, validation = _gpt.parts({"train": 0.8, "validation": 0.1})
     assert (len(training), validation.tolist()) == (80, list(range(80, 90)))
+
+
+def test_an_unknown_form_is_no_dense_layer():
+    with pytest.raises(
+        ValueError, match="form must be none, HanBlock, dense, low-rank, grouped or monarch, got 'monrach'"
+    ):
+        _gpt.build_feedforward("monrach", 8, 2)

@@ -63,7 +63,9 @@ def _linear(form: str, size: int, first: int, last: int) -> nn.Module:
             inner = min(first, last)
             factors = BlockDiagonal(first, inner, size), BlockDiagonal(inner, last, size)
             return nn.Sequential(*factors, Bias(last, inner // size))
-    return nn.Linear(first, last)
+        case "dense":
+            return nn.Linear(first, last)
+    raise ValueError(f"form must be none, HanBlock, dense, low-rank, grouped or monarch, got {form!r}")
 
 
 def build_feedforward(form: str, hidden: int = 0, size: int = 0, **options: Any) -> nn.Module | None:

@@ -30,7 +30,7 @@ from ...reporting.tables import Table
 from ...train import trainer as training
 from ...train.callbacks import ProgressReporter
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, format_seeds, mean_and_std
+from ..base import BaseExperiment, Result, format_seeds, mean_and_std, number
 from ..record import Record, Run
 from ..store import Store
 from . import _deep, _mnist, table9
@@ -208,6 +208,7 @@ class Experiment(BaseExperiment):
             "trained: the same after training, largest of all sets and seeds; no spread: a norm is 0 or not finite in float32",
             "distance kept: at the start, by the hidden layers but the first, between rows of MNIST, relative to their norms",
             "MiB: the most that a training step on MNIST holds, with parameters and Adam; ms: of the processor, one net by autograd",
+            "at few layers many nets choose the largest rate, so more of it might do better",
             "checkpointing: not trained again, as its gradients are the same",
         ]
 
@@ -335,12 +336,12 @@ def _costs(records: Sequence[Record], prefix: str = "") -> dict[str, float | Non
     (seconds, _), (held, _) = (
         mean_and_std([record.metrics[f"{prefix}step_{unit}"] for record in records]) for unit in ("seconds", "bytes")
     )
-    return {"milliseconds": 1000 * (seconds or 0), "mib": (held or 0) / 2**20}
+    return {"milliseconds": 1000 * number(seconds), "mib": number(held) / 2**20}
 
 
 def _row(starts: Sequence[Record], trained: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
     """What the records of a net say; those of its trainings by task, none where it was not trained."""
-    row: dict[str, Any] = {"size": int(starts[0].metrics["parameters"] or 0)}
+    row: dict[str, Any] = {"size": int(number(starts[0].metrics["parameters"]))}
     row["start"] = _largest([record.metrics["start_spread"] for record in starts])
     row["end"] = _largest([record.metrics["end_spread"] for records in trained.values() for record in records])
     row["distance"], _ = mean_and_std([record.metrics["start_distance_kept"] for record in starts])

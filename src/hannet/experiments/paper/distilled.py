@@ -9,7 +9,6 @@ without labels). All 10,000 test images test. A seed takes about four minutes of
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +21,7 @@ from ...reporting.figures import Figure, new_figure
 from ...reporting.progress import OnProgress, ProgressEvent
 from ...reporting.tables import Table
 from ...train.recipe import Recipe
-from ..base import BaseExperiment, Result, mean_and_std
+from ..base import BaseExperiment, Result, mean_and_std, number
 from ..record import Record, Run
 from ..store import Store
 from . import _mnist
@@ -130,6 +129,7 @@ class Experiment(BaseExperiment):
             "std: over seeds; 10,000 test images; the nets train on 60,000 for five epochs",
             "replaced: as fitted to the weights; a HanBlock starts untrained; distilled: on the training images, without labels",
             "points lost: test accuracy before less distilled, of the same seed",
+            "rates: one choice for all three layers, not searched",
             "HanLinear: as many reflections of the input as of the output; low rank: as many columns as that",
         ]
         return self.make_table("Small layers in trained nets on MNIST", columns, rows, notes)
@@ -150,16 +150,15 @@ class Experiment(BaseExperiment):
 
 
 def _lost(metrics: Mapping[str, float | None]) -> float:
-    return 100 * ((metrics["accuracy_before"] or 0) - (metrics["accuracy_distilled"] or 0))
+    return 100 * (number(metrics["accuracy_before"]) - number(metrics["accuracy_distilled"]))
 
 
 def _row(mine: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     row: dict[str, Any] = {"seeds": len(mine), "parameters": mine[0]["parameters"]}
-    row["share"] = 100 * (mine[0]["parameters"] or 0) / (mine[0]["parameters_before"] or 1)
-    row["before"] = fmean(100 * (metrics["accuracy_before"] or 0) for metrics in mine)
+    row["share"] = 100 * number(mine[0]["parameters"]) / number(mine[0]["parameters_before"])
+    row["before"], _ = mean_and_std([100 * number(metrics["accuracy_before"]) for metrics in mine])
     for name in ("replaced", "distilled"):
-        values = [100 * (metrics[f"accuracy_{name}"] or 0) for metrics in mine]
-        row[name], row[f"{name}_std"] = mean_and_std(values)
+        row[name], row[f"{name}_std"] = mean_and_std([100 * number(metrics[f"accuracy_{name}"]) for metrics in mine])
     row["lost"], row["lost_std"] = mean_and_std([_lost(metrics) for metrics in mine])
     return row
 
