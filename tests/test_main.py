@@ -56,7 +56,7 @@ import os, sys
 class Reads:
     def find_spec(self, name, *_):
         if name == "torch":
-            print(os.environ.get("GOMP_SPINCOUNT"))
+            print(os.environ.get("GOMP_SPINCOUNT"), flush=True)
             os._exit(0)
 
 sys.argv[1:] = ["info"]

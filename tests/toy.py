@@ -43,6 +43,8 @@ class Toy:
         number = group[0].config["group"]
         fault = dict(self.faults).get(number)
         self.write("began", group)
+        while fault == "waits for another process" and len({pid for pid, _ in self.lines("began")}) < 2:
+            time.sleep(self.pause)
         for step in range(1, 5):
             time.sleep(60 if fault == "hangs" else self.pause)
             on_progress(ProgressEvent(f"toy {number}", step, 4))

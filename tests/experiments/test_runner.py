@@ -93,6 +93,7 @@ def test_a_shard_does_not_depend_on_what_is_done(toy, store):
 
 
 def test_two_processes_on_one_store_share_the_work(toy, store):
+    toy = Toy(toy.log, faults={5: "waits for another process"})  # the group that is begun first
     with elsewhere(toy, store) as first, elsewhere(toy, store) as second:
         first.join(30)
         second.join(30)
