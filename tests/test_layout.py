@@ -4,36 +4,15 @@ import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "src" / "hannet"
+from architecture import FILES, imported, imports, name_of
+
 RANKS = [  # a package imports only from those before it
     *("storage", "reporting", "data", "ops", "functional", "layers", "models", "train", "certify", "attacks"),
     *("surgery", "export", "vision", "estimators", "tabular", "experiments", "cli", "__main__"),
 ]
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-
-
-def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-
-
-def imported(path: Path) -> set[str]:
-    """Names of the package's modules that a file imports, at any depth of its code."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.removeprefix("hannet.") for alias in node.names if alias.name.startswith("hannet.")}
-        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "hannet"):
-            base = path.parents[node.level - 1] if node.level else PACKAGE.parent
-            base = base.joinpath(*(node.module or "").split("."))
-            for alias in node.names:
-                target = base / alias.name
-                is_module = target.with_suffix(".py").is_file() or target.is_dir()
-                found.add(".".join((target if is_module else base).relative_to(PACKAGE).parts))
-    return found - {""}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -42,6 +21,10 @@ def test_a_package_imports_only_from_packages_below_it(path):
     others = {name.split(".")[0] for name in imported(path)} - {here}
     above = {name for name in others if RANKS.index(name) >= RANKS.index(here)}
     assert not above, f"{name_of(path)} imports from {above}, which the layout puts above {here}"
+
+
+def test_every_package_has_a_rank():
+    assert set(RANKS) == imports().keys()
 
 
 def test_no_file_imports_itself_by_way_of_others():
@@ -60,11 +43,6 @@ def test_typer_and_rich_stay_in_the_command_line(path):
         + ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [])
     }
     assert name_of(path).startswith("cli") or not names & {"typer", "rich"}
-
-
-def test_the_import_rule_sees_imports():
-    found = imported(PACKAGE / "experiments" / "paper" / "_board.py")
-    assert {"experiments.base", "experiments.record", "data.synthetic", "models.hannet"} <= found
 
 
 OPTIONAL = {"numba", "typer", "rich", "matplotlib", "pandas", "sklearn", "onnx", "onnxscript", "triton.language"}

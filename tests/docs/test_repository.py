@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import hannet
+import repository
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -19,14 +20,6 @@ DIRECTIVE = re.compile(r"^::: (\S+)$", re.MULTILINE)
 DOCUMENTED = [name for page in PAGES for name in DIRECTIVE.findall(page.read_text())]
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-repository = load(DOCS / "hooks" / "repository.py")
 settings = yaml.load((ROOT / "mkdocs.yml").read_text(), yaml.SafeLoader)
 
 

@@ -1,4 +1,4 @@
-"""The diagram of the packages, from their imports: `python docs/hooks/architecture.py` writes docs/architecture.svg."""
+"""The diagram of the packages, from their imports: `python docs/architecture.py` writes docs/architecture.svg."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -6,42 +6,46 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "src" / "hannet"
+DOCS = Path(__file__).parent
+PACKAGE = DOCS.parent / "src" / "hannet"
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 BOX, THIN, GAP = 108, 6, 16  # widths of a box, of an arrow that passes, and of the space beside them
 TALL, ROW = 34, 78  # heights of a box and of a row
 
 
 def main() -> None:
     """Write the diagram."""
-    (ROOT / "docs" / "architecture.svg").write_text(diagram(imports()))
+    (DOCS / "architecture.svg").write_text(diagram(imports()))
 
 
 def imports() -> dict[str, set[str]]:
     """For each package (or module at the root) those whose code it imports, at whatever depth."""
-    names = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"} - {
-        "__init__",
-        "__pycache__",
-    }
-    found: dict[str, set[str]] = {name: set() for name in names}
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] in names:
-            found[parts[0]] |= imported(ast.parse(path.read_text()), len(parts)) & names - {parts[0]}
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        here, *_ = name_of(path).split(".")
+        found.setdefault(here, set()).update({name.split(".")[0] for name in imported(path)} - {here})
     return found
 
 
-def imported(tree: ast.Module, depth: int) -> set[str]:
-    """Names right below hannet that a file imports which lies that deep."""
+def name_of(path: Path) -> str:
+    """A file's dotted name below hannet, which is a package's own for its __init__.py."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the package's modules that a file imports, at any depth of its code."""
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("hannet.")}
-        elif isinstance(node, ast.ImportFrom):
-            inside = (node.module or "").split(".")
-            if node.level == depth or (not node.level and inside.pop(0) == "hannet"):
-                found |= {name.split(".")[0] for name in (inside[:1] if any(inside) else [a.name for a in node.names])}
-    return found
+            found |= {alias.name.removeprefix("hannet.") for alias in node.names if alias.name.startswith("hannet.")}
+        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "hannet"):
+            base = path.parents[node.level - 1] if node.level else PACKAGE.parent
+            base = base.joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                target = base / alias.name
+                is_module = target.with_suffix(".py").is_file() or target.is_dir()
+                found.add(".".join((target if is_module else base).relative_to(PACKAGE).parts))
+    return found - {""}
 
 
 def levels(graph: dict[str, set[str]]) -> list[list[str]]:
