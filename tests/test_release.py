@@ -48,12 +48,23 @@ def plain(name: str) -> str:
 def test_forms_and_workflows_parse(path):
     found = pytest.importorskip("yaml").safe_load(path.read_text())
     if path.parent.name == "workflows":
-        assert all("steps" in job and "runs-on" in job for job in found["jobs"].values())
-        named = re.findall(r"(?<![\w/])(?:\.ci|tests)/[\w./]+", path.read_text())
+        for job in found["jobs"].values():
+            assert {"uses"} <= job.keys() or {"steps", "runs-on"} <= job.keys()
+        named = re.findall(r"(?<![\w/])(?:\.ci|\.github|tests)/[\w./]+", path.read_text().replace(" ./", " "))
         assert all((ROOT / name).exists() for name in named)
     elif path.name != "config.yml":
         assert {"name", "description", "body"} <= found.keys()
         assert all(part["attributes"]["label"] for part in found["body"])
+
+
+def test_what_is_published_has_passed_the_tests():
+    """A job that publish.yml takes from tests.yml, which must allow that; PyYAML reads the key `on` as true."""
+    yaml = pytest.importorskip("yaml")
+    publish, tests = (yaml.safe_load((ROOT / ".github/workflows" / name).read_text()) for name in ("publish.yml", "tests.yml"))
+    called = {name for name, job in publish["jobs"].items() if job.get("uses") == "./.github/workflows/tests.yml"}
+    assert called
+    assert called < {*publish["jobs"]["publish"]["needs"]}
+    assert "workflow_call" in tests[True]
 
 
 def test_the_citation_parses():
