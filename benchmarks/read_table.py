@@ -3,7 +3,8 @@
     python benchmarks/read_table.py [--rows 1000000] [--rounds 3] [--threads 2] [--out hannet-results/benchmarks]
 
 Both read every cell as text. Each reading is a process of its own, in turn, round after round: seconds, processor time and the
-peak of resident memory; medians and their ratios are printed and appended to a record. Needs polars (pip install polars).
+peak of resident memory; medians and their ratios are printed and appended to a record. Needs polars, which the extra
+`benchmarks` brings.
 """
 
 import argparse

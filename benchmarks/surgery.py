@@ -4,7 +4,8 @@
 
 Processor time of this process, all threads together: candidates take turns, and each round gives one ratio, of which the median is
 printed and appended to a record; so other programs on the machine count little. Memory is the highest point of resident memory
-during a step, above what the process had before it. `adapter` needs PEFT (pip install peft). Takes a few minutes.
+during a step, above what the process had before it. `adapter` needs PEFT, which the extra `benchmarks` brings.
+Takes a few minutes.
 """
 
 import argparse

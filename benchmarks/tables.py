@@ -6,8 +6,8 @@ Twenty tables with categories, dates and gaps, from public repositories that FOL
 vega/vega-datasets and vincentarelbundock/Rdatasets, in folders of their second names. Of a table at most --rows rows are used, the same
 for every seed; a fifth of them, drawn by the seed, is held out from both. Columns that give the target away are left out for both.
 Neither is tuned. What is compared is R2, or the accuracy: HanNet is level where the mean of its difference to the trees on the same
-splits is within the standard deviation of that difference. Needs skrub (pip install skrub). The record is of the checkouts at Rdatasets
-1dcc2bf, seaborn-data 71e2436 and vega-datasets cad8557. Runs that are in the record already are not run again.
+splits is within the standard deviation of that difference. Needs skrub, which the extra `benchmarks` brings. The record is of the
+checkouts at Rdatasets 1dcc2bf, seaborn-data 71e2436 and vega-datasets cad8557. Runs that are in the record already are not run again.
 """
 
 import argparse

@@ -60,7 +60,9 @@ def test_forms_and_workflows_parse(path):
 def test_what_is_published_has_passed_the_tests():
     """A job that publish.yml takes from tests.yml, which must allow that; PyYAML reads the key `on` as true."""
     yaml = pytest.importorskip("yaml")
-    publish, tests = (yaml.safe_load((ROOT / ".github/workflows" / name).read_text()) for name in ("publish.yml", "tests.yml"))
+    publish, tests = (
+        yaml.safe_load((ROOT / ".github/workflows" / name).read_text()) for name in ("publish.yml", "tests.yml")
+    )
     called = {name for name, job in publish["jobs"].items() if job.get("uses") == "./.github/workflows/tests.yml"}
     assert called
     assert called < {*publish["jobs"]["publish"]["needs"]}
