@@ -1,6 +1,6 @@
 """The checkerboard as a HanNet learns it: the surface after a few epochs, and at the end.
 
-The net sees a quarter of the points. For long hardly anything happens; then stripes appear, and the squares follow.
+The net sees a quarter of the points. For a long time little happens; then stripes appear, and the squares follow.
 """
 
 import torch
