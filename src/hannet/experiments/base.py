@@ -45,6 +45,7 @@ EXPERIMENTS = (
     "tabular-controls",
     "certified-search",
     "certified",
+    "feedforward-search",
     "feedforward",
     "depth",
     "distilled",

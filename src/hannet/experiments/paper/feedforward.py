@@ -2,7 +2,8 @@
 
 Not in the paper. A GPT over the characters of Shakespeare's plays (4 blocks of width 128, 4 heads, context 64, batch 12, 2,000
 steps), whose feed-forwards have 0.5, 2, 8, 30 or 100% of the parameters of the usual ones, 128-512-128 with GELU: HanBlocks, narrow
-ones, and ones whose matrices are of low rank, block-diagonal or products of two such (Monarch); and none at all. All train alike.
+ones, and ones whose matrices are of low rank, block-diagonal or products of two such (Monarch); and none at all. All train alike, at
+rates that `feedforward-search` chose.
 A run takes one to four minutes of a core.
 """
 
@@ -25,17 +26,17 @@ DATA = {"set": "tinyshakespeare", "train": 0.9, "validation": 0.1}
 FULL = 526_848  # parameters of the four usual feed-forwards
 ALLOWED = 1.04  # how far above its budget a feed-forward may be: sizes come in steps
 METHODS = ("HanBlock", "narrow MLP", "low rank", "Monarch", "grouped", "none")
-RATE = 2e-3
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method at a budget, in % of the usual parameters, and its feed-forward. step: time of a step, relative."""
+    """A method at a budget, in % of the usual parameters, and its feed-forward. step: time of a step, relative; rate: of learning."""
 
     method: str
     budget: float
     form: Mapping[str, Any]
     step: float = 1.0
+    rate: float = 2e-3  # where `feedforward-search` did not find another
 
 
 CANDIDATES = {
@@ -64,7 +65,43 @@ CANDIDATES = {
 }
 
 
-class Experiment(BaseExperiment):
+class Training(BaseExperiment):
+    """Candidates that train alike."""
+
+    def run(self, part: str, seed: int, rate: float, data: Mapping[str, Any] = DATA) -> Run:
+        """One training of a candidate."""
+        recipe = _gpt.recipe(rate, QUICK_STEPS if self.quick else STEPS)
+        network = {"kind": "GPT", "feedforward": CANDIDATES[part].form}
+        config = {"network": network, "recipe": recipe.differences(), "data": data}
+        return Run("shakespeare" + "-quick" * self.quick, config, seed)
+
+    def cost(self, run: Run) -> float:
+        """Expected time of a run, in any unit."""
+        return CANDIDATES[part_of(run)].step
+
+    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
+        """Train one GPT and measure its loss on the validation text."""
+        (run,) = group
+        training, validation = _gpt.parts(run.config["data"])
+        network = _gpt.build(run.config["network"], run.seed)
+        recipe = Recipe(**run.config["recipe"])
+        label = f"{part_of(run)}, rate {recipe.lr:g}, seed {run.seed}"
+        seconds = _gpt.train(network, recipe, run.seed, training, label, on_progress)
+        metrics = {
+            "validation_loss": _gpt.loss(network, validation),
+            "parameters": _gpt.size(network),
+            "feedforward_parameters": _gpt.size(network.feedforwards()),
+            "step_milliseconds": 1000 * seconds / recipe.iterations,
+        }
+        return [Result(metrics)]
+
+
+def part_of(run: Run) -> str:
+    """The name of a run's candidate."""
+    return next(part for part, one in CANDIDATES.items() if one.form == run.config["network"]["feedforward"])
+
+
+class Experiment(Training):
     """The candidates for some seeds."""
 
     stem: ClassVar[str] = "feedforward"
@@ -77,31 +114,7 @@ class Experiment(BaseExperiment):
         return [[self._run(part, seed)] for seed in self.seeds for part in self.chosen_parts]
 
     def _run(self, part: str, seed: int) -> Run:
-        candidate = CANDIDATES[part]
-        recipe = _gpt.recipe(RATE, QUICK_STEPS if self.quick else STEPS)
-        network = {"kind": "GPT", "feedforward": candidate.form}
-        config = {"network": network, "recipe": recipe.differences(), "data": DATA}
-        return Run("shakespeare" + "-quick" * self.quick, config, seed)
-
-    def cost(self, run: Run) -> float:
-        """Expected time of a run, in any unit."""
-        return next(one.step for one in CANDIDATES.values() if one.form == run.config["network"]["feedforward"])
-
-    def compute(self, group: Sequence[Run], on_progress: OnProgress) -> list[Result]:
-        """Train one GPT and measure its loss on the validation text."""
-        (run,) = group
-        part = next(part for part in self.chosen_parts if self._run(part, run.seed) == run)
-        training, validation = _gpt.parts(run.config["data"])
-        network = _gpt.build(run.config["network"], run.seed)
-        recipe = Recipe(**run.config["recipe"])
-        seconds = _gpt.train(network, recipe, run.seed, training, f"{part}, seed {run.seed}", on_progress)
-        metrics = {
-            "validation_loss": _gpt.loss(network, validation),
-            "parameters": _gpt.size(network),
-            "feedforward_parameters": _gpt.size(network.feedforwards()),
-            "step_milliseconds": 1000 * seconds / recipe.iterations,
-        }
-        return [Result(metrics)]
+        return self.run(part, seed, CANDIDATES[part].rate)
 
     def _found(self, records: Mapping[str, Record]) -> dict[str, list[Mapping[str, float | None]]]:
         """The metrics of each part's seeds, without what is missing."""
@@ -133,8 +146,8 @@ class Experiment(BaseExperiment):
             f"Shakespeare's plays, 65 characters; nine tenths train, the last tenth validates and chose nothing; {STEPS:,} steps",
             f"budget: of the {FULL:,} parameters of the usual feed-forwards; parameters: of all four feed-forwards",
             "std: over seeds; step: processor time of a training step on one thread, on a machine that did other work too",
-            f"Adam at {RATE:g}, warm-up 5%, cosine, for all: tried for HanBlock and narrow MLP alone, where the ninth tenth validated",
-            "HanBlock's shape, scale and start were tried there as well, the others' shapes follow from their sizes",
+            "Adam, warm-up 5%, cosine; the rate of each is the best of `feedforward-search`, 0.002 for those of 2 and 30%",
+            "HanBlock's shape, scale and start were chosen there as well, the others' shapes follow from their sizes",
         ]
         return self.make_table("Feed-forwards of a small GPT", columns, rows, notes)
 
