@@ -1,13 +1,16 @@
 """A fitted model as a folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hannet.estimators.serialization import ModelError
 from hannet.storage import model_dir
 from hannet.storage.files import StoreError
 from hannet.tabular.model import Model
+from hannet.tabular.readers import Table
 from tabular_toy import KINDS, learn
 
 
@@ -88,3 +91,34 @@ def test_a_rename_that_fails_brings_the_model_back(saved, table, monkeypatch, fa
         model.save(saved, report.files())
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_rows_count_in_metrics_as_they_did_in_training(table, tmp_path):
+    cells = table.cells.assign(w=["1", "3"] * (len(table.cells) // 2))
+    model, report, _ = learn(Table(cells), "number", weights="w", baselines=False)
+    model.save(tmp_path / "model", report.files())
+    model = Model.load(tmp_path / "model")
+    found = model.predict(Table(cells))
+    doubled = Table(pd.concat([cells, cells[1::2], cells[1::2]]))  # the same by repetition
+    plain = replace(model, weights=None).predict(doubled)
+    assert found.metrics["rmse"] == pytest.approx(plain.metrics["rmse"])
+    assert "rows count in the metrics as 'w' says" in found.notes
+    assert found.metrics["rmse"] != pytest.approx(replace(model, weights=None).predict(Table(cells)).metrics["rmse"])
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda cells: cells.drop(columns="w"), "the table has no column 'w'"),
+        (lambda cells: cells.assign(w="0"), "as "),
+        (lambda cells: cells.assign(w=["0", "-1"] * (len(cells) // 2)), "must hold a number of at least 0"),
+    ],
+)
+def test_without_usable_weights_rows_count_the_same_and_a_note_says_so(table, change, note):
+    cells = table.cells.assign(w=["1", "3"] * (len(table.cells) // 2))
+    model, _, _ = learn(Table(cells), "number", weights="w", baselines=False)
+    changed = Table(change(cells))
+    found = model.predict(changed)
+    assert found.metrics == replace(model, weights=None).predict(changed).metrics
+    (told,) = [text for text in found.notes if text.startswith("every row counts the same in the metrics")]
+    assert note in told

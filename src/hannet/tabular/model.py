@@ -16,8 +16,10 @@ from ..storage import model_dir
 from ..storage.files import write_atomic
 from .encoders import Encoder
 from .metrics import predict, score, small_sample_warning
-from .readers import Table
-from .target import Target
+from .numbers import infer_decimal_marks
+from .options import FitOptions, read_weights
+from .readers import Table, TableError
+from .target import Target, find_column
 
 if TYPE_CHECKING:
     from ..export.sources import Source
@@ -38,12 +40,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Model:
-    """All that predicting takes; header: whether the table of the training had one."""
+    """All that predicting takes; header: whether the table of the training had one; weights: its column of what rows count."""
 
     target: Target
     header: bool
     encoder: Encoder
     estimator: base.HanRegressor | base.HanClassifier
+    weights: str | None = None
 
     def predict(self, table: Table) -> Prediction:
         """Predict the target of every row.
@@ -89,7 +92,23 @@ class Model:
         if not known.any():
             return None, notes
         notes.append("measured on the rows of this table: any that trained the model make it look better than it is")
-        return score(y[known], output[known]), notes + small_sample_warning(int(known.sum()))
+        weights, weight_notes = self._weights(table, known)
+        notes += weight_notes
+        return score(y[known], output[known], weights), notes + small_sample_warning(int(known.sum()))
+
+    def _weights(self, table: Table, rows: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
+        """What these rows count in metrics, 1 at most; None for all the same, with a note if training had weights."""
+        if self.weights is None:
+            return None, []
+        options = FitOptions(self.target.name, missing=self.encoder.missing)
+        try:
+            find_column(table, self.weights, "weights")
+            weights = read_weights(table, self.weights, infer_decimal_marks(table, options.missing)[0], options)[rows]
+        except TableError as error:
+            return None, [f"every row counts the same in the metrics, as {str(error).removeprefix('--')}"]
+        if not weights.any():
+            return None, [f"every row counts the same in the metrics, as {self.weights!r} is 0 in all of them"]
+        return weights / weights.max(), [f"rows count in the metrics as {self.weights!r} says"]
 
     def save(self, folder: Path, extra_files: Mapping[str, bytes]) -> None:
         """Save the model as a folder; what was there is replaced whole, or not at all.
@@ -109,6 +128,7 @@ class Model:
                 "estimator": _digest(temporary),
                 "target": asdict(self.target),
                 "header": self.header,
+                "weights": self.weights,
                 "encoder": self.encoder.to_dict(),
             }
             for name, content in {"table.json": json.dumps(state, allow_nan=False).encode(), **extra_files}.items():
@@ -140,7 +160,7 @@ class Model:
             target = Target(known["name"], tuple(known["classes"]), known["decimal"], known.get("units", {}))
             blank = pd.DataFrame({name: pd.Series([""], dtype="str") for name in encoder.groups})
             inputs = encoder.encode(blank)[0].shape[1]
-            model = cls(target, bool(state["header"]), encoder, estimator)
+            model = cls(target, bool(state["header"]), encoder, estimator, state.get("weights"))
             same = inputs == estimator.n_features_in_ and state["estimator"] == _digest(folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is damaged, or of another version ({error!r})") from error

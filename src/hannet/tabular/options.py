@@ -98,23 +98,29 @@ def read_roles(table: Table, config: FitOptions, decimals: Mapping[str, str]) ->
         if empty := int((cells == "").sum()):
             notes.append(f"rows without a value of {config.group!r} count as one group: {empty:,}")
     if config.time is not None:
-        times, known = _read_values(table, config, config.time, decimals, "--time", dates=True)
+        times, known = _read_values(table, config.time, decimals, config, "--time", dates=True)
         used &= known
         if not known.all():
             notes.append(f"rows left out, as {config.time!r} holds no time there: {(~known).sum():,} of {len(known):,}")
     if config.weights is not None:
-        weights, known = _read_values(table, config, config.weights, decimals, "--weights", dates=False)
-        if not known.all() or (weights < 0).any():
-            bad = table.cells[config.weights][~known | (weights < 0)]
-            raise TableError(
-                f"--weights: {config.weights!r} must hold a number of at least 0 in every row, but holds {bad.iloc[0][:40]!r} "
-                f"({len(bad):,} such rows)"
-            )
+        weights = read_weights(table, config.weights, decimals, config)
     return Roles(used, groups, times, weights, notes)
 
 
+def read_weights(table: Table, name: str, decimals: Mapping[str, str], config: FitOptions) -> np.ndarray:
+    """What each row counts. Raises TableError unless the column holds a number of at least 0 in every row."""
+    weights, known = _read_values(table, name, decimals, config, "--weights", dates=False)
+    if not known.all() or (weights < 0).any():
+        bad = table.cells[name][~known | (weights < 0)]
+        raise TableError(
+            f"--weights: {name!r} must hold a number of at least 0 in every row, but holds {bad.iloc[0][:40]!r} "
+            f"({len(bad):,} such rows)"
+        )
+    return weights
+
+
 def _read_values(
-    table: Table, config: FitOptions, name: str, decimals: Mapping[str, str], option: str, *, dates: bool
+    table: Table, name: str, decimals: Mapping[str, str], config: FitOptions, option: str, *, dates: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """A column's numbers, or times in days, and a mask of the cells that hold one."""
     cells, kind = table.cells[[name]], "a number or a date" if dates else "a number"

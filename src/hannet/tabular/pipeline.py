@@ -67,7 +67,7 @@ def fit(table: Table, config: FitOptions, on_progress: OnProgress) -> tuple[Mode
     notes += [*roles.notes, *class_notes, *holdout.notes, *encoder.notes, *encoding_notes]
     notes += missing_tokens_note(cells[list(encoder.groups)], config.missing, encoder.numeric)
     notes += [*unmatched_missing_tokens(table.cells, config.missing), *training_notes]
-    model = Model(target, config.header, encoder, estimator)
+    model = Model(target, config.header, encoder, estimator, config.weights)
     findings = Findings(
         metrics.permutation_importance(estimator, encoder.groups, split, config.seed),
         encoder.count_missing(cells),
