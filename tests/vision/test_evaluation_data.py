@@ -138,5 +138,25 @@ def test_deep_and_linked_pictures_are_attacked_as_they_trained(tmp_path):
             grey16(tmp_path / "elsewhere" / f"{name}{place}.png", [[value] * 4] * 4)
             (tmp_path / "deep" / name).mkdir(parents=True, exist_ok=True)
             (tmp_path / "deep" / name / f"{place}.png").symlink_to(tmp_path / "elsewhere" / f"{name}{place}.png")
-    x, y, _ = load_points(folder, str(tmp_path / "deep"), None, exactly=False)
+    x, y, *_ = load_points(folder, str(tmp_path / "deep"), None, exactly=False)
     assert torch.equal(x[:, 0, 0, 0], y.float())
+
+
+def test_broken_pictures_are_an_error_or_are_left_out_and_told(hannet, photos, tmp_path):
+    model = saved(tmp_path / "net", CLASSES)
+    for path in sorted((photos / "limes").iterdir()):  # until one that tests is broken
+        content = path.read_bytes()
+        path.write_bytes(b"no picture")
+        if sets.folder(photos, 16, "test", skip_broken=1.0).broken:
+            break
+        path.write_bytes(content)
+    code, out, err = hannet("attack", model, "--data", str(photos))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.endswith("--skip-broken leaves them out\n")
+    found = json.loads(
+        hannet("attack", model, "--data", str(photos), "--steps", "1", "--json", "--skip-broken", "0.5")[1]
+    )
+    assert found["points"] == 5
+    assert any("1 of 6 pictures left out" in note for note in found["notes"])
+    words = hannet("attack", model, "--data", str(photos), "--steps", "1", "--skip-broken", "0.5")[1]
+    assert "Note: 1 of 6 pictures left out" in words

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .console import exit_with_error, say
-from .options import AsJson, EvaluationData, ForceFiles, ModelFolder, require_free_files, save_files
+from .options import AsJson, EvaluationData, ForceFiles, ModelFolder, SkipBroken, require_free_files, save_files
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def attack(
     points: Annotated[
         int | None, typer.Option(min=1, help="How many, chosen at random.  [default: all; 1000 for cw]")
     ] = None,
+    skip_broken: SkipBroken = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the attack's random starts.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Write what was found; pictures as .png and .svg.")
@@ -61,7 +62,9 @@ def attack(
     require_free_files(out, ".npz", force=force)
     net, data = evaluation.load_network(model), data or evaluation.trained_on(model)
     count = points or (CW_POINTS if name == "cw" else None)
-    x, y, rows = evaluation.load_points(model, data, count, exactly=points is not None)
+    x, y, rows, notes = evaluation.load_points(
+        model, data, count, exactly=points is not None, skip_broken=skip_broken or 0.0
+    )
     inputs = evaluation.match_input_shape(net, x, y, model)
     began = time.perf_counter()
     found = _run(net, inputs, y, method, seed, batch=100 if name == "cw" else 500)
@@ -69,7 +72,7 @@ def attack(
     settings = {key: value for key, value in asdict(method).items() if value is not None}
     facts = {"model": str(model), "data": data, "points": len(y), "attack": name, "norm": method.norm}
     facts |= {"settings": settings, "clean_accuracy": found.clean_accuracy, "accuracy": found.accuracy}
-    facts |= {"median_norm": found.median_norm, "seed": seed, "seconds": seconds}
+    facts |= {"median_norm": found.median_norm, "seed": seed, "seconds": seconds, "notes": list(notes)}
     say(json.dumps(facts, allow_nan=False) if as_json else _summary(facts))  # in case the disk is full
     if out:
         from ..vision.figures import plot_adversaries
@@ -116,9 +119,11 @@ def _run(net: "nn.Module", x: "Tensor", y: "Tensor", method: "Attack", seed: int
 def _summary(facts: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{key} {value}" for key, value in facts["settings"].items())
     median = "none was found" if facts["median_norm"] is None else f"{facts['median_norm']:.4g} in {facts['norm']}"
-    return (
-        f"{facts['attack']} ({settings}) on {facts['points']:,} points of {facts['data']}, {facts['seconds']:.1f} s\n"
-        f"clean accuracy         {facts['clean_accuracy']:7.2%}\n"
-        f"accuracy under attack  {facts['accuracy']:7.2%}\n"
-        f"median perturbation    {median}"
-    )
+    lines = [
+        f"{facts['attack']} ({settings}) on {facts['points']:,} points of {facts['data']}, {facts['seconds']:.1f} s",
+        f"clean accuracy         {facts['clean_accuracy']:7.2%}",
+        f"accuracy under attack  {facts['accuracy']:7.2%}",
+        f"median perturbation    {median}",
+        *(f"Note: {note}" for note in facts["notes"]),
+    ]
+    return "\n".join(lines)

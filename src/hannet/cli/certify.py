@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import command_line, say
-from .options import AsJson, EvaluationData, ForceFiles, ModelFolder, require_free_files, save_files
+from .options import AsJson, EvaluationData, ForceFiles, ModelFolder, SkipBroken, require_free_files, save_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +22,7 @@ def certify(
     data: EvaluationData = None,
     radii: Annotated[str, typer.Option(metavar="R,...", help="l2 distances, pixels from 0 to 1.")] = "0.5,1.58",
     points: Annotated[int | None, typer.Option(min=1, help="How many, chosen at random.  [default: all]")] = None,
+    skip_broken: SkipBroken = None,
     float32: Annotated[
         bool, typer.Option("--float32", help="The model as float32 computes it: rounding makes the radii smaller.")
     ] = False,
@@ -45,7 +46,7 @@ def certify(
     require_free_files(out, ".csv", force=force)
     dtype = torch.float32 if float32 else torch.float64
     net, data = evaluation.load_network(model).to(dtype), data or evaluation.trained_on(model)
-    x, y, rows = evaluation.load_points(model, data, points, exactly=True)
+    x, y, rows, notes = evaluation.load_points(model, data, points, exactly=True, skip_broken=skip_broken or 0.0)
     inputs = evaluation.match_input_shape(net, x, y, model)
     began = time.perf_counter()
     bound = lipschitz_bound(net)
@@ -54,7 +55,7 @@ def certify(
     correct = classes == y
     facts = {"model": str(model), "data": data, "points": len(y), "computed_in": "float32" if float32 else "float64"}
     facts |= {"lipschitz_bound": bound, **_measure(certified, correct, distances), "seconds": seconds}
-    facts |= {"most_frequent": float(y.bincount().double().max()) / len(y)}
+    facts |= {"most_frequent": float(y.bincount().double().max()) / len(y), "notes": list(notes)}
     say(json.dumps(facts, allow_nan=False) if as_json else _summary(facts))
     figure = plot_certified_accuracy(certified, correct, distances, f"{model.name}: {data}")
     _write_report(model, facts, figure, quiet=as_json)
@@ -106,5 +107,6 @@ def _summary(facts: Mapping[str, Any]) -> str:
         f"accuracy                         {facts['accuracy']:7.2%}",
         *(f"{f'certified accuracy at {radius}':<33}{share:7.2%}" for radius, share in shares),
         f"median radius of what is right   {median}",
+        *(f"Note: {note}" for note in facts["notes"]),
     ]
     return "\n".join(lines)

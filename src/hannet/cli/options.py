@@ -58,6 +58,12 @@ EvaluationData = Annotated[
         "  [default: those of its training, or mnist]",
     ),
 ]
+SkipBroken = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, metavar="[SHARE]", help="Leave out broken images, up to this share of all; 0.05 if none is given."
+    ),
+]
 ForceFiles = Annotated[bool, typer.Option("--force", help="Replace the files that --out names.")]
 
 

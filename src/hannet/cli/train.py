@@ -16,7 +16,7 @@ from ..reporting.text import printable
 from ..vision import SettingError
 from ..vision.presets import LOSS_SETTINGS, PRESETS, SETTINGS, batch_size
 from .console import command_line, exit_with_error, say
-from .options import complete_images
+from .options import SkipBroken, complete_images
 from .progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -69,12 +69,6 @@ Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of weights, batche
 Out = Annotated[Path | None, Option(help="Folder for the network.  [default: hannet-models/DATA-MODEL]")]
 FollowLinks = Annotated[
     bool, Option("--follow-links", help="Follow links that lead out of the folder of images; else they are an error.")
-]
-SkipBroken = Annotated[
-    float | None,
-    Option(
-        min=0, max=1, metavar="[SHARE]", help="Leave out broken images, up to this share of all; 0.05 if none is given."
-    ),
 ]
 Fresh = Annotated[bool, Option("--fresh", help="Start over, instead of resuming a training that was interrupted.")]
 Force = Annotated[bool, Option("--force", help="Replace the network in the folder.")]

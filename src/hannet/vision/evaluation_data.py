@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import models
-from ..data import Images, images
+from ..data import BrokenPicturesError, DataError, Images, images
 from . import SettingError
 from .preprocessing import FILE, Preprocessing, grey
 
@@ -35,30 +35,51 @@ def trained_on(folder: Path) -> str:
         return "mnist"
 
 
-def load_points(folder: Path, data: str, count: int | None, *, exactly: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """x, from 0 to 1; y; and which of all points they are.
+class Points(NamedTuple):
+    """x: from 0 to 1; y; rows: which of all points they are; notes: what to say beside a result."""
 
-    data: a set's name, a folder of pictures, which become what the network in `folder` was trained on, or an .npz file. count: how
-    many to choose at random; None for all; `exactly` that many. Raises SettingError, or DataError for damaged data.
+    x: Tensor
+    y: Tensor
+    rows: Tensor
+    notes: tuple[str, ...] = ()
+
+
+def load_points(folder: Path, data: str, count: int | None, *, exactly: bool, skip_broken: float = 0.0) -> Points:
+    """Points to measure a network on.
+
+    Args:
+        folder: Of the network.
+        data: A set's name, a folder of pictures, which become what the network was trained on, or an .npz file.
+        count: How many to choose at random; None for all.
+        exactly: That many, no fewer.
+        skip_broken: The largest share of a folder's pictures that are left out because they cannot be read.
+
+    Returns:
+        The points.
+
+    Raises:
+        SettingError: The data do not fit the network, or are too few.
+        DataError: The data are damaged.
     """
     preprocessing = Preprocessing.load(folder) if (folder / FILE).exists() else None
+    notes: tuple[str, ...] = ()
     if data.endswith(".npz"):
         x, y = images.stored(Path(data))
         if preprocessing:
             _require_layout(x, preprocessing, data)
     else:
         named = data in images.SETS or not Path(data).is_dir()
-        test = _load_set(data) if named else _load_pictures(folder, data, preprocessing)
+        test = _load_set(data) if named else _load_pictures(folder, data, preprocessing, skip_broken)
         if preprocessing and preprocessing.classes != test.classes:
             known, found = _abbreviate(preprocessing.classes), _abbreviate(test.classes)
             raise SettingError(f"{data} has the classes {found}, but {folder} was trained on {known}", "data")
-        x, y = test.x.float() / 255, test.y
+        x, y, notes = test.x.float() / 255, test.y, test.notes
     if exactly and count and count > len(y):
         raise SettingError(f"there are only {len(y):,}", "points")
     rows = torch.arange(len(y))
     if count and count < len(y):
         rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:count].sort().values
-    return x[rows], y[rows], rows
+    return Points(x[rows], y[rows], rows, notes)
 
 
 def _require_layout(x: Tensor, wanted: Preprocessing, data: str) -> None:
@@ -85,14 +106,18 @@ def _load_set(data: str) -> Images:
     return images.load(data, "test")
 
 
-def _load_pictures(folder: Path, data: str, preprocessing: Preprocessing | None) -> Images:
+def _load_pictures(folder: Path, data: str, preprocessing: Preprocessing | None, skip_broken: float) -> Images:
     """The test pictures of a folder, in the size and number of channels that the network was trained on."""
     if not preprocessing:
         fault = f"pictures need the {FILE} that `hannet train images` writes, and {folder} has none: give an .npz file"
         raise SettingError(fault, "data")
     wanted = preprocessing.pixel_range
     # Links are followed, as they may have been in training.
-    test = images.folder(data, preprocessing.size, "test", follow_links=True, pixel_range=wanted)
+    how: dict[str, Any] = {"follow_links": True, "pixel_range": wanted, "skip_broken": skip_broken}
+    try:
+        test = images.folder(data, preprocessing.size, "test", **how)
+    except BrokenPicturesError as error:
+        raise DataError(f"{error}{'' if skip_broken else '; --skip-broken leaves them out'}") from error
     return test if preprocessing.channels == 3 else replace(test, x=grey(test.x))
 
 

@@ -32,7 +32,7 @@ from hannet.vision import evaluation_data as evaluation
 
 folder = Path({folder!r})
 network = evaluation.load_network(folder).double()
-x, y, _ = evaluation.load_points(folder, {data!r}, 10, exactly=True)
+x, y, *_ = evaluation.load_points(folder, {data!r}, 10, exactly=True)
 print(certified_radius(network, evaluation.match_input_shape(network, x, y, folder)))"""
 
 
@@ -168,7 +168,13 @@ def certified_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str,
     proved = {"Lipschitz bound (l2)": f"{facts['lipschitz_bound']:.4g}, of all outputs together"}
     proved |= {"median radius of what is right": "no point is right" if median is None else f"{median:.4g}"}
     sections = [
-        Section("Proved", [], [one for one in drawn if one], [Table("Proved", columns, shown)], facts=proved),
+        Section(
+            "Proved",
+            pictures=[one for one in drawn if one],
+            tables=[Table("Proved", columns, shown)],
+            facts=proved,
+            notes=facts.get("notes", []),
+        ),
         Section(
             "How to use it",
             code=[f"hannet attack {shlex.quote(folder)}", _CERTIFY.format(folder=folder, data=facts["data"])],
