@@ -1,4 +1,6 @@
 import gzip
+import io
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -78,6 +80,21 @@ def test_other_encodings_are_told(table):
     assert "not UTF-8" in read.notes[0]
 
 
+def archive(name: bytes) -> bytes:
+    """A zip file of one table, in which the table has a name of eight bytes that says it is UTF-8."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("täble.c", PLAIN)
+    return packed.getvalue().replace("täble.c".encode(), name)
+
+
+def parquet(columns: dict[str, list[str]]) -> bytes:
+    """A file without compression."""
+    content = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(content, compression=None)
+    return content.getvalue()
+
+
 FAULTS = {
     "an empty file": (b"", "is empty"),
     "only blanks": (b"\n  \n", "is empty"),
@@ -97,6 +114,13 @@ FAULTS = {
     "a row of an open quote": ('a,b\n1,2\n"3,4\n5,6\n', "line 3: "),
     "broken JSON": ('{"a": 1, "b": }\n', "damaged JSON"),
     "JSON without objects": ('{"a": 1}\n3\n', "no list of objects"),
+    "UTF-8 that ends within a character": ("a,b\n1,ä\n2,ö".encode()[:-1], "is not text in utf-8"),
+    "no UTF-8 behind its mark": (b"\xef\xbb\xbfa,b\n1,\xff\n", "is not text in utf-8"),
+    "a tab that a cell of several lines ends with": (b"b\x1a'\nM\x1a*1\t4\n\"\t", "line 3: fields: 1"),
+    "blank fields as the last line": ("p|q|r\n|\n" + "|5|\n\n\n" * 30, "line 2: fields: 2"),
+    "an archive whose names are no text": (archive(name=b"\xfe" * 8), "is a damaged archive"),
+    "Parquet with text that is no UTF-8": (parquet({"a": ["xq"] * 3}).replace(b"xq", b"x\xff"), "damaged Parquet"),
+    "Parquet without rows": (parquet({"a": [], "b": []}), "(a, b) but no rows"),
     "a broken old spreadsheet": (b"\xd0\xcf\x11\xe0" + bytes(600), "damaged spreadsheet"),
 }
 
@@ -109,6 +133,10 @@ def test_a_file_that_is_no_table_is_one_sentence(table, case):
     assert part in str(fault.value)
     assert "data.csv" in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+def test_a_file_in_an_archive_needs_no_name(table):
+    assert table(archive(name=b"\0table.c")).cells["b"].tolist() == ["x", "y"]
 
 
 def test_what_is_no_file_is_one_sentence(tmp_path):
@@ -140,3 +168,27 @@ def test_parquet_reads_as_its_values(tmp_path):
     assert cells["text"].tolist() == ["x", "", "ü"]
     assert cells["kind"].tolist() == ["a", "b", ""]
     assert cells["list"].tolist() == ["[1, 2]", "", "[]"]
+
+
+def test_a_last_letter_beyond_ascii_is_no_beginning_of_utf8(table):
+    """In UTF-8 the byte of an é begins a character of three."""
+    found = table("a,b\n1,x\n2,café".encode("cp1252"))
+    assert found.cells["b"].tolist() == ["x", "café"]
+    assert "not UTF-8" in found.notes[0]
+
+
+@pytest.mark.parametrize("nulls", [1, 5, 50])
+def test_lists_within_lists_keep_their_places(table, nulls):
+    """pyarrow loses those behind a null, or crashes."""
+    inner = ", ".join(["null"] * nulls + ["[0]"])
+    found = table(f'{{"a": [{inner}], "b": 1}}\n{{"a": null, "b": 2}}\n')
+    assert found.cells["a"].tolist() == [f"[{inner}]", ""]
+    assert found.cells["b"].tolist() == ["1", "2"]
+    with pytest.raises(TableError, match="lists within lists"):
+        table(f'{{"a": [{inner}], "b": 1}}\n' * 200, max_bytes=1000)
+
+
+def test_other_bytes_far_behind_are_one_sentence(table):
+    with pytest.raises(TableError, match=r"data\.csv is not text in utf-8"):
+        table("a,b\n1,ä\n".encode() * 300 + b"1,\xff\n", max_bytes=1000)
+    assert len(table("a,b\n" + "1,ä\n" * 300, max_bytes=1001).cells) > 50

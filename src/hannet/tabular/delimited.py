@@ -53,7 +53,7 @@ def read_text(stream: Any, wish: Wish, dialect: Dialect | None = None) -> Column
     more = len(content) > limit
     if more and not wish.max_bytes:
         raise TableError(f": the table has more than {MAX_WHOLE >> 30} GiB of text: divide it into several files")
-    decoder = Decoder(content, wish.encoding)
+    decoder = Decoder(content, wish.encoding, whole=not more)
     text = decoder.decode(content, final=not more)
     del content  # a large table need not be held twice
     _check_text(text)

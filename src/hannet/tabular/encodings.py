@@ -25,40 +25,44 @@ class Decoder:
     Args:
         content: The start of the text, or all of it.
         encoding: Its encoding, if that is known.
+        whole: Whether that is all of it.
 
     Raises:
         TableError: There is no such encoding.
     """
 
-    def __init__(self, content: bytes, encoding: str | None = None):
-        self.encoding, note = (_check(encoding), None) if encoding else detect_encoding(content)
+    def __init__(self, content: bytes, encoding: str | None = None, *, whole: bool = True):
+        self.encoding, note = (_check(encoding), None) if encoding else detect_encoding(content, whole=whole)
         self.notes = [note] if note else []
-        self._decoder = codecs.getincrementaldecoder(self.encoding)("strict" if encoding else "replace")
+        self._decoder = codecs.getincrementaldecoder(self.encoding)("replace" if note else "strict")
         self._begun = False
+        marked = self.encoding == "utf-8-sig" and _first_foreign(content, whole=False) is None
+        self._checked = not encoding and (marked or self.encoding == "utf-8")
 
     def decode(self, content: bytes, *, final: bool) -> bytes:
-        """The next bytes as UTF-8; raises TableError if they have not the encoding that the user named."""
+        """The next bytes as UTF-8; raises TableError if they have not the encoding that the user named, or that was found."""
         begun, self._begun = self._begun, True
-        if self.encoding == "utf-8-sig":
-            return content if begun else content.removeprefix(codecs.BOM_UTF8)
-        if self.encoding == "utf-8" and self._decoder.errors == "replace":
-            return content
         try:
+            if self._checked and not begun:  # which saves time and memory
+                left = _incomplete_end(content)
+                self._decoder = codecs.getincrementaldecoder("utf-8")()
+                self._decoder.decode(left, final)
+                return (content[: -len(left)] if left else content).removeprefix(codecs.BOM_UTF8)
             text = self._decoder.decode(content, final)
         except UnicodeError as error:
             raise TableError(f" is not text in {self.encoding}: {error}") from error
         return (text if begun else text.removeprefix("\ufeff")).encode()
 
 
-def detect_encoding(content: bytes) -> tuple[str, str | None]:
-    """The encoding of a text, and a note if it had to be guessed; content: its start, or all of it."""
+def detect_encoding(content: bytes, *, whole: bool = True) -> tuple[str, str | None]:
+    """The encoding of a text, and a note if it had to be guessed; content: its start, or the whole of it."""
     for mark, encoding in MARKS.items():
         if content.startswith(mark):
             return encoding, None
     start = content[:MAX_EVIDENCE]
     if start.count(b"\0") > start.count(b"\n") and (wide := _guess(content[: MAX_EVIDENCE // 4 * 4], WIDE)):
         return wide, f"read as {wide.upper()}; --encoding names another encoding"
-    place = _first_foreign(content)
+    place = _first_foreign(content, whole=whole)
     if place is None:
         return "utf-8", None
     lines = content[max(0, place - MAX_EVIDENCE) : place + MAX_EVIDENCE].split(b"\n")
@@ -68,8 +72,8 @@ def detect_encoding(content: bytes) -> tuple[str, str | None]:
     return found, f"not UTF-8: read as {name}, so check letters with accents; --encoding names another encoding"
 
 
-def _first_foreign(content: bytes) -> int | None:
-    """About where the first bytes that are not UTF-8 stand; a last character may be cut."""
+def _first_foreign(content: bytes, *, whole: bool) -> int | None:
+    """About where the first bytes that are not UTF-8 stand; a last character may be cut, unless it is the only one beyond ASCII."""
     if content.isascii():
         return None
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -78,7 +82,14 @@ def _first_foreign(content: bytes) -> int | None:
             decoder.decode(content[start : start + PIECE])
         except UnicodeDecodeError as error:
             return start + error.start
-    return None
+    end = len(content) - len(_incomplete_end(content))
+    return end if whole and end < len(content) and content[:end].isascii() else None
+
+
+def _incomplete_end(content: bytes) -> bytes:
+    """The bytes of a last character of UTF-8 of which some are missing."""
+    end = content[-4:]
+    return end[codecs.utf_8_decode(end, "ignore", False)[1] :]
 
 
 def _check(name: str) -> str:

@@ -241,12 +241,12 @@ def find_end(text: str, dialect: Dialect, layout: Layout) -> tuple[int, list[str
 def _is_behind(line: str, dialect: Dialect, layout: Layout, *, gap: bool) -> bool:
     """Whether a line at the end of a table is no row of it; gap: whether a blank line stands before."""
     rows = split_rows(line, dialect, 1)
-    if not rows or layout.width < 2 or (dialect.quote and line.count(dialect.quote) % 2):
-        return False
-    fields = [cell.strip() for cell in rows[0].fields]
+    fields = [cell.strip() for row in rows for cell in row.fields]
     filled = [cell for cell in fields if cell]
-    total = bool(filled) and filled[0].lower().strip(" :*") in TOTALS
-    phrase = bool(filled) and PHRASE.fullmatch(filled[0]) is not None
+    if not filled or layout.width < 2 or (dialect.quote and line.count(dialect.quote) % 2):
+        return False
+    total = filled[0].lower().strip(" :*") in TOTALS
+    phrase = PHRASE.fullmatch(filled[0]) is not None
     if not fits(fields, layout.width):
         return total or (gap and not is_value(filled[0])) or (len(filled) == 1 and phrase)
     clash = any(

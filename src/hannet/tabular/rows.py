@@ -65,7 +65,11 @@ class Rows:
     def sample(self, rest: Callable[[bytes], Blocks], max_bytes: int) -> tuple[list[pa.ChunkedArray], list[str]]:
         """A sample of the rows of this text and the blocks that follow it."""
         stream, bad = rest(self.text), list[Any]()
-        table, notes = sample(arrow_csv.open_csv(stream, **self._options(bad, 2**24)), max_bytes)
+        try:
+            batches = arrow_csv.open_csv(stream, **self._options(bad, 2**24))
+            table, notes = sample(batches, max_bytes, batches.schema)
+        except pa.ArrowInvalid as error:
+            raise TableError(f": {error}") from error
         behind = [row for row in bad if row.text.encode() in stream.end]
         if len(behind) < len(bad):
             raise TableError(f", row {bad[0].number:,}: {self._count(bad[0].actual_columns)}")
@@ -119,7 +123,7 @@ class Rows:
         separator = self.dialect.separator
 
         def cut(row: str) -> str:
-            fields = split_rows(row, self.dialect, 1)[0].fields
+            fields = next((found.fields for found in split_rows(row, self.dialect, 1)), [])
             return row.rstrip(" \r\n")[: -(len(fields) - self.layout.width)] if fits(fields, self.layout.width) else row
 
         new = {text: cut(text) for text in texts if text.rstrip(" \r\n").endswith(separator)}

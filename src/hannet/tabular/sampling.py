@@ -29,7 +29,7 @@ def read_up_to(stream: Any, limit: int) -> bytes:
     return held.getvalue()
 
 
-def sample(batches: Iterable[pa.RecordBatch], max_bytes: int) -> tuple[pa.Table, list[str]]:
+def sample(batches: Iterable[pa.RecordBatch], max_bytes: int, schema: pa.Schema) -> tuple[pa.Table, list[str]]:
     """All rows, or so many drawn at random, in their order, that they take less than max_bytes; and a note."""
     rng = np.random.default_rng(0)
     kept: list[pa.RecordBatch] = []
@@ -42,7 +42,7 @@ def sample(batches: Iterable[pa.RecordBatch], max_bytes: int) -> tuple[pa.Table,
             table = pa.Table.from_batches(kept)
             kept = table.filter(pa.array(rng.random(len(table)) < 0.5)).to_batches()
             share, size = share / 2, sum(part.nbytes for part in kept)
-    table = pa.Table.from_batches(kept)
+    table = pa.Table.from_batches(kept, None if kept else schema)
     note = f"the table is too large to be read whole: {len(table):,} of its {seen:,} rows, drawn at random, are used"
     return table, [note] * (share < 1)
 

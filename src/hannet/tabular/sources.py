@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import sys
 import zipfile
 import zlib
@@ -47,18 +48,31 @@ def _decompress(stream: io.BufferedReader) -> io.BufferedReader:
     if not start.startswith(ZIP):
         return stream
     content = stream if stream.seekable() else io.BufferedReader(cast("Any", io.BytesIO(stream.read())))
-    archive = zipfile.ZipFile(content)
+    with _opening_archive():
+        archive = zipfile.ZipFile(content)
     if any(name in WORKBOOK_PARTS for name in archive.namelist()):
         content.seek(0)
         return content
-    files = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_beside(entry.filename)]
+    files = [
+        entry for entry in archive.infolist() if not entry.filename.endswith("/") and not _is_beside(entry.filename)
+    ]
     if len(files) != 1:
         names = ": " + join_names([repr(entry.filename) for entry in files]) if files else ""
         raise TableError(f": files in the archive: {len(files)}{names}; one table is needed, so unpack it first")
     if files[0].flag_bits & 1:
         raise TableError(" is protected by a password: unpack it first")
-    member = io.BufferedReader(cast("Any", archive.open(files[0])))
+    with _opening_archive():
+        member = io.BufferedReader(cast("Any", archive.open(files[0])))
     return member if member.peek(4)[:4] == ZIP else _decompress(member)  # archives in archives may have no end
+
+
+@contextmanager
+def _opening_archive() -> Iterator[None]:
+    """What zipfile makes of damaged names and sizes becomes a TableError."""
+    try:
+        yield
+    except (ValueError, IndexError, OverflowError, struct.error) as error:
+        raise TableError(f" is a damaged archive ({error})") from error
 
 
 def _is_beside(name: str) -> bool:

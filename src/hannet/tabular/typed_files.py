@@ -28,9 +28,9 @@ def read_parquet(stream: Any, wish: Wish) -> Columns:
     """Read Parquet, or raise TableError."""
     try:
         file = parquet.ParquetFile(stream)
-        if not file.metadata.num_rows:
-            return _from_arrow(file.read(), [])
-        return _from_arrow(*sample(file.iter_batches(), wish.max_bytes or MAX_MEMORY))
+        table, notes = sample(file.iter_batches(), wish.max_bytes or MAX_MEMORY, file.schema_arrow)
+        table.validate(full=True)  # text that is no UTF-8
+        return _from_arrow(table, notes)
     except (pa.ArrowException, OSError) as error:
         raise TableError(" is a damaged Parquet file") from error
 
@@ -40,25 +40,39 @@ def read_json(stream: Any, wish: Wish) -> Columns:
     limit = wish.max_bytes or MAX_WHOLE
     content = read_up_to(stream, limit + 1)
     more = len(content) > limit
-    decoder = Decoder(content, wish.encoding)
+    decoder = Decoder(content, wish.encoding, whole=not more)
     content = decoder.decode(content, final=not more)
     try:
         if more and wish.max_bytes and content.lstrip().startswith(b"{"):
             cut = content.rfind(b"\n") + 1
             blocks = Blocks(content[:cut], content[cut:], stream, decoder, lambda block: block)
-            table, notes = sample(arrow_json.open_json(blocks), limit)
+            stream = arrow_json.open_json(blocks)
+            if _has_nested_lists(stream.schema):
+                raise TableError(" is large and holds lists within lists: leave these out, or save it as CSV")
+            table, notes = sample(stream, limit, stream.schema)
             return _from_arrow(table, [*decoder.notes, *notes])
         if more:
             raise TableError(
                 f": the table has more than {limit >> 20:,} MiB: divide it into several files, or save it as CSV"
             )
         table = arrow_json.read_json(pa.BufferReader(content))
-        if len(table) > 1 or not any(map(pa.types.is_list, table.schema.types)):
+        alone = len(table) == 1 and any(map(pa.types.is_list, table.schema.types))
+        if not alone and not _has_nested_lists(table.schema):
             return _from_arrow(table, decoder.notes)
     except pa.ArrowException as error:  # a list, or values of several types in a column
         if more:
             raise TableError(f" is damaged JSON ({error})") from error
     return _from_records(_records(content), decoder.notes)
+
+
+def _has_nested_lists(schema: pa.Schema) -> bool:
+    """Whether there are lists within lists: pyarrow 25 loses those behind a null, and may crash."""
+    kinds = list(schema.types)
+    for kind in kinds:  # which grows
+        if pa.types.is_list(kind) and pa.types.is_nested(kind.value_type):
+            return True
+        kinds += [field.type for field in kind] if pa.types.is_struct(kind) else []
+    return False
 
 
 def _records(content: bytes) -> list[dict[str, Any]]:
