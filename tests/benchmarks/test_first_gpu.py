@@ -140,3 +140,24 @@ def test_packed_images_come_back_to_the_bit(tmp_path, module):
     both, classes = packed.unpack(packed.find(tmp_path), "train")
     assert np.array_equal(both, np.concatenate([x[::2], x[1::2]]))
     assert np.array_equal(classes, np.concatenate([y[::2], y[1::2]]))
+
+
+@pytest.mark.parametrize("kernels", [["forward", "backward"], ["forward"]])
+def test_counters_are_of_both_kernels(tmp_path, module, monkeypatch, kernels):
+    profiling, keeping = map(module, ("first_gpu.profiling", "first_gpu.keeping"))
+    lines = "".join(f"  {kernel} (64, 1, 1)x(128, 1, 1), Context 1\n" for kernel in kernels)
+
+    def ncu(command, **_):
+        assert command[0] == "ncu"
+        assert "backward" in command[command.index("--kernel-name") + 1]
+        return subprocess.CompletedProcess(command, 0, lines, "")
+
+    monkeypatch.setattr(profiling.shutil, "which", lambda name: name)
+    monkeypatch.setattr(profiling.subprocess, "run", ncu)
+    keeper = keeping.Keeper(tmp_path, "profile", 100, keeping.now())
+    if len(kernels) == 2:
+        assert profiling._counters(keeper) == {"lines": 2}
+        assert (tmp_path / "ncu.txt").read_text() == lines
+    else:
+        with pytest.raises(RuntimeError, match="both kernels"):
+            profiling._counters(keeper)
