@@ -161,3 +161,26 @@ def test_counters_are_of_both_kernels(tmp_path, module, monkeypatch, kernels):
     else:
         with pytest.raises(RuntimeError, match="both kernels"):
             profiling._counters(keeper)
+
+
+@pytest.mark.parametrize(("works", "in_turn", "ratio"), [(True, 1.0, 1.0), (True, 0.5, 0.5), (False, 1.0, 0.0)])
+def test_a_tile_is_better_only_if_it_is_in_turns(tmp_path, module, monkeypatch, works, in_turn, ratio):
+    tuning, keeping = map(module, ("first_gpu.tuning", "first_gpu.keeping"))
+    form = tuning.Form("forward", 65536, 512, 20)
+    rule, other, *_ = form.candidates()
+
+    def tile():
+        ((found,),) = (passes.values() for passes in tuning.tiles.measured().values())
+        return tuning.Tile(*found)
+
+    def outputs(*_):
+        if not works and tile() == rule:
+            raise RuntimeError("out of resources")
+        return [], None
+
+    monkeypatch.setattr(tuning, "outputs_of", outputs)
+    monkeypatch.setattr(tuning, "compare", lambda *_: {"": 0.9 if tile() == other else 1.0})  # as noise has it
+    monkeypatch.setattr(tuning, "seconds_of", lambda *_: in_turn if tile() == other else 1.0)
+    found = tuning._best(form, keeping.Keeper(tmp_path, "tune", 100, keeping.now()))
+    assert [found[name] for name in tuning.Tile._fields] == list(other)
+    assert found["time over the rule's"] == ratio
