@@ -1,6 +1,6 @@
 """How fast is a stack of Han-layers on a GPU, against what one would use instead, and against the memory itself?
 
-    python benchmarks/gpu.py [--shapes 65536x512x20 ...] [--modes default reduce-overhead] [--out results/benchmarks]
+    python benchmarks/gpu.py [--shapes 65536x512x20 ...] [--modes default reduce-overhead] [--out hannet-results/benchmarks]
 
 Rows x width x depth, in bfloat16 (the tf32 column: float32). Times are medians of CUDA events; the candidates take turns, round after
 round. The copy is one of x on the device, what any layer must at least read and write. One table of ratios is printed and appended
@@ -159,7 +159,7 @@ def one_shape(rows: int, width: int, depth: int, modes: list[str]) -> Row:
     return found
 
 
-def step_of(members: int, between: tuple[int, int] = (200, 4200), **network: int) -> float:
+def step_of(members: int, between: tuple[int, int], **network: int) -> float:
     """Seconds a step, under a graph, of that many HanNets that train at batch 100 on the checkerboard, batches drawn.
 
     between: iterations of two trainings, whose difference counts: what comes before the first replay cancels out.
@@ -186,11 +186,11 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def members() -> Row:
-    """The time of a step of fifty members over that of one member's; medians of rounds in turn."""
-    rounds = [[step_of(count) for count in (1, 50)] for _ in range(3)]
-    one, fifty = (median(times) for times in zip(*rounds, strict=True))
-    return {"members: microseconds": fifty * 1e6, "members: 50 over 1": fifty / one}
+def members(rounds: int = 3, between: tuple[int, int] = (200, 4200), many: int = 50, **network: int) -> Row:
+    """The time of a step of many members over that of one member's; medians of rounds in turn. between: as in step_of."""
+    times = [[step_of(count, between, **network) for count in (1, many)] for _ in range(rounds)]
+    one, all_of_them = (median(column) for column in zip(*times, strict=True))
+    return {"members: microseconds": all_of_them * 1e6, f"members: {many} over 1": all_of_them / one}
 
 
 def driver() -> str:

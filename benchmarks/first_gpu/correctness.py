@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from gpu import synchronize
+from gpu import device, synchronize
 from hannet.ops import reference
 from hannet.ops.cuda import launch
 
@@ -59,7 +60,7 @@ TINY = (
 )
 
 
-def check(keeper: Keeper) -> None:
+def check(keeper: Keeper, _folder: Path) -> None:
     """Every case, and then what has no case."""
     cases = TINY if keeper.rehearsal else CASES
     shape = (5, 20, 3) if keeper.rehearsal else (8197, 100, 20)
@@ -214,8 +215,3 @@ def beyond(rehearsal: bool) -> dict[str, float]:
     alone = by_kernel(last[0], last[0], u, b, case)
     require(torch.equal(last[1], alone[0]) and torch.equal(last[2], alone[1]), "the last rows give other bits")
     return {"elements": x.numel()}
-
-
-def device() -> torch.device:
-    """Where the kernels run."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

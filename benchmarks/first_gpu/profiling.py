@@ -28,7 +28,7 @@ def passes(rows: int, width: int, depth: int) -> Callable[[], None]:
     return backward_of(stack, x.requires_grad_(), gradient)
 
 
-def trace(keeper: Keeper) -> None:
+def trace(keeper: Keeper, _folder: Path) -> None:
     """Microseconds of every kernel, and traces to look at; then hardware counters."""
     for rows, width, depth in _TINY if keeper.rehearsal else SHAPES:
         shape = f"{rows}x{width}x{depth}"

@@ -12,6 +12,7 @@ import torch
 
 from .keeping import BROKEN, Keeper, now
 from .stages import Stage
+from .tuning import use_found
 
 _GRACE = 8.0  # seconds beyond a stage's share in which it may end the piece that it is at
 _ATTEMPTS = 3  # processes for a stage whose GPU was left unusable by a piece
@@ -78,7 +79,10 @@ def _work(stage: Stage, out: Path, data: Path, seconds: float, since: str, rehea
         os.dup2(file.fileno(), number)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")  # tf32
-    stage.run(Keeper(out, stage.name, seconds, since, rehearsal), data)
+    keeper = Keeper(out, stage.name, seconds, since, rehearsal)
+    if stage.tiles:
+        use_found(keeper)
+    stage.run(keeper, data)
 
 
 def _summarise(stages: tuple[Stage, ...], out: Path, since: str, rehearsal: bool) -> int:

@@ -1,8 +1,9 @@
 """The stages in order of value: what each does, and its share of the time."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,11 +17,12 @@ _TINY = ["6x5x2"]
 
 
 class Stage(NamedTuple):
-    """share: of the time, beside those of the other stages; what a stage leaves is there for those after it."""
+    """share: of the time, beside those of the other stages; tiles: whether it takes those that the stage `tune` found, if there are any."""
 
     name: str
     share: float
     run: Callable[[Keeper, Path], None]
+    tiles: bool = False
 
 
 def environment(keeper: Keeper, _folder: Path) -> None:
@@ -40,11 +42,6 @@ def environment(keeper: Keeper, _folder: Path) -> None:
     keeper.tell("copy", work, implementations=[list(choice) for choice in dispatch.kernel_choices()])
 
 
-def check(keeper: Keeper, _folder: Path) -> None:
-    """The kernels against float64."""
-    correctness.check(keeper)
-
-
 def speed(keeper: Keeper, _folder: Path) -> None:
     """HanStack beside what one would use instead, but torch.compile."""
     for shape in _TINY if keeper.rehearsal else gpu.SHAPES:
@@ -53,15 +50,8 @@ def speed(keeper: Keeper, _folder: Path) -> None:
         keeper.tell(shape, lambda sizes=tuple(sizes), seconds=seconds: gpu.beside_eager(*sizes, seconds))
 
 
-def speed_of_found(keeper: Keeper, folder: Path) -> None:
-    """The same with the tiles that were found."""
-    tuning.use_found(keeper)
-    speed(keeper, folder)
-
-
 def compiled(keeper: Keeper, _folder: Path) -> None:
     """HanStack beside torch.compile."""
-    tuning.use_found(keeper)
     for mode in ["eager"] if keeper.rehearsal else gpu.MODES:
         for shape in _TINY if keeper.rehearsal else gpu.SHAPES:
             sizes = map(int, shape.split("x"))
@@ -70,68 +60,28 @@ def compiled(keeper: Keeper, _folder: Path) -> None:
             keeper.tell(shape, work, mode=mode)
 
 
-def tune(keeper: Keeper, _folder: Path) -> None:
-    """Tiles of rows."""
-    tuning.tune(keeper)
-
-
-def steps(keeper: Keeper, folder: Path) -> None:
-    """A step of every row of Table 12."""
-    tuning.use_found(keeper)
-    pictures.steps(keeper, folder)
-
-
-def cifar(keeper: Keeper, folder: Path) -> None:
-    """Four rows of Table 12 on CIFAR-10."""
-    tuning.use_found(keeper)
-    pictures.train(keeper, folder)
-
-
-def longer(keeper: Keeper, folder: Path) -> None:
-    """The same for as many epochs as this stage's time has room for."""
-    tuning.use_found(keeper)
-    pictures.train(keeper, folder, 2)
-
-
-def others(keeper: Keeper, folder: Path) -> None:
-    """MobileViT and CIFAR-100."""
-    tuning.use_found(keeper)
-    pictures.more(keeper, folder)
-
-
 def members(keeper: Keeper, _folder: Path) -> None:
     """Fifty networks that train under a graph."""
-
-    def work() -> dict[str, float]:
-        between, few, many, network = (200, 2200), 1, 50, {}
-        if keeper.rehearsal:
-            between, few, many, network = (1, 2), 1, 2, {"width": 5, "depth": 3}
-        one, fifty = (gpu.step_of(count, between, **network) for count in (few, many))
-        return {"members: microseconds": fifty * 1e6, "members: 50 over 1": fifty / one}
-
-    keeper.tell("HanNet 100x20", work)
-
-
-def trace(keeper: Keeper, _folder: Path) -> None:
-    """Profiles."""
-    tuning.use_found(keeper)
-    profiling.trace(keeper)
+    options: dict[str, Any] = {"between": (200, 2200)}
+    if keeper.rehearsal:
+        options = {"between": (1, 2), "many": 2, "width": 5, "depth": 3}
+    keeper.tell("HanNet 100x20", lambda: gpu.members(1, **options))
 
 
 FIRST = (
     Stage("environment", 10, environment),
-    Stage("correctness", 60, check),
+    Stage("correctness", 60, correctness.check),
     Stage("speed", 60, speed),
-    Stage("tune", 70, tune),
-    Stage("steps", 40, steps),
-    Stage("cifar", 110, cifar),
+    Stage("tune", 70, tuning.tune),
+    Stage("steps", 40, pictures.steps, tiles=True),
+    Stage("cifar", 110, pictures.train, tiles=True),
     Stage("members", 20, members),
-    Stage("profile", 30, trace),
-    Stage("compile", 60, compiled),
+    Stage("profile", 30, profiling.trace, tiles=True),
+    Stage("compile", 60, compiled, tiles=True),
 )
 MORE = (
-    Stage("speed of found tiles", 40, speed_of_found),
-    Stage("longer", 200, longer),
-    Stage("compile", 60, compiled),
-    Stage("others", 160, others),
+    Stage("speed of found tiles", 40, speed, tiles=True),
+    Stage("longer", 200, partial(pictures.train, more=2), tiles=True),
+    Stage("compile", 60, compiled, tiles=True),
+    Stage("others", 160, pictures.more, tiles=True),
 )

@@ -4,12 +4,13 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
-from gpu import SHAPES, compare, seconds_of, synchronize
+from gpu import SHAPES, compare, device, seconds_of, synchronize
 from hannet.ops.cuda import launch, tiles
 from hannet.ops.cuda.tiles import Tile
 from hannet.storage.files import write_atomic
@@ -60,12 +61,11 @@ def use(table: tiles.Table) -> None:
     launch.forget_plans()
 
 
-def use_found(keeper: Keeper) -> bool:
+def use_found(keeper: Keeper) -> None:
     """The same with what was found earlier, if anything was."""
     path = keeper.out / "tiles.json"
     if path.exists():
         use(json.loads(path.read_text()))
-    return path.exists()
 
 
 @contextlib.contextmanager
@@ -82,10 +82,9 @@ def only(form: Form, tile: Tile, capability: str) -> Iterator[None]:
 
 def outputs_of(form: Form, rows: int) -> tuple[list[torch.Tensor], Callable[[], object]]:
     """What the pass gives, and what repeats it."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator = torch.Generator(device).manual_seed(0)
-    x = torch.randn(rows, form.width, generator=generator, device=device).to(torch.bfloat16)
-    u, b = torch.randn(2, form.depth, form.width, generator=generator, device=device).to(torch.bfloat16)
+    generator = torch.Generator(device()).manual_seed(0)
+    x = torch.randn(rows, form.width, generator=generator, device=device()).to(torch.bfloat16)
+    u, b = torch.randn(2, form.depth, form.width, generator=generator, device=device()).to(torch.bfloat16)
     b /= form.width**0.5
     again = partial(launch.forward, x, u, b, 1, True, True)
     if form.direction == "backward":
@@ -109,10 +108,10 @@ def _compile(jobs: Sequence[tuple[Form, Tile]]) -> None:
 
 def capability() -> str:
     """Of the device, as the table has it."""
-    return launch.capability(torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu"))
+    return launch.capability(device())
 
 
-def tune(keeper: Keeper) -> None:
+def tune(keeper: Keeper, _folder: Path) -> None:
     """Measures every form's candidates and writes the table after each."""
     compile_all(keeper.rehearsal)
     found: dict[str, list[int]] = {}
