@@ -184,3 +184,24 @@ def test_a_tile_is_better_only_if_it_is_in_turns(tmp_path, module, monkeypatch, 
     found = tuning._best(form, keeping.Keeper(tmp_path, "tune", 100, keeping.now()))
     assert [found[name] for name in tuning.Tile._fields] == list(other)
     assert found["time over the rule's"] == ratio
+
+
+@pytest.mark.parametrize("wrong", [1.1, float("nan")])
+@pytest.mark.parametrize("shape", [(512, 20, 3), (512, 1, 2)])  # of width 1 the gradient of u is 0
+def test_a_wrong_row_among_many_is_seen(module, monkeypatch, shape, wrong):
+    correctness = module("first_gpu.correctness")
+    case = correctness.Case(*shape, torch.bfloat16)
+    found = correctness.by_reference(*(t.double() for t in correctness.inputs(case)), case)
+    found = [t.to(case.dtype) for t in found]
+    monkeypatch.setattr(correctness, "by_kernel", lambda *_: found)
+    assert max(correctness.compare(case).values()) < 0.6  # what rounding takes
+    found[1][3] *= wrong
+    with pytest.raises(AssertionError, match="errors over what is allowed"):
+        correctness.compare(case)
+
+
+def test_inputs_at_the_kink_are_refused(module, monkeypatch):
+    correctness = module("first_gpu.correctness")
+    monkeypatch.setattr(correctness, "nearest_kink", lambda x, *_: torch.zeros(len(x)))
+    with pytest.raises(RuntimeError, match="all 7 rows away"):
+        correctness.inputs(correctness.Case(7, 5, 2))
