@@ -68,7 +68,7 @@ def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, de
 
 
 def forget_plans() -> None:
-    """For who changes the table of tiles."""
+    """Call after changing the table of tiles."""
     _plan.cache_clear()
 
 
