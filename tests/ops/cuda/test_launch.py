@@ -3,10 +3,8 @@
 On a GPU with `pytest -m gpu`; everywhere through Triton's interpreter with `TRITON_INTERPRET=1 pytest tests/ops/cuda`.
 """
 
-import importlib
 import os
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +19,6 @@ pytest.importorskip("triton")
 from hannet.ops.cuda import launch, tiles
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
 @pytest.fixture(params=["cpu" if INTERPRETED else pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -364,37 +361,6 @@ def test_a_captured_graph_gives_the_same(make):
 
 def test_says_how_it_runs():
     assert launch.describe().startswith("Triton ")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(INTERPRETED or not BENCHMARKS.is_dir(), reason="compiles, from a checkout")
-def test_everything_compiles_for_a_gpu_without_one(monkeypatch):
-    """The interpreter runs what the compiler refuses."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    registers = importlib.import_module("registers")
-    for rows, width, dtype, options in (
-        (65536, 100, torch.bfloat16, {}),
-        (100, 5, torch.float32, {"bias": False}),
-        (100, 31, torch.float16, {"apply_abs": False, "reflections": 2}),
-        (1, 31, torch.float64, {}),
-    ):
-        for arch in (90, 80):
-            for kernel in registers.compiled(rows, width, 3, dtype, arch, **options).values():
-                _, spilled, listing = registers.assembled(kernel.compiled.asm["ptx"], arch)
-                assert spilled <= (160 if dtype == torch.float64 else 64)  # numbers of two registers each
-                assert registers.innermost(listing) > 0
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(INTERPRETED or not BENCHMARKS.is_dir(), reason="compiles, from a checkout")
-@pytest.mark.parametrize("width", [100, 512])
-def test_the_backward_pass_takes_few_instructions(monkeypatch, width):
-    """What sums over threads cost, before halves were added within them, was a third of all: 20 and 29 instructions an activation."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    found = importlib.import_module("registers").report(65536, width, 20, "bf16", 90)
-    assert found["backward"]["instructions"] < 17
-    assert found["forward"]["instructions"] < 7.5
-    assert max(found[name]["spilled"] for name in ("forward", "backward")) <= 16
 
 
 def test_words_of_members_stay_apart(make, device, rows_as_if):

@@ -25,15 +25,30 @@ def test_few_rows_take_small_tiles(table):
     assert tiles.choose("backward", 1024, 2, 64, 8, torch.float32, "9.0") == (32, 4, 2)
 
 
+def assert_tile(rows, held, warps):
+    """Powers of two, as Triton asks of a tensor's shape, and no more threads than a program may have."""
+    assert rows >= held >= 1
+    for number in (rows, held, warps):
+        assert number & (number - 1) == 0
+    assert 1 <= warps <= 16
+
+
+FORMS = {launch.chunks_of(width) for width in range(1, 8193)}
+
+
 def test_the_packages_table_holds_tiles_of_forms_that_there_are():
-    forms = {f"{columns}x{chunks}" for columns, chunks in map(launch.chunks_of, range(1, 8193))}
+    forms = {f"{columns}x{chunks}" for columns, chunks in FORMS}
     for passes in tiles.measured().values():
         for key, tile in passes.items():
             direction, form, kind = key.split()
             assert direction in ("forward", "backward")
             assert form in forms
             assert kind in ("float32", "float64")
-            rows, held, warps = tile
-            assert rows > 0 == rows & (rows - 1)
-            assert rows % held == 0
-            assert warps in (1, 2, 4, 8, 16)
+            assert_tile(*tile)
+
+
+@pytest.mark.parametrize("most", [tiles.HELD, tiles.HELD // 2])
+def test_the_rule_gives_every_form_a_tile_that_can_be(most):
+    for columns, chunks in FORMS:
+        assert_tile(*tiles.small(columns))
+        assert_tile(*tiles.large(columns, chunks, most))
