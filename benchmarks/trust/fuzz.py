@@ -71,7 +71,7 @@ def main() -> None:
 def fuzz_parser(name: str, count: int, seed: int, faults: Path) -> dict[str, float]:
     """Fuzz a parser with so many inputs, in a process of its own, and print what came out."""
     began, counts = time.perf_counter(), RawArray("q", 4)
-    before = {*faults.glob(f"{name}-*")}
+    before = _kept(faults, name)
     with tempfile.TemporaryDirectory(prefix="hannet-fuzz-", dir=_memory()) as place:
         folder = Path(place, name)
         for part in ("corpus", "input"):
@@ -80,7 +80,7 @@ def fuzz_parser(name: str, count: int, seed: int, faults: Path) -> dict[str, flo
             process = workload.start(step, folder, name, count, seed, faults, counts)
             process.join()
         log = workload.beside(folder, "log").read_text(errors="replace")
-    found = {*faults.glob(f"{name}-*")} - before
+    found = _kept(faults, name) - before
     done, read, slowest, peak = counts
     covered = re.findall(r"lines reached: (\d+) of (\d+)", log) or [("0", "1")]
     edges = re.findall(r"cov: (\d+)", log) or ["0"]
@@ -98,6 +98,11 @@ def fuzz_parser(name: str, count: int, seed: int, faults: Path) -> dict[str, flo
     kinds = {"inputs": done, "valid": read, "slowest, s": slowest / 1000, "peak, MB": peak / 1024, "seconds": seconds}
     kinds |= {"lines reached, share": reached / lines, "branches": int(edges[-1]), "faults": len(found) + died}
     return {f"{kind}: {name}": float(value) for kind, value in kinds.items()}
+
+
+def _kept(faults: Path, name: str) -> set[Path]:
+    """The inputs of a parser that made faults."""
+    return {path for path in faults.glob(f"{name}-*") if path.suffix != ".txt"}
 
 
 def _memory() -> Path | None:
@@ -147,6 +152,7 @@ def _fuzz(name: str, count: int, seed: int, faults: Path, counts: Counts) -> Non
         return mutations.mutate_input(data, chance, plainly)[:largest]
 
     options = {"runs": count, "seed": seed + 1, "max_len": LARGEST, "timeout": PATIENCE, "rss_limit_mb": 0}
+    options["report_slow_units"] = PATIENCE  # of wall time: other programs may run
     options |= {"artifact_prefix": faults / f"{name}-process-", "print_final_stats": 1, "len_control": 0}
     words = ["fuzz", *(f"-{option}={value}" for option, value in options.items()), "corpus"]
     atheris.Setup(words, one_input, custom_mutator=mutate)
