@@ -1,5 +1,6 @@
 """Of one process; two of them are in vision/test_pipeline.py."""
 
+import os
 import subprocess
 import sys
 
@@ -22,13 +23,14 @@ def test_one_process_is_the_first_and_sums_nothing():
 
 @pytest.mark.slow
 def test_an_accelerator_that_is_no_cuda_device_is_left_alone():
-    """As on a Mac, whose GPU has no float64."""
+    """As on a Mac, whose GPU has no float64; one process of a launcher."""
     code = (
         "import torch; torch.accelerator.is_available = torch.backends.mps.is_available = lambda: True; "
         "torch.backends.mps.is_built = torch.backends.mps.is_available; torch.cuda.is_available = lambda: False; "
         "from hannet.train.distributed import DistributedContext; print(DistributedContext().device)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = os.environ | {"WORLD_SIZE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "cpu\n"
 
 
@@ -89,12 +91,18 @@ def test_alone_it_is_batch_norm(group, options):
 
 
 def test_one_process_needs_no_accelerate(monkeypatch):
-    monkeypatch.setattr("hannet.train.distributed.find_spec", lambda _: None)
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
     processes = DistributedContext()
     assert (processes.count, processes.place, processes.first) == (1, 0, True)
     assert processes.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ModuleNotFoundError):
         DistributedContext()
+
+
+@pytest.mark.parametrize(("said", "device"), [("True", "cpu"), ("False", "cuda"), (None, "cuda")])
+def test_accelerate_launch_may_ask_for_the_cpu(monkeypatch, said, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if said:
+        monkeypatch.setenv("ACCELERATE_USE_CPU", said)
+    assert DistributedContext().device.type == device

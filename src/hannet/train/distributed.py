@@ -4,7 +4,6 @@ import atexit
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..storage.files import StoreError, exclusive_lock, store_errors
+
+# what tells a process that there are others: torchrun's and accelerate's, then those of kinds of MPI
+_COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def _leave() -> None:
@@ -68,15 +70,16 @@ class DistributedContext(SingleProcess):
     """The processes that `torchrun` or `accelerate launch` started, or this one alone; and this one's place and device."""
 
     def __init__(self) -> None:
-        if "WORLD_SIZE" not in os.environ and not find_spec("accelerate"):  # alone, it needs no such package
-            super().__init__(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+        if not any(name in os.environ for name in _COUNTS):  # alone, it needs no accelerate
+            super().__init__(torch.device("cpu" if on_cpu else "cuda"))
             return
         from accelerate import PartialState
         from torch.distributed.nn import functional  # noqa: F401  # imported later, its defaults would hold the group
 
         had_group = dist.is_initialized()
         # unless told, it makes no group on CPUs; other accelerators than CUDA's lack float64, or kernels of ours
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = PartialState(cpu=on_cpu)
         if dist.is_initialized() and not had_group:
             atexit.register(_leave)
         self.count, self.place = state.num_processes, state.process_index
