@@ -154,9 +154,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    unknown = [name for name in args.only.split(",") if name not in QUESTIONS]
-    if unknown:
-        parser.error(f"no question {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
     questions = {name: update_wrapper(partial(question, args), question) for name, question in QUESTIONS.items()}
     ask("augment", questions, args, batch=args.batch, device=args.device)
 

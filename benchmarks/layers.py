@@ -9,6 +9,7 @@ Takes about ten minutes.
 """
 
 from collections.abc import Callable
+from functools import partial
 from statistics import mean, stdev
 
 import torch
@@ -18,8 +19,7 @@ from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 import hannet
-from stack import ask, parser_of
-from surgery import ratio, step
+from stack import ask, forward_backward, parser_of, ratio
 
 DEPTH, WIDTH, SMALL, EPOCHS, BATCH = 4, 128, 43, 20, 50
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -101,13 +101,13 @@ def speed() -> dict[str, float]:
     """Processor time over that of Linear + ReLU: a training step on 256 rows, and forward passes on 256 rows and on one."""
     found = {}
     x = torch.randn(256, 512)
-    taught = x.clone().requires_grad_()
+    step = partial(forward_backward, x=x.clone().requires_grad_(), gradient=torch.randn_like(x))
     dense = KINDS["Linear + ReLU"](512)
     for kind, make in KINDS.items():
         if kind in DENSE:
             continue
         net = make(512)
-        found[f"{kind}: training"] = ratio(step(net, taught), step(dense, taught))
+        found[f"{kind}: training"] = ratio(step(net), step(dense))
         for module in net.modules():
             if is_parametrized(module):  # training is over: what it computed becomes a weight
                 remove_parametrizations(module, "weight")

@@ -127,9 +127,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.step_of:
         return step_of(args.step_of, args)
-    unknown = [name for name in args.only.split(",") if name not in QUESTIONS]
-    if unknown:
-        parser.error(f"no question {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
     questions = {name: update_wrapper(partial(question, args), question) for name, question in QUESTIONS.items()}
     config = {name: getattr(args, name) for name in ("batches", "blocks", "tokens", "channels", "memory_batch")}
     return ask("mixer", questions, args, **config)

@@ -1,6 +1,6 @@
 """What the GPU compiler makes of the Triton kernels, without a GPU: registers, spills, shared memory, instructions, traffic.
 
-    python benchmarks/registers.py [--shapes 65536x512x20 ...] [--dtype bf16 ...] [--arch 90] [--out results/benchmarks]
+    python benchmarks/registers.py [--shapes 65536x512x20 ...] [--dtype bf16 ...] [--arch 90] [--out hannet-results/benchmarks]
 
 Compiles what a stack of rows x width x depth launches, and assembles and takes it apart with the tools that come with Triton; prints a
 table and appends a record. Instructions are those that a thread runs for one activation in the loop over the layers. Bytes are those

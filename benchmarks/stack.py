@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from statistics import median
 
@@ -79,6 +79,26 @@ def compare(candidates: dict[str, Callable[[], object]], seconds: float = 4.0, b
                 run()
                 times[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in times.items()}
+
+
+def ratio(ours: Callable[[], None], other: Callable[[], None], rounds: int = 15) -> float:
+    """Median of paired rounds: processor time of ours over that of the other; a round takes each often enough to be measured."""
+    for run in (ours, other):
+        run()  # which compiles
+    counts = [max(1, int(0.05 / max(timed(run, 1), 1e-6))) for run in (ours, other)]
+    found = []
+    for _ in range(rounds):
+        one, two = (timed(run, count) for run, count in zip((ours, other), counts, strict=True))
+        found.append(one / two)
+    return median(found)
+
+
+def timed(run: Callable[[], None], count: int) -> float:
+    """Seconds of the processor for one of `count` runs."""
+    start = time.process_time()
+    for _ in range(count):
+        run()
+    return (time.process_time() - start) / count
 
 
 def sizes() -> dict[str, float]:
@@ -243,10 +263,16 @@ def show(row: dict[str, float]) -> None:
 QUESTIONS = {q.__name__: q for q in (one_linear, step, memory, rebuild, alternate, sizes)}
 
 
-def parser_of(text: str, questions: Iterable[str]) -> argparse.ArgumentParser:
+def parser_of(text: str, questions: Collection[str]) -> argparse.ArgumentParser:
     """The options that all these benchmarks have."""
+
+    def some(only: str) -> str:
+        if unknown := [name for name in only.split(",") if name not in questions]:
+            raise argparse.ArgumentTypeError(f"no question {unknown[0]!r}; there are {', '.join(questions)}")
+        return only
+
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(questions), help=f"some of {', '.join(questions)}")
+    parser.add_argument("--only", type=some, default=",".join(questions), help=f"some of {', '.join(questions)}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("hannet-results/benchmarks"))
     parser.add_argument("--step-of", help=argparse.SUPPRESS)
@@ -275,9 +301,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.step_of:
         return step_of(args.step_of)
-    unknown = [name for name in args.only.split(",") if name not in QUESTIONS]
-    if unknown:
-        parser.error(f"no question {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
     return ask("stack", QUESTIONS, args)
 
 

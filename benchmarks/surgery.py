@@ -29,64 +29,33 @@ import hannet
 from hannet.experiments.paper import _gpt
 from hannet.experiments.paper.feedforward import CANDIDATES
 from hannet.surgery import HanAdapter
-from stack import ask, parser_of
+from stack import ask, forward_backward, parser_of, ratio, timed
 
-ROUNDS = 15
 TOKENS, REFLECTIONS = 512, 8
-ADAPTER_STEPS = ((768, 3, 3), (4096, 1, 1))  # width, processes, steps of HRA in each: at 4096 one takes about a minute
+ADAPTER_WIDTHS, PROCESSES = (768, 4096), 3
+HRA = {768: (3, 3), 4096: (1, 1)}  # its processes, and steps in each: at 4096 one takes about a minute
 FIT_WIDTH, FIT_REFLECTIONS = 256, 32
 TOKENS_WRITTEN = 200
-
-
-def step(net: nn.Module, x: torch.Tensor) -> Callable[[], None]:
-    """One forward and backward pass, gradients of the input and of all parameters that want one."""
-    with torch.no_grad():
-        gradient = torch.randn_like(net(x))
-
-    def run() -> None:
-        net.zero_grad(set_to_none=True)
-        x.grad = None
-        net(x).backward(gradient)
-
-    return run
-
-
-def ratio(ours: Callable[[], None], other: Callable[[], None], rounds: int = ROUNDS) -> float:
-    """Median of paired rounds: processor time of ours over that of the other; a round takes each often enough to be measured."""
-    for run in (ours, other):
-        run()  # which compiles
-    counts = [max(1, int(0.05 / max(timed(run, 1), 1e-6))) for run in (ours, other)]
-    found = []
-    for _ in range(rounds):
-        one, two = (timed(run, count) for run, count in zip((ours, other), counts, strict=True))
-        found.append(one / two)
-    return median(found)
-
-
-def timed(run: Callable[[], None], count: int) -> float:
-    """Seconds of the processor for one of `count` runs."""
-    start = time.process_time()
-    for _ in range(count):
-        run()
-    return (time.process_time() - start) / count
 
 
 def linear() -> dict[str, float]:
     """HanLinear(768, 768), 16 reflections on each side, against nn.Linear, batch 64."""
     ours, dense = hannet.HanLinear(768, 768, reflections=16), nn.Linear(768, 768)
     x = torch.randn(64, 768, requires_grad=True)
+    step = partial(forward_backward, x=x, gradient=torch.randn_like(x))
     counts = [sum(p.numel() for p in net.parameters()) for net in (ours, dense)]
-    found = {"time over Linear": ratio(step(ours, x), step(dense, x)), "parameters over Linear": counts[0] / counts[1]}
+    found = {"time over Linear": ratio(step(ours), step(dense)), "parameters over Linear": counts[0] / counts[1]}
     eight = hannet.HanLinear(768, 768, reflections=8)
     found["parameters over Linear, 8 a side"] = sum(p.numel() for p in eight.parameters()) / counts[1]
-    return found | {"time over Linear, 8 a side": ratio(step(eight, x), step(dense, x))}
+    return found | {"time over Linear, 8 a side": ratio(step(eight), step(dense))}
 
 
 def block() -> dict[str, float]:
     """HanBlock(768) against Linear 768-3072-768 with GELU, batch 512."""
     x = torch.randn(512, 768, requires_grad=True)
+    step = partial(forward_backward, x=x, gradient=torch.randn_like(x))
     dense = nn.Sequential(nn.Linear(768, 3072), nn.GELU(), nn.Linear(3072, 768))
-    return {"MLP over HanBlock": 1 / ratio(step(hannet.HanBlock(768), x), step(dense, x))}
+    return {"MLP over HanBlock": 1 / ratio(step(hannet.HanBlock(768)), step(dense))}
 
 
 def adapted(kind: str, width: int) -> nn.Module:
@@ -119,14 +88,14 @@ def measure(kind: str, width: int, steps: int) -> tuple[float, int]:
 def print_step(kind: str, width: int, steps: int) -> None:
     """What `measure` reads."""
     small, few = adapted(kind, 8), torch.randn(2, 8, requires_grad=True)
-    step(small, few)()  # so that what the first step imports and compiles does not count
+    forward_backward(small, few, torch.randn_like(few))()  # what the first step imports and compiles does not count
     net, x, gradient = adapted(kind, width), torch.randn(TOKENS, width, requires_grad=True), torch.randn(TOKENS, width)
     Path("/proc/self/clear_refs").write_text("5")  # the highest point starts anew
     before = resident("VmRSS")
     start = time.process_time()
     net(x).backward(gradient)
     seconds, memory = time.process_time() - start, resident("VmHWM") - before
-    print(timed(step(net, x), steps) if steps > 1 else seconds, memory)
+    print(timed(forward_backward(net, x, gradient), steps) if steps > 1 else seconds, memory)
 
 
 def resident(field: str) -> int:
@@ -136,13 +105,20 @@ def resident(field: str) -> int:
 
 
 def adapter() -> dict[str, float]:
-    """A training step of one adapted Linear at 512 tokens against PEFT's HRA and OFT: medians over processes that take turns."""
+    """A training step of one adapted Linear at 512 tokens against PEFT's HRA and OFT: medians over processes, which take turns.
+
+    HRA at width 4096 has one process and one step, its first.
+    """
+    import peft  # noqa: F401  the processes use it, and the record is to name its version
+
     found = {}
-    for width, rounds, steps in ADAPTER_STEPS:
+    for width in ADAPTER_WIDTHS:
         taken: dict[str, list[tuple[float, int]]] = {kind: [] for kind in ("HanAdapter", "HRA", "OFT")}
-        for _ in range(rounds):
+        for turn in range(PROCESSES):
             for kind, values in taken.items():
-                values.append(measure(kind, width, steps if kind == "HRA" else 10))
+                processes, steps = HRA[width] if kind == "HRA" else (PROCESSES, 10)
+                if turn < processes:
+                    values.append(measure(kind, width, steps))
         time_of, memory_of = (
             {kind: median(v[place] for v in values) for kind, values in taken.items()} for place in (0, 1)
         )
@@ -169,7 +145,7 @@ def fit() -> dict[str, float]:
 
 
 def trained_weight() -> torch.Tensor:
-    """The second layer of a net that has learned to sort pairs of digits' pixels: 256 to 256 between two ReLUs, on synthetic rows."""
+    """The second layer of a net that has learned every eighth value of its sorted input, Gaussian of rank 32: 256 to 256 between ReLUs."""
     torch.manual_seed(0)
     x = torch.randn(4096, 32) @ torch.randn(32, FIT_WIDTH)
     y = x.sort(1).values[:, ::8]
