@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,6 +240,17 @@ def test_certify_in_words_with_files(hannet, model, data, tmp_path):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "exists already: --force replaces it" in err
     assert hannet(*arguments, "--force")[0] == 0
+
+
+def test_a_damaged_report_costs_certify_its_page_only(hannet, model, data, tmp_path):
+    Path(model, "report.json").write_text("{")
+    code, out, err = hannet("certify", model, "--data", data, "--points", "9", "--out", str(tmp_path / "radii.csv"))
+    assert (code, err.count("\n")) == (0, 1)
+    assert "Saved: " in out
+    assert "Note: no report is written, since" in err
+    assert "report.json: damaged" in err
+    assert len((tmp_path / "radii.csv").read_text().splitlines()) == 10
+    assert Path(model, "certificate.json").exists()
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
+import errno
 import io
+from pathlib import Path
 
 import pytest
 
-from hannet.reporting.html import MAX_PICTURE, Bar, Page, Picture, Section, picture, read_pictures
+from hannet.reporting.html import MAX_PICTURE, Bar, Page, Picture, ReportError, Section, picture, read_pictures
 from hannet.reporting.tables import Table
 from html_pages import parse
 
@@ -80,3 +82,21 @@ def test_a_picture_is_taken_as_it_is_or_made_small(tmp_path):
     assert picture("a", {"b.svg": SVG}, "a") is None
     (tmp_path / "a.svg").write_bytes(SVG)
     assert read_pictures(tmp_path, "a", "b") == {"a.svg": SVG}
+
+
+def test_a_picture_that_claims_to_be_huge_stays_as_it_is(monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    buffer = io.BytesIO()
+    image.new("RGB", (30, 30)).save(buffer, "PNG")
+    monkeypatch.setattr(image, "MAX_IMAGE_PIXELS", 100)
+    assert picture("a", {"a.png": buffer.getvalue()}, "a").form == "png"
+
+
+def test_a_picture_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "a.svg").write_bytes(SVG)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ReportError, match=r"a\.svg: cannot be read \(Permission denied\)"):
+        read_pictures(tmp_path, "a")

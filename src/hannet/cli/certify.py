@@ -58,14 +58,15 @@ def certify(
     facts |= {"most_frequent": float(y.bincount().double().max()) / len(y), "notes": list(notes)}
     say(json.dumps(facts, allow_nan=False) if as_json else _summary(facts))
     figure = plot_certified_accuracy(certified, correct, distances, f"{model.name}: {data}")
-    _write_report(model, facts, figure, quiet=as_json)
     if out:
         save_files(out, evaluation.certificates_to_csv(rows, y, classes, certified), figure, quiet=as_json)
+    _write_report(model, facts, figure, quiet=as_json)
 
 
 def _write_report(model: Path, facts: Mapping[str, Any], figure: "Figure", *, quiet: bool) -> None:
-    """The page in the model's folder; where that cannot be written, as it may be another's, a note."""
+    """The page in the model's folder; a note where that cannot be written, as it may be another's, or holds what is damaged."""
     from ..reporting.figures import figure_as_bytes
+    from ..reporting.html import ReportError
     from ..storage.files import StoreError
     from ..storage.provenance import commit, describe_device, versions
     from ..vision.page import save_certificate
@@ -74,7 +75,7 @@ def _write_report(model: Path, facts: Mapping[str, Any], figure: "Figure", *, qu
     drawn = {form: figure_as_bytes(figure, form) for form in ("png", "svg")}
     try:
         path = save_certificate(model, {**facts, **made}, drawn)
-    except StoreError as error:
+    except (ReportError, StoreError) as error:
         say(f"Note: no report is written, since {error}", to_stderr=True)
         return
     if not quiet:

@@ -127,17 +127,22 @@ def _recompressed(png: bytes, width: int) -> bytes | None:
     """The picture as WebP, no wider than that; None if that is no smaller, or Pillow cannot."""
     try:
         from PIL import Image
-
+    except ImportError:
+        return None
+    try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             image.thumbnail((width, 4 * width))
             buffer = io.BytesIO()
             image.convert("RGB").save(buffer, "WEBP", quality=80, method=6)
-    except (ImportError, OSError, ValueError):
+    except (OSError, ValueError, Image.DecompressionBombError):
         return None
     return buffer.getvalue() if buffer.tell() < len(png) else None
 
 
 def read_pictures(folder: Path, *stems: str) -> dict[str, bytes]:
-    """The files STEM.svg and STEM.png of a folder that can be read, by name."""
-    names = [f"{stem}.{form}" for stem in stems for form in ("svg", "png")]
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    """The files STEM.svg and STEM.png of a folder, by name. Raises ReportError for one that cannot be read."""
+    paths = [folder / f"{stem}.{form}" for stem in stems for form in ("svg", "png")]
+    try:
+        return {path.name: path.read_bytes() for path in paths if path.is_file()}
+    except OSError as error:
+        raise ReportError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error

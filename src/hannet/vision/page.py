@@ -185,9 +185,12 @@ def certified_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str,
 
 
 def weights_digest(folder: Path) -> str:
-    """What names the weights that a certificate is of; "" if there are none."""
+    """What names the weights that a certificate is of; "" if there are none. Raises ReportError if they cannot be read."""
     path = folder / WEIGHTS
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def save_certificate(folder: Path, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Path:
@@ -200,6 +203,7 @@ def save_certificate(folder: Path, facts: Mapping[str, Any], pictures: Mapping[s
 
     Raises:
         StoreError: The folder cannot be written.
+        ReportError: What it holds of the training is damaged; what was proved is kept.
     """
     kept = {**facts, "weights": weights_digest(folder)}
     for end, content in pictures.items():
