@@ -9,7 +9,7 @@ from torch import nn
 
 from hannet import Abs, HanClassifier, HanNet, HanStack
 from hannet.export import c99, targets, verify
-from hannet.export.c_code import comment, literal, quote, translate
+from hannet.export.c_code import translate
 from hannet.export.c_functions import FUNCTIONS
 from hannet.export.sources import open_source
 
@@ -145,19 +145,6 @@ def test_a_faulty_compiler_is_noticed(tmp_path):
     (tmp_path / "x.c").write_text("int main(void) { return y; }\n")
     with pytest.raises(verify.ExportError, match=r"the C does not compile: x\.c"):
         verify.build(tmp_path, ["x.c"], "x")
-
-
-@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 1 / 3, 1e-45, 3.4e38, 123456789.0])
-def test_literals_read_back_exactly(value):
-    text = literal(np.float32(value))
-    assert text.endswith("f")
-    assert np.float32(text[:-1]) == np.float32(value)
-
-
-def test_texts_cannot_leave_strings_and_comments():
-    assert quote('a"\\?@ü') == '"a\\042\\134\\077\\100\\303\\274"'
-    assert "*/" not in comment("a*/b\n") + comment("**//")
-    assert "\n" not in comment("a\nb")
 
 
 def test_reflections_and_dense_layers_take_what_they_should(tmp_path):

@@ -126,6 +126,7 @@ class TestRefuses:
             to_wasm(HanNet(2, 1, width=3, depth=2), tmp_path / "net")
 
     def test_a_folder_that_no_export_wrote(self, tmp_path):
+        (tmp_path / "mine").touch()
         with pytest.raises(ExportError, match="holds files that no export wrote"):
             to_wasm(HanNet(2, 1, width=3, depth=2), tmp_path, force=True)
 

@@ -14,6 +14,7 @@ from .c_code import Code, comment, inputs_of, literal, quote, row_type
 from .c_functions import FUNCTIONS, lanes
 from .program import Category, ColumnsInput, Date, ExportError, Program, TensorInput
 
+ENDINGS = (".h", "_weights.h", ".c", "_vectors.h", "_test.c")  # of the files, behind the name
 FORMAT = 1  # of the functions and of what they expect
 _KEYWORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
@@ -57,14 +58,15 @@ def to_library(
         tolerance: (n,), how far it may be off.
     """
     workspace = 4 * sum(count for _, count in code.memory.values())
-    files = {
-        f"{name}.h": _header(program, code, workspace),
-        f"{name}_weights.h": "/* Tables of @.c. */\n\n" + "\n".join(code.tables),
-        f"{name}.c": _source(program, code),
-        f"{name}_vectors.h": _vectors(program, rows, expected, tolerance),
-        f"{name}_test.c": _TEST,
-    }
-    return Library({file: _prefixed(content, name) for file, content in files.items()}, workspace, code.flash)
+    contents = (
+        _header(program, code, workspace),
+        "/* Tables of @.c. */\n\n" + "\n".join(code.tables),
+        _source(program, code),
+        _vectors(program, rows, expected, tolerance),
+        _TEST,
+    )
+    files = {name + ending: _prefixed(content, name) for ending, content in zip(ENDINGS, contents, strict=True)}
+    return Library(files, workspace, code.flash)
 
 
 def _prefixed(content: str, name: str) -> str:

@@ -152,7 +152,8 @@ def quote(text: str) -> str:
 
 def comment(text: str) -> str:
     """The text as it may stand in a comment."""
-    return ascii(text).replace("*/", "* /").replace("/*", "/ *").replace("@", "(at)").replace("\\", "/")
+    plain = ascii(text).replace("\\", "/")  # first, for `*` before an escape would end the comment
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("@", "(at)")
 
 
 def _lines(texts: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from . import template
+from . import c99, template
 from .c_code import comment
 from .program import Program
 
@@ -17,3 +17,8 @@ def package(program: Program, name: str, report: Sequence[str]) -> dict[str, str
         "REPORT": "\n".join(f"- {line}" for line in report),
     }
     return {file: template.fill(f"c/{file}", values) for file in template.files("c")}
+
+
+def file_names(name: str) -> set[str]:
+    """What may lie in a folder that C was exported to: what was written, and what the README's commands build beside it."""
+    return {*(name + ending for ending in c99.ENDINGS), *template.files("c"), f"{name}.o"}

@@ -1,6 +1,6 @@
 """Models written to files, once the artefact has computed what the model does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..storage.files import write_atomic
-from ..storage.model_dir import replace_folder
 from . import c99, measure, onnx, packaging, verify, wasm, wasm_runtimes, web
 from .c99 import Library
 from .c_code import translate
 from .c_integers import translate_integers
+from .folders import require_file, require_folder, write_folder
 from .integers import Integers
 from .measure import Cost
 from .program import ExportError, Program
@@ -41,7 +41,7 @@ def to_onnx(model: Any, path: str | Path, *, verified: bool = True, force: bool 
         ExportError: if the model cannot be exported, the result differs from it, or something is in the way.
     """
     path = Path(path)
-    _require_file(path, force=force)
+    require_file(path, force=force)
     source = open_source(model)
     made = onnx.to_model(source.program)
     checks = verify.check_onnx(made, verify.trial(source)) if verified else []
@@ -83,7 +83,7 @@ def to_c(
         ExportError: as in `to_onnx`, for a name that is no C identifier, and without a compiler.
     """
     folder = Path(folder)
-    _require_free(folder, force=force)
+    require_folder(folder, c99.ENDINGS[1], packaging.file_names, force=force)
     source = open_source(model)
     made = _make(source, name, dtype, bounds)
     checks: Sequence[Checked] = [made.check()] if verified else []
@@ -94,7 +94,7 @@ def to_c(
     facts = {"flash_bytes": library.flash, "workspace_bytes": library.workspace, "multiply_adds": adds}
     report = _report(made.target("C99"), source.program, [], facts, checks, costs)
     files = {**library.files, **packaging.package(source.program, name, report.lines())}
-    _write_folder(folder, {file: content.encode() for file, content in files.items()})
+    write_folder(folder, {file: content.encode() for file, content in files.items()})
     return replace(report, files=tuple(str(folder / file) for file in files))
 
 
@@ -126,11 +126,11 @@ def to_wasm(
         ExportError: as in `to_c`; without clang for WebAssembly, or without node and wasmtime to run it.
     """
     folder = Path(folder)
-    _require_free(folder, force=force, ours="*.wasm")
+    require_folder(folder, wasm.ENDINGS[0], wasm.file_names, force=force)
     source = open_source(model)
     made = _make(source, name, dtype, bounds)
     files, checks = _wasm(made, verified=verified)
-    _write_folder(folder, files)
+    write_folder(folder, files)
     facts = {"wasm_bytes": len(files[f"{name}.wasm"]), "multiply_adds": source.program.multiply_adds}
     target = made.target("WebAssembly")
     return _report(target, source.program, [folder / file for file in files], facts, checks)
@@ -166,7 +166,7 @@ def to_web(
         ExportError: as in `to_wasm`, and for a network of too many numbers to type.
     """
     path = Path(path)
-    _require_file(path, force=force)
+    require_file(path, force=force)
     source = open_source(model)
     web.require_page(source.program)
     made = _make(source, "model", dtype, bounds)
@@ -229,14 +229,6 @@ def _wasm(made: _Made, *, verified: bool) -> tuple[dict[str, bytes], Sequence[Ch
     return files, checks
 
 
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    with replace_folder(folder) as temporary:
-        temporary.mkdir(parents=True)
-        for file, content in files.items():
-            (temporary / file).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / file).write_bytes(content)
-
-
 def _vectors(
     program: Program, tried: Trial, integers: Integers | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -248,23 +240,6 @@ def _vectors(
 def _tolerance(tried: Trial, integers: Integers | None) -> np.ndarray:
     """How far a machine may be off in each row: by what float32 may be, and by what is proven of the integers."""
     return (integers.output_error if integers else 0.0) + tried.limit * tried.scale
-
-
-def _require_file(path: Path, *, force: bool) -> None:
-    if path.is_dir():
-        raise ExportError(f"{path} is a folder: name a file")
-    _require_free(path, force=force)
-
-
-def _require_free(path: Path, *, force: bool, ours: str = "*_weights.h") -> None:
-    if not path.parent.is_dir():
-        raise ExportError(f"{path} would be in a folder that does not exist")
-    if not path.exists():
-        return
-    if not force:
-        raise ExportError(f"{path} exists already: --force replaces it")
-    if path.is_dir() and not any(path.glob(ours)):
-        raise ExportError(f"{path} holds files that no export wrote: name another folder")
 
 
 def _report(

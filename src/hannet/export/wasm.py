@@ -14,12 +14,12 @@ from .c_code import inputs_of, row_type
 from .integers import Integers
 from .program import Category, Date, ExportError, Number, Program, TensorInput
 
-# One copy of a reflection's loop serves all: a fifth less code, at half the speed that one for each has.
 # One copy of a reflection's loop serves all of them: a fifth less code, at half the speed that a copy for each would have.
 FLAGS = (
     "--target=wasm32", "-std=c99", "-O3", "-msimd128", "-ffp-contract=off", "-fno-builtin", "-nostdlib",
     "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,--gc-sections", "-mllvm", "-inline-threshold=100",
 )  # fmt: skip
+ENDINGS = (".wasm", ".mjs", ".d.mts")  # of the files, behind the name
 _CLANG_VERSIONS = range(30, 10, -1)  # as Debian numbers its commands; SIMD since 12
 _GLUE = """#include "@.h"
 #include <stdint.h>
@@ -115,4 +115,9 @@ def wrapper(interface: Mapping[str, Any], name: str) -> dict[str, str]:
     shape = " x ".join(map(str, interface["shape"] or [interface["inputs"]]))
     values = {"NAME": name, "KIND": json.dumps(interface["kind"])[1:-1], "SHAPE": shape}
     values |= {"SPEC": json.dumps(interface, indent=1), "MODEL": template.fill("browser/model.js", {})}
-    return {f"{name}.{ending}": template.fill(f"browser/wrapper.{ending}", values) for ending in ("mjs", "d.mts")}
+    return {name + ending: template.fill(f"browser/wrapper{ending}", values) for ending in ENDINGS[1:]}
+
+
+def file_names(name: str) -> set[str]:
+    """What an export writes to its folder."""
+    return {name + ending for ending in ENDINGS}
