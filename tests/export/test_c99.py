@@ -9,7 +9,7 @@ from torch import nn
 
 from hannet import Abs, HanClassifier, HanNet, HanStack
 from hannet.export import c99, targets, verify
-from hannet.export.c_code import translate
+from hannet.export.c_code import quote, translate
 from hannet.export.c_functions import FUNCTIONS
 from hannet.export.sources import open_source
 
