@@ -66,6 +66,16 @@ def test_tables(target, table_models, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("width", "flash"), [(100, "NET_FLASH __flash"), (400, "NET_FLASH\n")])
+def test_only_what_pointers_of_16_bits_reach_stays_in_flash(width, flash, tmp_path):
+    net = nn.Sequential(nn.Linear(100, width), Abs(), nn.Linear(width, 2))
+    report = to_c(net, tmp_path / "net", name="net", dtype="int16", bounds=(-1.0, 1.0), verified=False)
+    assert (report.facts["flash_bytes"] < 65536) == (width == 100)
+    weights = (tmp_path / "net" / "net_weights.h").read_text()
+    assert f"#define {flash}" in weights
+    assert ("__flash" in weights) == (width == 100)
+
+
 def test_other_integers_are_not_written(tmp_path, monkeypatch):
     right = verify.Integers.outputs
     monkeypatch.setattr(verify.Integers, "outputs", lambda made, x: right(made, x) + 1)

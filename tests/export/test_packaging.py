@@ -15,3 +15,4 @@ def test_texts_stay_within_their_lines():
     assert "\n- small\n" in files["README.md"]
     assert "CONFIG_HANNET_NET=y" in files["README.md"]
     assert "net_test.c" in files["CMakeLists.txt"]
+    assert "add_library(hannet_net " in files["CMakeLists.txt"]  # CMake has targets such as `test` itself

@@ -136,9 +136,14 @@ class TestRefuses:
         model = replace(model, preprocessing=replace(model.preprocessing, pixel_range=(1030.0, 1259.0)))
         assert describe(model).kind == "HanNet for images whose values from 1030 to 1259 became 0 to 255"
 
-    @pytest.mark.parametrize("name", ["int", "2nd", "a-b", "_x", "", "ü"])
+    @pytest.mark.parametrize("name", ["2nd", "a-b", "_x", "", "ü"])
     def test_names_that_c_does_not_take(self, name, tmp_path):
         with pytest.raises(ExportError, match="cannot begin names in C"):
+            to_c(HanNet(2, 1, width=3, depth=2), tmp_path / "net", name=name)
+
+    @pytest.mark.parametrize("name", ["time", "Math"])
+    def test_names_of_headers_of_c(self, name, tmp_path):
+        with pytest.raises(ExportError, match=rf"{name}\.h is a header of C itself: give another name with --name"):
             to_c(HanNet(2, 1, width=3, depth=2), tmp_path / "net", name=name)
 
     def test_files_in_the_way(self, tmp_path):

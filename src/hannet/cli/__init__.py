@@ -96,7 +96,7 @@ COMMANDS: CommandTable = [  # function, name, its line in the list of commands (
     (certify, "certify", "How far can no change fool it? Proved.", "hannet-models/mnist-hannet --radii 0.5,1.58"),
     (fit, "fit", "Train a model that predicts a column of a table.", "houses.csv --target price"),
     (predict, "predict", "Predict rows of a table, or classify images.", "hannet-models/houses new.csv"),
-    (export, "export", "Write a model as ONNX or C, checked.", "hannet-models/houses --to c --name houses"),
+    (export, "export", "Write a model as ONNX, C, WebAssembly or a web page.", "hannet-models/houses --to c"),
     (report, "report", "One page of what a folder holds, to read or print.", "hannet-models/houses --open"),
     (info, "info", "Versions, devices, and which code runs.", "--json"),
 ]

@@ -36,7 +36,7 @@ def export(
     dtype: Annotated[
         Dtype,
         typer.Option(
-            help="Of weights, but in ONNX. In integers the largest error of any row is proven, and nets can certify."
+            help="Type of the weights (not for ONNX). With integers the largest error is proven, and networks can certify."
         ),
     ] = "float32",
     bounds: Annotated[

@@ -16,9 +16,9 @@ from .program import Category, ColumnsInput, Date, ExportError, Program, TensorI
 
 ENDINGS = (".h", "_weights.h", ".c", "_vectors.h", "_test.c")  # of the files, behind the name
 FORMAT = 1  # of the functions and of what they expect
-_KEYWORDS = (
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while"
+_HEADERS = (  # of C99: a file of that name would take the place of its header
+    "assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef stdint stdio "
+    "stdlib string tgmath time wchar wctype"
 )
 _TYPES = ("numbers", "dates_and_numbers", "words")  # among FUNCTIONS, those that tables need
 _MACROS = (
@@ -38,10 +38,12 @@ class Library:
 
 def require_identifier(name: str) -> None:
     """Raises ExportError for what cannot begin the names of C functions."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in _KEYWORDS.split():
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name):
         raise ExportError(
             f"{name!r} cannot begin names in C: give one of letters, digits and underscores, a letter first, with --name"
         )
+    if name.lower() in _HEADERS.split():  # some file systems know no capitals
+        raise ExportError(f"{name}.h is a header of C itself: give another name with --name")
 
 
 def to_library(

@@ -10,7 +10,8 @@ from .program import Abs, ColumnsInput, GroupSort, Pad, Relu, widths
 _SLOPE = 1.01  # of the layers before the last: beyond it a radius would be too small to be of use
 _DOWN = 1 - 2.0**-20  # more than what a few operations in float32 may be off
 _TIE = (128, 1e-6)  # units, and what logits may differ by: the float32 of `out` may hold nearer ones for equal
-_FLASH = """#ifdef __FLASH /* GNU's C on an AVR: up to 64 KB of tables stay in flash, and take no RAM */
+_NEAR = 60_000  # bytes of tables: pointers to flash have 16 bits, and other tables lie before these
+_FLASH = """#ifdef __FLASH /* GNU's C on an AVR: the tables stay in flash, and take no RAM */
 #define @_FLASH __flash
 #else
 #define @_FLASH
@@ -25,7 +26,6 @@ def translate_integers(made: Integers) -> Code:
     widest = max(program.inputs.width, *sizes)
     code = Code(8, widest)
     size = program.output.size
-    code.tables.append(_FLASH + f"typedef {made.dtype}_t @_weight;\n")
     columns = isinstance(program.inputs, ColumnsInput)
     code.memory = {
         **({"features": ("float", code.padded(program.inputs.width))} if columns else {}),
@@ -50,6 +50,8 @@ def translate_integers(made: Integers) -> Code:
     scale_outputs(code, program)
     if can_certify(made):
         _write_certificate(code, made)
+    flash = _FLASH if code.flash < _NEAR else "#define @_FLASH\n"
+    code.tables.insert(0, f"{flash}typedef {made.dtype}_t @_weight;\n")
     return code
 
 

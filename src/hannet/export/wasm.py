@@ -79,7 +79,9 @@ def _build(clang: str, folder: Path, *sources: str) -> None:
     command = [clang, *FLAGS, *sources, "-o", "out.wasm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ExportError(f"the C does not become WebAssembly: {next(iter(done.stderr.splitlines()), 'no message')}")
+        raise ExportError(
+            f"the C cannot be compiled to WebAssembly: {next(iter(done.stderr.splitlines()), 'no message')}"
+        )
 
 
 def describe_interface(program: Program, library: Library, name: str, made: Integers | None) -> dict[str, Any]:

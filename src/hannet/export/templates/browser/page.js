@@ -48,7 +48,7 @@ function bars(out) {
 
 function explain(radius) {
   return radius > 0
-    ? `Certified radius ${radius.toFixed(3)}: no change of l2 norm below it gives another class, from the very code that runs here.`
+    ? `Certified radius ${radius.toFixed(3)}: no smaller change (l2 norm) makes this page choose another class.`
     : "Nothing is certified for this input.";
 }
 
