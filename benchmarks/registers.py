@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -38,6 +39,7 @@ SHAPES = [
     "16384x4096x20",
     "8192x8192x20",
 ]
+KERNELS = ("prepare", "forward", "backward", "finish", "forward_alone", "backward_alone")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 TYPES = {dtype: f"*{name}" for name, dtype in DTYPES.items()} | {
     torch.uint8: "*u8", torch.int16: "*i16", torch.int32: "*i32"
@@ -48,7 +50,7 @@ class Kernel:
     """Stands for a kernel: compiles what would be launched. Tensors need no memory."""
 
     def __init__(self, kernel: Any, arch: int):
-        self.kernel, self.arch = kernel, arch
+        self.kernel, self.arch, self.compiled = kernel, arch, None
 
     def __getitem__(self, grid: tuple[int, ...]) -> "Kernel":
         return self
@@ -82,17 +84,17 @@ def compiled(
     reflections: int = 1,
     apply_abs: bool = True,
 ) -> dict[str, Kernel]:
-    """The four kernels as a stack's forward and backward pass would launch them."""
+    """The kernels that a stack's forward and backward pass would launch."""
     x = torch.empty(rows, width, dtype=dtype, device="meta")
     u = x.new_empty(depth * reflections, width)
     b = x.new_empty(depth, width) if bias else None
-    kernels = {
-        name: Kernel(getattr(triton_kernels, name), arch) for name in ("prepare", "forward", "backward", "finish")
-    }
-    with patch.multiple(triton_kernels, **kernels):
+    kernels = {name: Kernel(getattr(triton_kernels, name), arch) for name in KERNELS}
+    with patch.object(
+        launch, "triton_kernels", SimpleNamespace(**kernels)
+    ):  # kernels call each other by the module's names
         y, signs = launch.forward(x, u, b, reflections, apply_abs, True)
         launch.backward(y, y, signs, u, b, reflections, apply_abs)
-    return kernels
+    return {name: kernel for name, kernel in kernels.items() if kernel.compiled}
 
 
 def assembled(ptx: str, arch: int) -> tuple[int, int, list[str]]:

@@ -49,7 +49,8 @@ CASES = (
     Case(8191, 33, 13), Case(513, 130, 3), Case(97, 1000, 2), Case(64, 31, 5, FP16), Case(4097, 3, 5), Case(7, 1, 9), Case(33, 2, 7),
     Case(8193, 5, 7, BF16), Case(8193, 17, 9, members=3), Case(4096, 64, 6, reflections=2), Case(4096, 100, 6, reflections=3, bias=False),
     Case(4096, 100, 6, apply_abs=False), Case(4096, 20, 6, BF16, 2, 2, False), Case(1, 1, 1), Case(3, 2000, 2), Case(1, 8192, 1),
-    Case(8192, 8, 32), Case(8192, 16, 33, BF16), Case(100, 100, 200), Case(1500, 5, 8, FP64, 2, 2),
+    Case(8192, 8, 32), Case(8192, 16, 33, BF16), Case(100, 100, 200), Case(1500, 5, 8, FP64, 2, 2), Case(200, 100, 20),
+    Case(128, 100, 20, BF16, 50), Case(64, 100, 6, FP64), Case(32, 256, 6, FP16, 3, 2), Case(1, 100, 20),
 )  # fmt: skip
 TINY = (
     Case(9, 20, 3, BF16),

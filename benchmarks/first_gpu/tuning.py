@@ -1,4 +1,7 @@
-"""Which tiles of rows are fastest on this device: a table for hannet/ops/cuda/tiles.json, better than its rule by 3% at least."""
+"""Which tiles of rows are fastest on this device: a table for hannet/ops/cuda/tiles.json, better than its rule by 3% at least.
+
+And whether one launch a pass is faster than several where rows are few, which the rule takes for granted.
+"""
 
 import contextlib
 import json
@@ -7,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 
@@ -111,9 +115,58 @@ def capability() -> str:
     return launch.capability(device())
 
 
+@contextlib.contextmanager
+def alone_up_to(columns: int) -> Iterator[None]:
+    """Inside, a pass over few rows is one launch up to a width."""
+    with patch.object(tiles, "_ALONE", columns):
+        launch.forget_plans()
+        yield
+    launch.forget_plans()
+
+
+def one_launch(members: int, rehearsal: bool) -> dict[str, float]:
+    """Both passes of 100x100x20 in a launch each, over the five that they would be else: called from Python, and in a graph."""
+    shape = (5, 20, 2) if rehearsal else (100, 100, 20)
+    x = torch.randn(members, *shape[:2], device=device())
+    u, b = torch.randn(2, members, shape[2], shape[1], device=device())
+
+    def passes() -> None:
+        y, signs = launch.forward(x, u, b, 1, True, True)
+        launch.backward(x, y, signs, u, b, 1, True)
+
+    graphs, widths = {}, (tiles._ALONE, 0)
+    for width in widths:
+        with alone_up_to(width):
+            passes()
+            graphs[width] = captured(passes)
+    ratios: dict[str, list[float]] = {"from Python": [], "in a graph": []}
+    for _ in range(1 if rehearsal else _ROUNDS):
+        for label, found in ratios.items():
+            taken = []
+            for width in widths:
+                with alone_up_to(width):
+                    taken.append(
+                        seconds_of(graphs[width] if label == "in a graph" else passes, 1 if rehearsal else 300)
+                    )
+            found.append(taken[0] / taken[1])
+    return {f"one launch over several, {label}": median(found) for label, found in ratios.items()}
+
+
+def captured(work: Callable[[], None]) -> Callable[[], None]:
+    """The same as a graph; as it is on a CPU."""
+    if device().type != "cuda":
+        return work
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
 def tune(keeper: Keeper, _folder: Path) -> None:
-    """Measures every form's candidates and writes the table after each."""
+    """Measures whether one launch is faster for few rows, and every form's candidates; writes the table after each."""
     compile_all(keeper.rehearsal)
+    for members in (1, 2 if keeper.rehearsal else 50):
+        keeper.tell(f"one launch, {members} members", partial(one_launch, members, keeper.rehearsal))
     found: dict[str, list[int]] = {}
     for form in forms(keeper.rehearsal):
         best = keeper.tell(

@@ -16,7 +16,7 @@ from hannet.functional import han_stack, han_stacks
 from hannet.ops import dispatch, library, reference
 
 pytest.importorskip("triton")
-from hannet.ops.cuda import launch, tiles
+from hannet.ops.cuda import launch, tiles, triton_kernels
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -29,9 +29,10 @@ def device(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture(params=["few", "many"])
+@pytest.fixture(params=["alone", "few", "many"])
 def rows_as_if(request, monkeypatch):
-    """Tiles as for few rows or for many, and so few programs that each has several tiles."""
+    """One launch for each pass, or tiles as for few rows or for many, and so few programs that each has several tiles."""
+    monkeypatch.setattr(tiles, "_ALONE", 256 if request.param == "alone" else 0)
     monkeypatch.setattr(tiles, "_FEW", 1_000_000 if request.param == "few" else 0)
     monkeypatch.setattr(launch, "_multiprocessors", lambda _: 1)
     monkeypatch.setattr(launch, "_WARPS_AT_ONCE", 2)
@@ -191,6 +192,21 @@ def test_writes_every_element_and_nothing_else(make, device, rows_as_if, monkeyp
             outcomes[-1] += (launch.forward(*inputs[1:], reflections, True, False)[0],)
         poisoned.assert_bands_untouched()
     assert all(map(torch.equal, *outcomes))
+
+
+@pytest.mark.parametrize(("rows", "launches"), [(3, 2), (3000, 5)])
+def test_few_rows_take_one_launch_a_pass(make, device, monkeypatch, rows, launches):
+    taken = []
+
+    class Counted:
+        def __getattr__(self, name):
+            taken.append(name)
+            return getattr(triton_kernels, name)
+
+    x, u, b = on(device, make(rows, 4, 2, dtype=torch.float32))
+    monkeypatch.setattr(launch, "triton_kernels", Counted())
+    by_kernel(x, x, u, b)
+    assert len(taken) == launches
 
 
 def test_equal_calls_give_equal_bits(make, device, rows_as_if):

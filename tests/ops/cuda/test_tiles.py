@@ -52,3 +52,19 @@ def test_the_rule_gives_every_form_a_tile_that_can_be(most):
     for columns, chunks in FORMS:
         assert_tile(*tiles.small(columns))
         assert_tile(*tiles.large(columns, chunks, most))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_few_narrow_rows_are_one_tile(kind):
+    for columns, chunks in FORMS:
+        levels = (chunks - 1).bit_length()
+        for rows in (1, 7, 100, 128, 1000, 4000):
+            tile = tiles.alone(rows, columns, chunks, levels, kind)
+            if tile:
+                assert_tile(*tile)
+                assert tile.rows >= rows
+                assert tile.held * 4 * chunks * kind.itemsize <= 4 * tiles.HELD
+                assert columns << levels <= 256
+    assert tiles.alone(100, 16, 7, 3, torch.float32) == (128, 2, 8)
+    assert tiles.alone(129, 16, 7, 3, torch.float32) is None
+    assert tiles.alone(1, 128, 8, 3, torch.float32) is None

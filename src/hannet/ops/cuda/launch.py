@@ -21,6 +21,7 @@ class _Plan(NamedTuple):
     """Everything about a call that does not change from one to the next.
 
     A row is `chunks` times `columns` features, and 2^levels at least as many chunks. per_word: layers whose signs share a word.
+    alone: a tile has all rows of a member, and a pass is one launch.
     """
 
     members: int
@@ -34,6 +35,7 @@ class _Plan(NamedTuple):
     per_word: int
     forward: Tile
     backward: Tile
+    alone: bool
 
 
 def chunks_of(width: int) -> tuple[int, int]:
@@ -62,9 +64,13 @@ def _plan(x: torch.Size, u: torch.Size, dtype: torch.dtype, reflections: int, de
     members, rows, layers, width = call_shape(x, u)
     columns, chunks = chunks_of(width)
     word, per_word = _words(layers // reflections, chunks)
-    call = rows, members, columns, chunks, _arithmetic(dtype), capability(device)
-    passes = tiles.choose("forward", *call), tiles.choose("backward", *call)
-    return _Plan(members, rows, layers, width, columns, chunks, (chunks - 1).bit_length(), word, per_word, *passes)
+    levels, kind = (chunks - 1).bit_length(), _arithmetic(dtype)
+    if alone := tiles.alone(rows, columns, chunks, levels, kind):
+        passes = alone, alone
+    else:
+        call = rows, members, columns, chunks, kind, capability(device)
+        passes = tiles.choose("forward", *call), tiles.choose("backward", *call)
+    return _Plan(members, rows, layers, width, columns, chunks, levels, word, per_word, *passes, alone is not None)
 
 
 def forget_plans() -> None:
@@ -107,15 +113,22 @@ def _warps(elements: int) -> int:
 
 
 def _parameters(plan: _Plan, u: Tensor, b: Tensor | None, biases: int, dtype: torch.dtype) -> Tensor:
+    """Unit vectors and biases as a pass reads them; only the memory for them where the pass makes them itself."""
     padded = plan.columns * plan.chunks
     size = plan.members * (plan.layers + biases), padded
     parameters = torch.empty(size, dtype=_arithmetic(dtype), device=u.device)
     block = plan.columns << plan.levels
-    triton_kernels.prepare[(len(parameters),)](
-        u, u if b is None else b, parameters, plan.layers, biases,
-        plan.width, padded, block, num_warps=_warps(block), **OPTIONS,
-    )  # fmt: skip
+    if not plan.alone:
+        triton_kernels.prepare[(len(parameters),)](
+            u, u if b is None else b, parameters, plan.layers, biases,
+            plan.width, padded, block, num_warps=_warps(block), **OPTIONS,
+        )  # fmt: skip
     return parameters
+
+
+def _together(plan: _Plan, tile: Tile) -> int:
+    """Rows of parameters that a program prepares at once: eight elements a thread."""
+    return max(1, 8 * 32 * tile.warps // (plan.columns << plan.levels))
 
 
 def forward(
@@ -133,14 +146,19 @@ def forward(
     if x.numel() == 0:
         return y, signs
     biases = 0 if b is None else plan.layers // reflections
+    counts, words = (plan.rows, plan.layers, biases), signs.flatten().view(plan.word)
+    form = plan.width, tile.rows, tile.held, plan.columns, plan.chunks, reflections, apply_abs, b is not None, keep
     with _on(x.device):
         parameters = _parameters(plan, u, b, biases, x.dtype)
-        triton_kernels.forward[(plan.members * -(-plan.rows // tile.rows),)](
-            x, parameters, y, signs.flatten().view(plan.word), plan.rows, plan.layers, biases,
-            plan.width, tile.rows, tile.held, plan.columns, plan.chunks,
-            reflections, apply_abs, b is not None, keep, plan.per_word,
-            num_warps=tile.warps, **OPTIONS,
-        )  # fmt: skip
+        if plan.alone:
+            triton_kernels.forward_alone[(plan.members,)](
+                x, u, u if b is None else b, parameters, y, words, *counts,
+                *form, plan.per_word, plan.levels, _together(plan, tile), num_warps=tile.warps, **OPTIONS,
+            )  # fmt: skip
+        else:
+            triton_kernels.forward[(plan.members * -(-plan.rows // tile.rows),)](
+                x, parameters, y, words, *counts, *form, plan.per_word, num_warps=tile.warps, **OPTIONS
+            )
     return y, signs
 
 
@@ -156,20 +174,26 @@ def backward(
     biases = 0 if b is None else plan.layers // reflections
     at_once = max(1, _multiprocessors(y.device) * _WARPS_AT_ONCE // tile.warps)
     programs = min(-(-plan.rows // tile.rows), -(-at_once // plan.members))
+    counts, words = (plan.layers, biases), signs.flatten().view(plan.word)
+    form = plan.width, tile.rows, tile.held, plan.columns, plan.chunks, reflections, apply_abs, b is not None
+    ends = u, grad_u, grad_u if grad_b is None else grad_b
     with _on(y.device):
         parameters = _parameters(plan, u, b, biases, y.dtype)
         size = plan.members * programs, plan.layers + biases, plan.columns << plan.levels
         partial = torch.empty(size, dtype=parameters.dtype, device=y.device)
+        if plan.alone:
+            triton_kernels.backward_alone[(plan.members,)](
+                grad_y, y, words, u, u if b is None else b, parameters, grad_x, partial, *ends[1:], plan.rows, *counts,
+                *form, plan.per_word, plan.levels, _together(plan, tile), num_warps=tile.warps, **OPTIONS,
+            )  # fmt: skip
+            return grad_x, grad_u, grad_b
         triton_kernels.backward[(plan.members * programs,)](
-            grad_y, y, signs.flatten().view(plan.word), parameters, grad_x, partial, plan.rows, plan.layers, biases, programs,
-            plan.width, tile.rows, tile.held, plan.columns, plan.chunks,
-            reflections, apply_abs, b is not None, plan.per_word, plan.levels,
-            num_warps=tile.warps, **OPTIONS,
+            grad_y, y, words, parameters, grad_x, partial, plan.rows, *counts, programs,
+            *form, plan.per_word, plan.levels, num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
         together = max(1, 1024 // size[-1])
         triton_kernels.finish[(len(parameters),)](
-            partial, u, grad_u, grad_u if grad_b is None else grad_b, plan.layers, biases, programs,
-            plan.width, plan.columns, plan.levels, together,
+            partial, *ends, *counts, programs, plan.width, plan.columns, plan.levels, together,
             num_warps=_warps(together * size[-1]), **OPTIONS,
         )  # fmt: skip
     return grad_x, grad_u, grad_b

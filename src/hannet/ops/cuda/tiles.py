@@ -18,6 +18,7 @@ Table = Mapping[str, Mapping[str, list[int]]]
 # to half of that: 64 fill 255. With half as many each row would pay double for loading parameters and adding gradients up.
 HELD = 64
 _FEW = 64  # tiles: below this, smaller ones spread over more of the GPU
+_ALONE = 256  # columns up to which a program prepares a layer's parameters in less time than it takes to go over it
 
 
 class Tile(NamedTuple):
@@ -51,6 +52,17 @@ def large(columns: int, chunks: int, most: int = HELD, warps: int | None = None)
     warps = warps or max(4, min(8, columns // 16))
     held = 1 << max(0, (most // (4 * chunks)).bit_length() - 1)
     return Tile(warps // across * beside * held, held, warps)
+
+
+def alone(rows: int, columns: int, chunks: int, levels: int, kind: torch.dtype) -> Tile | None:
+    """A tile for all rows of a member, if these are few and narrow: then a pass is one launch. It has four warps, or else eight."""
+    most = large(columns, chunks, HELD // 2 if kind == torch.float64 else HELD).held
+    beside = _layout(columns)[1]
+    if columns << levels > _ALONE or rows > 8 * beside * most:
+        return None
+    warps = 4 if rows <= 4 * beside else 8
+    held = 1 << (-(-rows // (warps * beside)) - 1).bit_length()
+    return Tile(warps * beside * held, held, warps)
 
 
 def _layout(columns: int) -> tuple[int, int]:

@@ -1,15 +1,18 @@
-"""The passes over a stack, compiled by Triton: forward, backward, and the parameters before and their gradients after them.
+"""The passes over a stack, compiled by Triton: forward and backward.
 
 A program holds a tile of rows in registers while all layers go over it, as `held` times `chunks` tensors of (rows, columns), of which
 every thread has one row: column c of chunk k is feature k * columns + c. Seven chunks of 16 columns serve 100 features where a
 power of two would take 128; a row's dot product needs one exchange between threads, for its chunks lie in the same ones; the rows of a
 thread share the parameters that it loads; and a thread's sign bits of several chunks and layers make one word without any exchange.
 The backward pass rebuilds each layer's input; every program sums its tiles' parameter gradients in memory of its own, and a last
-kernel adds the programs up in a fixed order.
+kernel adds the programs up in a fixed order. Where one tile has all rows of a member a pass is one launch, `..._alone`: what would
+be launches before and after it are parts of the same program, so that programs share nothing there either.
 """
 
 import triton
 import triton.language as tl
+
+from .triton_parameters import finish, finish_member, prepare, prepare_member  # noqa: F401  launched from here
 
 
 @triton.jit
@@ -85,38 +88,6 @@ def _sign(word, bit: tl.constexpr, kind: tl.constexpr):
     else:
         sign = ((word << (31 - bit)) & -2147483648 | 0x3F800000).to(tl.float32, bitcast=True)
     return sign
-
-
-@triton.jit
-def _unit(u):
-    """v = u / ||u|| (0 where u = 0) for every finite norm, and two factors that make the norm. u in float64."""
-    largest = tl.max(tl.abs(u), 0)
-    largest = tl.where(largest == 0, 1.0, largest)
-    scaled = u / largest
-    square = tl.sum(scaled * scaled, 0)
-    root = tl.sqrt(tl.where(square == 0, 1.0, square))
-    return scaled / root, largest, root
-
-
-@triton.jit
-def _row(source, row, column, WIDTH: tl.constexpr, kind: tl.constexpr):
-    """A row of parameters in the type of the arithmetic."""
-    return tl.load(source + row * WIDTH + column, mask=column < WIDTH, other=0).to(kind)
-
-
-@triton.jit(do_not_specialize=["layers", "biases"])
-def prepare(u, b, parameters, layers, biases, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
-    """Unit vectors, then biases, of every member: one program a row, padded with zeros to whole chunks."""
-    index = tl.program_id(0).to(tl.int64)
-    member, row = index // (layers + biases), index % (layers + biases)
-    column = tl.arange(0, BLOCK)
-    out = parameters + index * PADDED + column
-    kind = parameters.dtype.element_ty
-    if row < layers:
-        v = _unit(_row(u, member * layers + row, column, WIDTH, kind).to(tl.float64))[0]
-        tl.store(out, v.to(kind), mask=column < PADDED)
-    else:
-        tl.store(out, _row(b, member * biases + row - layers, column, WIDTH, kind), mask=column < PADDED)
 
 
 @triton.jit(do_not_specialize=["rows", "layers", "biases"])
@@ -348,28 +319,35 @@ def _drop_signs(word, K: tl.constexpr, HELD: tl.constexpr):
     return rest
 
 
-@triton.jit(do_not_specialize=["layers", "biases", "programs"])
-def finish(
-    partial, u, grad_u, grad_b, layers, biases, programs,
-    WIDTH: tl.constexpr, C: tl.constexpr, LEVELS: tl.constexpr, TOGETHER: tl.constexpr,
+@triton.jit(do_not_specialize=["rows", "layers", "biases"])
+def forward_alone(
+    x, u, b, parameters, y, signs, rows, layers, biases,
+    WIDTH: tl.constexpr, R: tl.constexpr, HELD: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    REFLECTIONS: tl.constexpr, FOLD: tl.constexpr, BIAS: tl.constexpr, KEEP: tl.constexpr, PER_WORD: tl.constexpr,
+    LEVELS: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
-    """Adds the sums of a member's programs in their order and turns them into gradients: one program a row of u or b."""
-    member = (tl.program_id(0) // (layers + biases)).to(tl.int64)
-    row = tl.program_id(0) % (layers + biases)
-    kind = partial.dtype.element_ty
-    slot, several = tl.arange(0, C << LEVELS), tl.arange(0, TOGETHER)[:, None]
-    sums = partial + (member * programs * (layers + biases) + row) * (C << LEVELS) + slot[None, :]
-    stride = (layers + biases).to(tl.int64) * (C << LEVELS)
-    total = tl.zeros((TOGETHER, C << LEVELS), tl.float64)
-    for first in range(0, programs, TOGETHER):
-        total += tl.load(sums + (first + several) * stride, mask=first + several < programs, other=0).to(tl.float64)
-    found = tl.sum(total, 0)
-    feature = (slot & ((1 << LEVELS) - 1)) * C + (slot >> LEVELS)
-    if row < layers:
-        v, largest, root = _unit(_row(u, member * layers + row, feature, WIDTH, kind).to(tl.float64))
-        tangent = (found - tl.sum(found * v, 0) * v) / root / largest
-        target = grad_u + (member * layers + row) * WIDTH + feature
-        tl.store(target, tangent.to(kind).to(grad_u.dtype.element_ty), mask=feature < WIDTH)
-    else:
-        target = grad_b + (member * biases + row - layers) * WIDTH + feature
-        tl.store(target, found.to(kind).to(grad_b.dtype.element_ty), mask=feature < WIDTH)
+    """prepare and forward: one program a member, whose rows are one tile."""
+    prepare_member(u, b, parameters, layers, biases, WIDTH, K * C, C << LEVELS, TOGETHER)
+    tl.debug_barrier()  # other threads wrote what a thread reads
+    forward(
+        x, parameters, y, signs, rows, layers, biases,
+        WIDTH, R, HELD, C, K, REFLECTIONS, FOLD, BIAS, KEEP, PER_WORD,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["rows", "layers", "biases"])
+def backward_alone(
+    grad_y, y, signs, u, b, parameters, grad_x, partial, grad_u, grad_b, rows, layers, biases,
+    WIDTH: tl.constexpr, R: tl.constexpr, HELD: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    REFLECTIONS: tl.constexpr, FOLD: tl.constexpr, BIAS: tl.constexpr, PER_WORD: tl.constexpr,
+    LEVELS: tl.constexpr, TOGETHER: tl.constexpr,
+):  # fmt: skip
+    """prepare, backward and finish: one program a member."""
+    prepare_member(u, b, parameters, layers, biases, WIDTH, K * C, C << LEVELS, TOGETHER)
+    tl.debug_barrier()
+    backward(
+        grad_y, y, signs, parameters, grad_x, partial, rows, layers, biases, 1,
+        WIDTH, R, HELD, C, K, REFLECTIONS, FOLD, BIAS, PER_WORD, LEVELS,
+    )  # fmt: skip
+    tl.debug_barrier()
+    finish_member(partial, u, grad_u, grad_b, layers, biases, WIDTH, C, LEVELS, TOGETHER)
