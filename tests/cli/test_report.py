@@ -27,10 +27,18 @@ def test_a_folder_of_any_version_gets_its_page(hannet, old, name, said):
 
 def test_the_browser_opens_the_page(hannet, old, monkeypatch):
     opened = []
-    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(webbrowser, "open", lambda page: opened.append(page) or True)
     monkeypatch.chdir(old)
-    assert hannet("report", "table", "--open")[0] == 0
+    code, _, err = hannet("report", "table", "--open")
+    assert (code, err) == (0, "")
     assert opened == [(old / "table" / "report.html").as_uri()]
+
+
+def test_no_browser_is_said(hannet, old, monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda _: False)
+    code, out, err = hannet("report", str(old / "table"), "--open")
+    assert (code, out) == (0, f"{old / 'table' / 'report.html'}\n")
+    assert err == "No browser could be started: open the page yourself\n"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,20 @@ def test_a_folder_without_a_report_is_one_sentence(hannet, old, name, fault):
     code, out, err = hannet("report", str(old / name))
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert fault in err
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(hannet, old, monkeypatch):
+    exists = Path.exists
+
+    def denied(path):
+        if path.name == "table.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", denied)
+    code, out, err = hannet("report", str(old / "table"))
+    assert (code, out) == (1, "")
+    assert err == f"hannet: {old / 'table' / 'table.json'}: Permission denied\n"
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(hannet, old):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..storage.files import store_errors
 from .console import say
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the path as JSON.")] = False,
 ) -> None:
     """Write report.html from what the folder holds, and print its path: one page that needs no other file and no network."""
-    path = _make_page(folder).save(folder)
+    with store_errors(folder):
+        path = _make_page(folder).save(folder)
     say(json.dumps({"report": str(path)}) if as_json else str(path))
-    if show:
-        webbrowser.open(path.resolve().as_uri())
+    if show and not webbrowser.open(path.resolve().as_uri()):
+        say("No browser could be started: open the page yourself", to_stderr=True)
 
 
 def _make_page(folder: Path) -> "Page":
