@@ -84,6 +84,12 @@ def test_other_integers_are_not_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_fault_says_what_its_row_is_allowed():
+    check = verify.IntegerCheck("C in integers, cc", 10, 0.75, 3, limit=0.25, allowed=0.5, passed=False)
+    with pytest.raises(ExportError, match=r"differs from the model by 0\.75 in row 3, where 0\.5 is allowed"):
+        verify.require_passed([check])
+
+
 def test_what_only_one_kind_takes(tmp_path):
     net = HanNet(3, 2, width=4, depth=2)
     with pytest.raises(ExportError, match="bounds of the features are for integers"):

@@ -1,7 +1,9 @@
 """Files and folders that exports write, and what they may replace."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..storage.model_dir import replace_folder
 from .program import ExportError
@@ -37,13 +39,25 @@ def require_folder(path: Path, marker: str, names: Callable[[str], Collection[st
         raise ExportError(f"{path} holds files that no export wrote, such as {min(others)}: name another folder")
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes files to a folder, which takes the place of one that is there."""
+def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Writes files to a folder, which takes the place of one that is there; text in UTF-8."""
     with replace_folder(folder) as made:
         made.mkdir(parents=True)
-        for file, content in files.items():
-            (made / file).parent.mkdir(parents=True, exist_ok=True)
-            (made / file).write_bytes(content)
+        _write(made, files)
+
+
+@contextmanager
+def temporary_folder(files: Mapping[str, str | bytes]) -> Iterator[Path]:
+    """A folder of files, which goes when the block ends; text in UTF-8."""
+    with TemporaryDirectory(prefix="hannet-") as folder:
+        _write(Path(folder), files)
+        yield Path(folder)
+
+
+def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    for file, content in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _found(folder: Path) -> set[str]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from platform import machine
-from tempfile import TemporaryDirectory
 
 from . import template
+from .folders import temporary_folder
 from .verify import compiler
 
 _STANDARD = ("-std=c99", "-O2", "-ffp-contract=off")
@@ -42,24 +42,12 @@ class Cost:
 
 def measure(files: Mapping[str, str], name: str, vectors: int) -> list[Cost]:
     """Of this machine, and of a Cortex-M4 if its compiler is installed; what a tool that is missing would tell is left out."""
-    with TemporaryDirectory(prefix="hannet-") as temporary:
-        folder = Path(temporary)
-        for file, content in files.items():
-            (folder / file).write_text(content)
-        values = {"NAME": name, "UPPER": name.upper()}
-        for file in template.files("cortex_m"):
-            (folder / file).write_text(template.fill(f"cortex_m/{file}", values))
+    values = {"NAME": name, "UPPER": name.upper()}
+    board = {file: template.fill(f"cortex_m/{file}", values) for file in template.files("cortex_m")}
+    with temporary_folder({**files, **board}) as folder:
         here, size = compiler(), shutil.which("size")
-        costs = [
-            _cost(
-                folder,
-                name,
-                f"{machine()}, {Path(here).name}",
-                (here,),
-                size,
-                _counted_here(folder, name, here, vectors),
-            )
-        ]
+        counted = _counted_here(folder, name, here, vectors)
+        costs = [_cost(folder, name, f"{machine()}, {Path(here).name}", (here,), size, counted)]
         cross, cross_size = shutil.which("arm-none-eabi-gcc"), shutil.which("arm-none-eabi-size")
         if cross:
             counted = _counted_by_qemu(folder, name, cross, vectors)
@@ -70,18 +58,27 @@ def measure(files: Mapping[str, str], name: str, vectors: int) -> list[Cost]:
 def _cost(
     folder: Path, name: str, build: str, command: Sequence[str], size: str | None, instructions: int | None
 ) -> Cost | None:
-    """None where the object's sections cannot be told."""
-    (folder / f"{name}.su").unlink(missing_ok=True)
-    usage = ("-fstack-usage",) if "Free Software Foundation" in _run(folder, command[0], "--version") else ()
-    _run(folder, *command, *_STANDARD, *usage, "-c", f"{name}.c", "-o", f"{name}.o")
-    sections = re.findall(
-        r"^\.(text|rodata|data)\S*\s+(\d+)", _run(folder, size, "-A", f"{name}.o") if size else "", re.MULTILINE
-    )
+    """None where it does not compile, or the object's sections cannot be told."""
+    if not size or not (made := _compile(folder, name, command)):
+        return None
+    sections = re.findall(r"^\.(text|rodata|data)\S*\s+(\d+)", _run(folder, size, "-A", made.name), re.MULTILINE)
     if not sections:
         return None
     code = sum(int(count) for kind, count in sections if kind == "text")
     constants = sum(int(count) for kind, count in sections if kind != "text")
-    return Cost(f"{build} {' '.join(_STANDARD[1:2])}", code, constants, _stack(folder / f"{name}.su"), instructions)
+    return Cost(f"{build} -O2", code, constants, _stack(made.with_suffix(".su")), instructions)
+
+
+def _compile(folder: Path, name: str, command: Sequence[str]) -> Path | None:
+    """The object, and beside it what the compiler tells of the stack; None if there is no object."""
+    made = folder / f"{name}.o"
+    for options in (("-fstack-usage",), ()):  # which not every compiler has
+        for old in (made, made.with_suffix(".su")):  # of another machine
+            old.unlink(missing_ok=True)
+        _run(folder, *command, *_STANDARD, *options, "-c", f"{name}.c", "-o", made.name)
+        if made.exists():
+            return made
+    return None
 
 
 def _stack(usage: Path) -> int | None:

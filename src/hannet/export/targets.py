@@ -94,7 +94,7 @@ def to_c(
     facts = {"flash_bytes": library.flash, "workspace_bytes": library.workspace, "multiply_adds": adds}
     report = _report(made.target("C99"), source.program, [], facts, checks, costs)
     files = {**library.files, **packaging.package(source.program, name, report.lines())}
-    write_folder(folder, {file: content.encode() for file, content in files.items()})
+    write_folder(folder, files)
     return replace(report, files=tuple(str(folder / file) for file in files))
 
 

@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from .c99 import code_of
 from .c_code import inputs_of, row_type
+from .folders import temporary_folder
 from .integers import Integers
 from .program import Category, ExportError, Program, TensorInput
 from .sources import Rows, Source
@@ -59,6 +59,11 @@ class Check:
     row: int
     float32_error: float
     limit: float
+
+    @property
+    def allowed(self) -> float:
+        """What the error may be, of any row."""
+        return self.limit
 
     @property
     def passed(self) -> bool:
@@ -129,20 +134,18 @@ def compiler() -> str:
 
 def check_c(files: Mapping[str, str], name: str, program: Program, tried: Trial) -> Check:
     """Compiled with all warnings as errors; its own test vectors must pass too. Raises ExportError if it does not compile."""
-    with TemporaryDirectory(prefix="hannet-") as temporary:
-        folder = Path(temporary)
-        for file, content in {**files, "run.c": driver(name, row_type(program))}.items():
-            (folder / file).write_text(content)
+    with temporary_folder({**files, "run.c": driver(name, row_type(program))}) as folder:
         _require_vectors(folder, name)
         runner = build(folder, [f"{name}.c", "run.c"], "run")
-        return compare(f"C, {Path(compiler()).name} {' '.join(FLAGS[:2])}", run_c(runner, program, tried.rows), tried)
+        return compare(f"C, {_how()}", run_c(runner, program, tried.rows), tried)
 
 
 @dataclass(frozen=True)
 class IntegerCheck:
     """How C in integers did: the largest error of an output, in its own units, and its row.
 
-    limit: what is proven of the integers alone; passed: whether no error exceeds it by more than float32 may add.
+    limit: what is proven of the integers alone; allowed: in that row, with what float32 may add; passed: whether no error exceeds
+    what its row is allowed.
     """
 
     runtime: str
@@ -150,6 +153,7 @@ class IntegerCheck:
     largest_error: float
     row: int
     limit: float
+    allowed: float
     passed: bool
 
     @property
@@ -164,11 +168,8 @@ class IntegerCheck:
 def check_integers(files: Mapping[str, str], name: str, made: Integers, tried: Trial) -> IntegerCheck:
     """Compiled and run as in `check_c`. Raises ExportError if an integer differs from those that Python computes."""
     program = made.program
-    with TemporaryDirectory(prefix="hannet-") as temporary:
-        folder = Path(temporary)
-        drivers = {"run.c": driver(name, row_type(program)), "integers.c": integer_driver(name, row_type(program))}
-        for file, content in {**files, **drivers}.items():
-            (folder / file).write_text(content)
+    drivers = {"run.c": driver(name, row_type(program)), "integers.c": integer_driver(name, row_type(program))}
+    with temporary_folder({**files, **drivers}) as folder:
         _require_vectors(folder, name)
         found = run_c(build(folder, [f"{name}.c", "run.c"], "run"), program, tried.rows)
         runner = build(folder, [f"{name}.c", "integers.c"], "integers")
@@ -177,18 +178,22 @@ def check_integers(files: Mapping[str, str], name: str, made: Integers, tried: T
         if done.returncode:
             raise ExportError(f"the compiled C ended with code {done.returncode}")
     integers = np.frombuffer(done.stdout, np.int32).reshape(len(rows), -1)
-    return judge_integers(f"C in integers, {Path(compiler()).name} {' '.join(FLAGS[:2])}", found, integers, made, tried)
+    return judge_integers("C", _how(), found, integers, made, tried)
 
 
-def judge_integers(runtime: str, found: Array, integers: Array, made: Integers, tried: Trial) -> IntegerCheck:
+def _how() -> str:
+    return f"{Path(compiler()).name} {' '.join(FLAGS[:2])}"
+
+
+def judge_integers(kind: str, how: str, found: Array, integers: Array, made: Integers, tried: Trial) -> IntegerCheck:
     """What an artefact in integers gave beside the model.
 
-    integers: the members' outputs, (n, members * outputs). Raises ExportError if one differs from those that Python computes.
+    kind, how: what it is and what ran it. integers: the members' outputs, (n, members * outputs). Raises ExportError
+    if one differs from those that Python computes.
     """
     if isinstance(made.program.inputs, TensorInput):  # of columns the features are float32, rounded by each machine
         expected = np.hstack(list(made.outputs(c_rows(made.program, tried.rows))))
         if not np.array_equal(integers, expected):
-            kind = runtime.split(",", maxsplit=1)[0].removesuffix(" in integers")
             raise ExportError(
                 f"the compiled {kind} gives other integers than Python; this is a fault of hannet or of the compiler"
             )
@@ -196,7 +201,8 @@ def judge_integers(runtime: str, found: Array, integers: Array, made: Integers, 
     allowed = made.output_error + tried.limit * tried.scale
     passed = bool((errors <= allowed).all())
     worst = int((errors if passed else errors - allowed).argmax())
-    return IntegerCheck(runtime, len(errors), float(errors[worst]), worst, made.output_error, passed)
+    runtime, error = f"{kind} in integers, {how}", float(errors[worst])
+    return IntegerCheck(runtime, len(errors), error, worst, made.output_error, float(allowed[worst]), passed)
 
 
 def _require_vectors(folder: Path, name: str) -> None:
@@ -207,26 +213,31 @@ def _require_vectors(folder: Path, name: str) -> None:
 
 def build(folder: Path, sources: Sequence[str], name: str, flags: Sequence[str] = FLAGS) -> Path:
     """A program of C files. Raises ExportError with the compiler's first complaint."""
-    command = [compiler(), *flags, *sources, "-o", name]
+    run_compiler(folder, [compiler(), *flags, *sources, "-o", name], "the C does not compile")
+    return folder / name
+
+
+def run_compiler(folder: Path, command: Sequence[str], fault: str) -> None:
+    """Raises ExportError of the fault and the compiler's first complaint if it fails."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ExportError(f"the C does not compile: {next(iter(done.stderr.strip().splitlines()), 'no message')}")
-    return folder / name
+        raise ExportError(f"{fault}: {next(iter(done.stderr.strip().splitlines()), 'no message')}")
 
 
 def driver(name: str, kind: str) -> str:
     """A program that reads rows from standard input and writes outputs to standard output."""
-    return _named(_DRIVER, name, kind)
+    return fill_names(_DRIVER, name, kind)
 
 
 def integer_driver(name: str, kind: str) -> str:
     """As `driver`, with the members' integers for outputs."""
     text = _DRIVER.replace("float out[@UPPER_OUTPUTS]", "int32_t out[@UPPER_MEMBERS * @UPPER_OUTPUTS]")
     text = text.replace("@_predict", "@_integers").replace("i < @UPPER_OUTPUTS", "i < @UPPER_MEMBERS * @UPPER_OUTPUTS")
-    return _named(text.replace("-1e38f", "INT32_MIN"), name, kind)
+    return fill_names(text.replace("-1e38f", "INT32_MIN"), name, kind)
 
 
-def _named(text: str, name: str, kind: str) -> str:
+def fill_names(text: str, name: str, kind: str) -> str:
+    """The text with the prefix for `@`, in capitals for `@UPPER`, and the type of a row for `@TYPE`."""
     return text.replace("@TYPE", kind).replace("@UPPER", name.upper()).replace("@", name)
 
 
@@ -281,6 +292,6 @@ def require_passed(checks: Sequence[Check | IntegerCheck]) -> None:
     for check in checks:
         if not check.passed:
             raise ExportError(
-                f"{check.runtime} differs from the model by {check.largest_error:.3g} in row {check.row}, where {check.limit:.3g} "
+                f"{check.runtime} differs from the model by {check.largest_error:.3g} in row {check.row}, where {check.allowed:.3g} "
                 "is allowed: nothing is written"
             )

@@ -2,17 +2,17 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from . import template
 from .c99 import Library
 from .c_code import inputs_of, row_type
+from .folders import temporary_folder
 from .integers import Integers
 from .program import Category, Date, ExportError, Number, Program, TensorInput
+from .verify import fill_names, run_compiler
 
 # One copy of a reflection's loop serves all of them: a fifth less code, at half the speed that a copy for each would have.
 FLAGS = (
@@ -41,11 +41,7 @@ EXPORT(certify) int certify(void) { return @_certify(row_, out_, &radius_, &w); 
 def compile_wasm(library: Library, name: str, program: Program) -> bytes:
     """The WebAssembly of a program's C files. Raises ExportError without a compiler that has the target."""
     glue = _GLUE + _INTEGER_GLUE * _has(library, name, "integers") + _CERTIFY_GLUE * _has(library, name, "certify")
-    glue = glue.replace("@TYPE", row_type(program)).replace("@UPPER", name.upper()).replace("@", name)
-    with TemporaryDirectory(prefix="hannet-") as temporary:
-        folder = Path(temporary)
-        for file, content in {**library.files, "glue.c": glue}.items():
-            (folder / file).write_text(content)
+    with temporary_folder({**library.files, "glue.c": fill_names(glue, name, row_type(program))}) as folder:
         _build(compiler(), folder, f"{name}.c", "glue.c")
         return (folder / "out.wasm").read_bytes()
 
@@ -57,9 +53,7 @@ def _has(library: Library, name: str, function: str) -> bool:
 def compiler() -> str:
     """The first clang on the path that makes WebAssembly. Raises ExportError if none does."""
     for found in filter(None, map(shutil.which, _names())):
-        with TemporaryDirectory(prefix="hannet-") as temporary:
-            folder = Path(temporary)
-            (folder / "empty.c").write_text("#include <stdint.h>\nint32_t nothing(void);\n")
+        with temporary_folder({"empty.c": "#include <stdint.h>\nint32_t nothing(void);\n"}) as folder:
             try:
                 _build(found, folder, "empty.c")
             except ExportError:
@@ -76,12 +70,7 @@ def _names() -> Iterator[str]:
 
 
 def _build(clang: str, folder: Path, *sources: str) -> None:
-    command = [clang, *FLAGS, *sources, "-o", "out.wasm"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ExportError(
-            f"the C cannot be compiled to WebAssembly: {next(iter(done.stderr.splitlines()), 'no message')}"
-        )
+    run_compiler(folder, [clang, *FLAGS, *sources, "-o", "out.wasm"], "the C cannot be compiled to WebAssembly")
 
 
 def describe_interface(program: Program, library: Library, name: str, made: Integers | None) -> dict[str, Any]:

@@ -4,13 +4,12 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .folders import temporary_folder
 from .integers import Integers
 from .program import Category, ColumnsInput, ExportError, Program
 from .sources import Rows
@@ -38,7 +37,7 @@ def check_wasm(
         if made is None or integers is None:
             found.append(compare(f"WebAssembly, {runtime}", outputs, tried))
         else:
-            found.append(judge_integers(f"WebAssembly in integers, {runtime}", outputs, integers, made, tried))
+            found.append(judge_integers("WebAssembly", runtime, outputs, integers, made, tried))
     return found
 
 
@@ -62,13 +61,8 @@ def runtimes() -> dict[str, Callable[..., Found]]:
 
 
 def _in_node(files: Mapping[str, bytes], name: str, program: Program, rows: Rows, made: Integers | None) -> Found:
-    with TemporaryDirectory(prefix="hannet-") as temporary:
-        folder = Path(temporary)
-        for file, content in files.items():
-            (folder / file).write_bytes(content)
-        exact = "true" if made else "false"
-        (folder / "run.mjs").write_text(_RUNNER.replace("@", name).replace("EXACT", exact), encoding="utf-8")
-        (folder / "rows.json").write_text(json.dumps(plain_rows(program, rows)), encoding="utf-8")
+    runner = _RUNNER.replace("EXACT", "true" if made else "false").replace("@", name)
+    with temporary_folder({**files, "run.mjs": runner, "rows.json": json.dumps(plain_rows(program, rows))}) as folder:
         done = subprocess.run(["node", "run.mjs"], cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ExportError(f"the WebAssembly fails in node: {done.stderr.strip()[-200:]}")
