@@ -1,11 +1,12 @@
 """What the GPU compiler makes of the Triton kernels, without a GPU: registers, spills, shared memory, instructions, traffic.
 
-    python benchmarks/registers.py [--shapes 65536x512x20 ...] [--dtype bf16 ...] [--arch 90] [--out hannet-results/benchmarks]
+    python benchmarks/registers.py [--shapes 65536x512x20 ...] [--dtype bf16 ...] [--arch 90] [--forms] [--out hannet-results/benchmarks]
 
 Compiles what a stack of rows x width x depth launches, and assembles and takes it apart with the tools that come with Triton; prints a
 table and appends a record. Instructions are those that a thread runs for one activation in the loop over the layers. Bytes are those
 of rows and sign bits that a pass moves from and to memory, an activation; "over copy" is that beside a copy of x, the floor, which
 moves 2 * itemsize / depth. Neither says how long a pass takes: `gpu.py` times it, on a GPU.
+--forms compiles instead what rows of every form launch, many, few, and so few that a pass is one launch; takes ten minutes a dtype.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from triton.compiler import ASTSource
 
 from hannet.experiments import store as runs
 from hannet.experiments.record import Record, Run
-from hannet.ops.cuda import launch, triton_kernels
+from hannet.ops.cuda import launch, tiles, triton_kernels
 
 SHAPES = [
     "65536x512x20",
@@ -149,12 +150,61 @@ def report(rows: int, width: int, depth: int, dtype: str, arch: int) -> dict[str
     return found
 
 
+def shapes_of_forms(dtype: torch.dtype) -> dict[str, list[tuple[int, int, int]]]:
+    """Rows, width and depth for each form that rows are divided into: large tiles, small ones, and one that has all rows."""
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    found: dict[str, list[tuple[int, int, int]]] = {"many rows": [], "few rows": [], "one launch": []}
+    for (columns, chunks), width in {launch.chunks_of(width): width for width in range(8192, 0, -1)}.items():
+        call = 1, columns, chunks, kind, ""
+        large = tiles.choose("forward", 1 << 30, *call).rows
+        found["many rows"].append((64 * large, width, 20))
+        found["few rows"].append((63 * large, width, 20))
+        fit = [
+            rows
+            for rows in range(1, 2 * large + 1)
+            if tiles.alone(rows, columns, chunks, (chunks - 1).bit_length(), kind)
+        ]
+        found["one launch"] += [(rows, width, 20) for rows in {*fit[:1], *fit[-1:]}]
+    return found
+
+
+def compile_forms(dtypes: list[str], arch: int) -> dict[str, float]:
+    """The most that kernels of all forms take of a thread's registers, of memory for what does not fit, and of shared memory."""
+    metrics: dict[str, float] = {}
+    for dtype in dtypes:
+        for name, shapes in shapes_of_forms(DTYPES[dtype]).items():
+            most = dict.fromkeys(("registers", "spilled", "shared"), 0)
+            for shape in shapes:
+                for kernel in compiled(*shape, DTYPES[dtype], arch).values():
+                    registers, spilled, _ = assembled(kernel.compiled.asm["ptx"], arch)
+                    taken = {"registers": registers, "spilled": spilled, "shared": kernel.compiled.metadata.shared}
+                    most = {key: max(value, taken[key]) for key, value in most.items()}
+            most["shapes"] = len(shapes)
+            print(f"{dtype}, {name}: {most}", flush=True)
+            metrics |= {f"{dtype} {name}: {key}": value for key, value in most.items()}
+    return metrics
+
+
 def shape_of(text: str) -> str:
     """The text, if it is rows x width x depth of a stack that the kernels serve."""
     sizes = [int(size) if size.isdecimal() else 0 for size in text.split("x")]
     if len(sizes) != 3 or min(sizes) < 1 or sizes[1] > 8192:
         raise argparse.ArgumentTypeError(f"{text!r} is not such as 65536x512x20, of a width up to 8192")
     return text
+
+
+def report_all(shapes: list[str], dtypes: list[str], arch: int) -> dict[str, float]:
+    """The table, printed, and its numbers."""
+    metrics = {}
+    heads = ("warps", "registers", "spilled", "shared", "instructions", "bytes", "over copy")
+    print(f"| kernel | rows x width x depth | dtype | {' | '.join(heads)} |\n{'| --- ' * (3 + len(heads))}|")
+    for shape in shapes:
+        for dtype in dtypes:
+            for kernel, found in report(*map(int, shape.split("x")), dtype, arch).items():
+                cells = [f"{found[head]:.4g}" if head in found else "" for head in heads]
+                print(f"| {' | '.join([kernel, shape, dtype, *cells])} |", flush=True)
+                metrics |= {f"{shape} {dtype} {kernel}: {name}": value for name, value in found.items()}
+    return metrics
 
 
 def main() -> None:
@@ -166,22 +216,19 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", type=shape_of, default=SHAPES, help="rows x width x depth")
     parser.add_argument("--dtype", nargs="+", default=["bf16"], choices=DTYPES)
     parser.add_argument("--out", type=Path, default=Path("hannet-results/benchmarks"), help="folder of the record")
+    parser.add_argument("--forms", action="store_true", help="every form of rows, in the place of shapes")
     args = parser.parse_args()
-    store, began, metrics = runs.Store(args.out), perf_counter(), {}
-    heads = ("warps", "registers", "spilled", "shared", "instructions", "bytes", "over copy")
-    print(f"| kernel | rows x width x depth | dtype | {' | '.join(heads)} |\n{'| --- ' * (3 + len(heads))}|")
-    for shape in args.shapes:
-        for dtype in args.dtype:
-            for kernel, found in report(*map(int, shape.split("x")), dtype, args.arch).items():
-                cells = [f"{found[head]:.4g}" if head in found else "" for head in heads]
-                print(f"| {' | '.join([kernel, shape, dtype, *cells])} |", flush=True)
-                metrics |= {f"{shape} {dtype} {kernel}: {name}": value for name, value in found.items()}
-    run = Run("benchmark registers", {"shapes": args.shapes, "dtypes": args.dtype, "arch": args.arch}, 0)
+    began, config = perf_counter(), {"dtypes": args.dtype, "arch": args.arch}
+    if args.forms:
+        run, metrics = Run("benchmark registers: forms", config, 0), compile_forms(args.dtype, args.arch)
+    else:
+        run = Run("benchmark registers", {"shapes": args.shapes, **config}, 0)
+        metrics = report_all(args.shapes, args.dtype, args.arch)
     record = Record.of(run, metrics, perf_counter() - began)
     record = replace(
         record, device=f"compiled for sm_{args.arch}", versions=dict(record.versions) | {"triton": triton.__version__}
     )
-    store.append([record])
+    runs.Store(args.out).append([record])
 
 
 if __name__ == "__main__":

@@ -55,3 +55,15 @@ def test_a_pass_in_one_launch_waits_for_its_parameters(registers):
         written, waited = ptx.index("st.global"), ptx.index("bar.sync")
         assert written < waited < ptx.index("ld.global", ptx.rindex("st.global", 0, waited) + 1)
     assert kernels["forward_alone"].compiled.asm["ptx"].count("bar.sync") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_forms_shapes_launch_what_they_are_named_after(registers, dtype):
+    launch = registers.launch
+    for name, shapes in registers.shapes_of_forms(dtype).items():
+        assert len(set(shapes)) == len(shapes)
+        for rows, width, depth in shapes:
+            plan = launch._plan((rows, width), (depth, width), dtype, 1, torch.device("meta"))
+            assert plan.alone == (name == "one launch")
+            large = registers.tiles.large(plan.columns, plan.chunks, 32 if dtype == torch.float64 else 64)
+            assert plan.alone or plan.forward == (large if name == "many rows" else registers.tiles.small(plan.columns))
