@@ -34,6 +34,16 @@ def needs_compiler():
 
 
 @pytest.fixture
+def needs_wasm_compiler():
+    from hannet.export import ExportError, wasm
+
+    try:
+        wasm.compiler()
+    except ExportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
 def threads():
     """torch.set_num_threads, undone after the test."""
     before = torch.get_num_threads()

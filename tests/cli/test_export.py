@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from hannet import HanNet
-from hannet.export import ExportError, wasm
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -43,12 +42,9 @@ def test_a_network_in_integers_says_what_is_proven(hannet, needs_compiler):
 
 
 @pytest.mark.parametrize(("to", "written"), [("wasm", "my-net-wasm/my_net.wasm"), ("web", "my-net.html")])
+@pytest.mark.usefixtures("needs_wasm_compiler")
 def test_a_saved_network_runs_in_browsers(hannet, to, written):
     HanNet(3, 2, width=5, depth=3).save_pretrained("my-net")
-    try:
-        wasm.compiler()
-    except ExportError as error:
-        pytest.skip(str(error))
     code, out, _ = hannet("export", "my-net", "--to", to, "--no-verify", "--json")
     assert code == 0
     assert json.loads(out)["files"][0] == written

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hannet.export import ExportError, wasm, wasm_runtimes
+from hannet.export import ExportError, wasm_runtimes
 from hannet.tabular.readers import Table
 from tabular_toy import learn
 
@@ -34,10 +34,9 @@ def table_models():
 
 
 @pytest.fixture
-def needs_wasm():
+def needs_wasm(needs_wasm_compiler):
     """A compiler for WebAssembly, and something that runs it."""
     try:
-        wasm.compiler()
         wasm_runtimes.runtimes()
     except ExportError as error:
         pytest.skip(str(error))

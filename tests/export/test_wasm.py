@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hannet import HanNet
+from hannet.certify import certified_radius
 from hannet.cli.export import load_model
 from hannet.export import ExportError, describe, to_wasm, wasm, wasm_runtimes
 
@@ -77,13 +79,16 @@ class TestWrapper:
     def test_radii_and_integers(self, tmp_path):
         net = HanNet(6, 4, width=10, depth=3, lipschitz=True)
         to_wasm(net, tmp_path / "net", name="net", dtype="int16", bounds=(-2.0, 2.0), verified=False)
-        script = """const { out, radius } = model.certify(new Float32Array(6));
+        row = np.linspace(-1, 1, 6, dtype=np.float32)
+        script = f"const {{ out, radius }} = model.certify({row.tolist()});\n"
+        script += """
         const fault = (row) => { try { model.certify(row); } catch (error) { return String(error); } };
         console.log(JSON.stringify([[...out], radius, [...model.integers()], fault([1, 2, NaN, 0, 0, 0])]));"""
         out, radius, integers, fault = in_node(tmp_path / "net", script)
         unit = out[0] / integers[0]
         np.testing.assert_allclose(out, unit * np.array(integers), rtol=1e-6)
-        assert radius >= 0
+        (expected,) = certified_radius(net.double(), torch.from_numpy(row)[None].double()).tolist()
+        assert 0 < radius == pytest.approx(expected, abs=2e-3)
         assert fault == "RangeError: a number of the row is missing or infinite"
 
     def test_what_floats_do_not_have(self, tmp_path):

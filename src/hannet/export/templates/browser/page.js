@@ -1,6 +1,7 @@
 const MOST_BARS = 12; // of a classifier with more classes, the most probable
 const MOST_OPTIONS = 40; // of a column with more words, an input that completes them
 const SEVEN = [[[0.25, 0.2], [0.75, 0.2], [0.45, 0.85]]]; // what the self-test draws
+const INCOMPLETE = "Fill in every number.";
 const UNKNOWN = "\0"; // no cell of a table holds it
 const $ = (id) => document.getElementById(id);
 const form = $("inputs");
@@ -17,13 +18,17 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+function say(text) {
+  result.replaceChildren(make("p", { textContent: text }));
+}
+
 function show(row) {
   let found;
   try {
     found = SPEC.certifies ? model.certify(row) : { out: model.predict(row) };
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    return result.replaceChildren(make("p", { textContent: "Fill in every number." }));
+    return say(INCOMPLETE);
   }
   result.replaceChildren(...(model.classes.length ? bars(found.out) : numbers(found.out)));
   if (SPEC.certifies) result.append(make("p", { className: "radius", textContent: explain(found.radius) }));
@@ -57,7 +62,7 @@ function table() {
   const fields = SPEC.columns.map(field);
   form.append(make("div", { className: "fields" }, ...fields.map(({ label }) => label)));
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.oninput = () => show(fields.map(({ value }) => value()));
+  form.oninput = () => (form.checkValidity() ? show(fields.map(({ value }) => value())) : say(INCOMPLETE));
   form.oninput();
 }
 
@@ -69,7 +74,7 @@ function field(column, place) {
 
 function number(column) {
   const type = column.date ?? "number";
-  const input = make("input", { type, step: "any", placeholder: column.optional ? "missing" : "" });
+  const input = make("input", { type, step: "any", required: !column.optional, placeholder: column.optional ? "missing" : "" });
   if (column.mean !== undefined) input.value = Number(column.mean.toPrecision(3));
   return [[input], () => input.value];
 }
@@ -99,7 +104,7 @@ function pad() {
   const refresh = () => {
     waiting = false;
     stroke(canvas, strokes, canvas.width / 12, (point) => point.map((part) => part * canvas.width));
-    if (!strokes.length) return result.replaceChildren(make("p", { textContent: "Draw one in the square." }));
+    if (!strokes.length) return say("Draw one in the square.");
     show(centred(strokes, size, seen));
   };
   const later = () => {
@@ -196,15 +201,18 @@ function picture() {
   const seen = make("canvas", { width: size, height: size, role: "img", ariaLabel: "What the model sees" });
   form.append(make("label", {}, "A picture", input), make("div", { className: "tools" }, seen, make("small", { textContent: "what the model sees" })));
   input.onchange = async () => {
+    if (!input.files.length) return;
+    let image;
     try {
-      const pixels = squared(await createImageBitmap(input.files[0]), channels, size);
-      preview(pixels, size, seen);
-      show(pixels);
+      image = await createImageBitmap(input.files[0]);
     } catch {
-      result.replaceChildren(make("p", { textContent: "This file is no picture that the browser can read." }));
+      return say("The browser cannot read this file as a picture.");
     }
+    const pixels = squared(image, channels, size);
+    preview(pixels, size, seen);
+    show(pixels);
   };
-  result.append(make("p", { textContent: "Choose a picture." }));
+  say("Choose a picture.");
 }
 
 function squared(image, channels, size) {
