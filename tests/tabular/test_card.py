@@ -31,8 +31,10 @@ def test_a_target_cannot_break_the_card(facts):
     facts["target"] |= {"name": EVIL, "classes": ["a", "b"]}
     facts["rows"] = [{"model": "HanNet", "accuracy": 0.9, "interval": [0.8, 0.95], "log_loss": 0.3, "auc": None}]
     text = make_card(facts)
-    assert "<script>" not in text
     card = ModelCard(text)
+    assert card.data.model_name == "HanNet predicting <script>alert(1)</script> --- | a"
+    assert "# HanNet predicting \\<script\\>alert(1)\\</script\\> --- \\| a\n" in card.text
+    assert "<script>" not in card.text
     assert card.data.pipeline_tag == "tabular-classification"
     assert [one.metric_type for one in card.data.eval_results] == ["accuracy", "log_loss"]
     assert text.count("\n---\n") == 1

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
+from ..reporting.text import escape_markdown, one_line
+
 
 class Metric(NamedTuple):
     """kind: what the Hub calls it, such as accuracy; form: number format; interval: of 95 %, if it is known."""
@@ -52,25 +54,15 @@ class Evaluation:
     def markdown(self) -> str:
         """The metrics as a table."""
         lines = [
-            f"Measured on {one_line(self.data)} ({self.part}):",
+            f"Measured on {escape_markdown(self.data)} ({self.part}):",
             "",
             "| metric | value | 95% interval |",
             "| --- | ---: | ---: |",
         ]
         for metric in self.metrics:
             ends = "–" if metric.interval is None else "–".join(f"{end:{metric.form}}" for end in metric.interval)
-            lines.append(f"| {one_line(metric.name)} | {metric.value:{metric.form}} | {ends} |")
+            lines.append(f"| {escape_markdown(metric.name)} | {metric.value:{metric.form}} | {ends} |")
         return "\n".join(lines)
-
-
-def one_line(text: str) -> str:
-    r"""A name of somebody's that cannot break Markdown, nor be read as HTML.
-
-    >>> one_line("a|b\n<script>")
-    'a\\|b &lt;script&gt;'
-    """
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return plain.replace("|", "\\|").replace("`", "'")
 
 
 def image_evaluation(report: Mapping[str, Any]) -> Evaluation:

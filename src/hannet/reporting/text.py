@@ -1,5 +1,6 @@
-"""Text of others made harmless: in a terminal, and in a spreadsheet."""
+"""Text of others made harmless: in a terminal, in a spreadsheet, and in Markdown."""
 
+import re
 import unicodedata
 
 _FORMULAS = (*"=+-@＝＋－＠", "\t", "\r", "\n")
@@ -12,6 +13,7 @@ _CONTROLS = (
     "Zp",
 )  # also marks that turn the direction of writing, and so what a name seems to be
 _JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
+_MARKUP = re.compile(r"[\\`*_\[\]<>&|#~$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)  # the last two: addresses become links
 
 
 def printable(text: str) -> str:
@@ -44,3 +46,21 @@ def without_formula(cell: str) -> str:
     except ValueError:
         return f"'{cell}"
     return cell
+
+
+def one_line(text: str) -> str:
+    r"""Text without line breaks, and with single spaces.
+
+    >>> one_line(" a\n  b")
+    'a b'
+    """
+    return " ".join(text.split())
+
+
+def escape_markdown(text: str) -> str:
+    r"""Text that Markdown shows as it is, in one line: it is no markup, no HTML, no link, and ends no cell of a table.
+
+    >>> print(escape_markdown("a|b\n<script> ![c](http://d)"))
+    a\|b \<script\> !\[c\](http\://d)
+    """
+    return _MARKUP.sub(r"\\\g<0>", printable(one_line(text)))

@@ -5,7 +5,8 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from ..models.card import Evaluation, Metric, one_line
+from ..models.card import Evaluation, Metric
+from ..reporting.text import escape_markdown, one_line
 from . import metrics
 
 FILE = "README.md"
@@ -56,18 +57,18 @@ def make_card(facts: Mapping[str, Any]) -> str:
     Args:
         facts: Those of `Report.facts`.
     """
-    measured, name = evaluation(facts), one_line(facts["target"]["name"])
+    measured, target = evaluation(facts), facts["target"]["name"]
     data = ModelCardData(
         library_name="hannet",
         tags=["han-layer", "tabular"],
         pipeline_tag=measured.task,
-        model_name=f"HanNet predicting {name}",
+        model_name=f"HanNet predicting {one_line(target)}",
         eval_results=measured.results(),
     )
     return _CARD.format(
         data=data.to_yaml(),
-        title=f"HanNet predicting {name}",
-        target=name,
+        title=f"HanNet predicting {escape_markdown(target)}",
+        target=escape_markdown(target),
         columns=f"{len(facts['columns']):,}",
         rows=facts["train_rows"],
         results=measured.markdown(),

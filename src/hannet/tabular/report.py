@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..reporting import figures, tables
+from ..reporting.text import escape_markdown
 from ..storage.provenance import commit, describe_device, versions
 from . import baselines, card, metrics, page, plots
 from .columns import Date
@@ -47,8 +48,8 @@ class Report:
 
     def files(self, folder: str = "FOLDER") -> dict[str, bytes]:
         """Contents of the report's files by their names; folder: where they will be, for the lines that use the model."""
-        classes = f"#{tables.markdown(self.classes)}\n" if self.classes else ""
-        text = f"{tables.markdown(self.results)}\n![Held-out rows](report.svg)\n\n{classes}#{tables.markdown(self.columns)}"
+        classes = f"#{_markdown(self.classes)}\n" if self.classes else ""
+        text = f"{_markdown(self.results)}\n![Held-out rows](report.svg)\n\n{classes}#{_markdown(self.columns)}"
         facts = json.dumps(self.facts, indent=1, allow_nan=False) + "\n"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font does not have
@@ -56,6 +57,13 @@ class Report:
         html = page.make_page(self.facts, folder, images).render()
         words = {"report.md": text, "report.json": facts, page.FILE: html, card.FILE: card.make_card(self.facts)}
         return {name: content.encode() for name, content in words.items()} | images
+
+
+def _markdown(table: tables.Table) -> str:
+    """The table as Markdown, in which names of columns and classes are shown as they are."""
+    shown = [{key: escape_markdown(v) if isinstance(v, str) else v for key, v in row.items()} for row in table.rows]
+    notes = [escape_markdown(note) for note in table.notes]
+    return tables.markdown(tables.Table(escape_markdown(table.title), table.columns, shown, notes))
 
 
 def make_report(
@@ -137,8 +145,7 @@ def _classes_table(classes: Sequence[Mapping[str, Any]]) -> tables.Table | None:
     """Recall and precision of each class, the lowest recall first; None if they are many and balanced."""
     if not classes or (len(classes) > FEW_CLASSES and not _is_imbalanced(classes)):
         return None
-    rows = [{**row, "class": _escape(row["class"])} for row in classes]
-    rows.sort(key=lambda row: 2.0 if row["recall"] is None else row["recall"])
+    rows = sorted(classes, key=lambda row: 2.0 if row["recall"] is None else row["recall"])
     columns = {
         "class": ("class", ""),
         "train_rows": ("rows trained on", "{:,}"),
@@ -180,7 +187,7 @@ def _columns_table(encoder: Encoder, importances: Mapping[str, float], split: me
     """What became of each column, the most important first."""
     rows: list[dict[str, Any]] = [
         {
-            "column": _escape(column.name),
+            "column": column.name,
             "kind": f"{column.kind} {column.form}" if isinstance(column, Date) else column.kind,
             "inputs": len(column.inputs),
             "importance": importances.get(column.name),
@@ -188,12 +195,7 @@ def _columns_table(encoder: Encoder, importances: Mapping[str, float], split: me
         for column in encoder.columns
     ]
     rows.sort(key=lambda row: -(row["importance"] or 0.0))
-    rows += [{"column": _escape(name), "kind": f"left out: {why}"} for name, why in encoder.dropped.items()]
+    rows += [{"column": name, "kind": f"left out: {why}"} for name, why in encoder.dropped.items()]
     forms = {"column": "", "kind": "", "inputs": "{}", "importance": f"{{:z{form}}}"}
     note = f"importance: {_describe_importance(split)}" if importances else importance_note({}, split, form)
     return tables.Table("Columns", {name: (name, form) for name, form in forms.items()}, rows, [note])
-
-
-def _escape(name: str) -> str:
-    """A name that cannot break a table of Markdown."""
-    return " ".join(name.split()).replace("|", "\\|")
