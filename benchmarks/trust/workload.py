@@ -151,7 +151,7 @@ def _content(path: Path) -> Any:
             return {record["key"]: _untimed(record) for record in map(json.loads, content.splitlines())}
         case ".json":
             return _untimed(json.loads(content))
-        case ".md" | ".png" | ".svg":
+        case ".md" | ".html" | ".png" | ".svg":
             return None
     return content
 

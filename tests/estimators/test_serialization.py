@@ -1,4 +1,5 @@
 import json
+import math
 import pickle
 from hashlib import sha256
 
@@ -101,6 +102,7 @@ def change_weights(folder, change_tensors):
         (["target", "classes"], ["a"], "damaged, or of another version .3 classes expected"),
         (["target", "type"], "nonsense", "damaged, or of another version"),
         (["history"], 3, "damaged, or of another version"),
+        (["n_features_in"], math.inf, "damaged, or of another version"),
         (["best_epochs"], 3, "damaged, or of another version"),
     ],
     ids=str,

@@ -1,5 +1,6 @@
 """A fitted model as a folder."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_a_spoilt_model_is_one_sentence(saved, name, spoil):
     with pytest.raises(ModelError) as fault:
         Model.load(saved)
     assert name in str(fault.value)
+
+
+def test_a_date_without_a_last_day_is_one_sentence(tmp_path):
+    cells = pd.DataFrame(
+        {"day": [f"2024-{n % 12 + 1:02d}-{n % 28 + 1:02d}" for n in range(60)], "y": map(str, range(60))}
+    )
+    model, report, _ = learn(Table(cells), "y", baselines=False)
+    model.save(tmp_path / "model", report.files())
+    path = tmp_path / "model" / "table.json"
+    content = json.loads(path.read_bytes())
+    (column,) = [part for part in content["encoder"]["columns"] if part.get("span")]
+    column["span"] = column["span"][:1]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"table\.json is damaged"):
+        Model.load(tmp_path / "model")
 
 
 def test_a_table_of_another_model_is_one_sentence(saved, table, tmp_path):

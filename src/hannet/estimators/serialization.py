@@ -99,7 +99,7 @@ def restoring(folder: str | Path) -> Iterator[None]:
         yield
     except KeyError as error:
         raise ModelError(f"{path}: the entry {error} is missing") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ModelError(f"{path}: damaged, or of another version ({error})") from error
     except RuntimeError as error:
         raise ModelError(f"{weights_path}: does not fit the networks that {path.name} beside it tells of") from error

@@ -162,7 +162,7 @@ class Model:
             inputs = encoder.encode(blank)[0].shape[1]
             model = cls(target, bool(state["header"]), encoder, estimator, state.get("weights"))
             same = inputs == estimator.n_features_in_ and state["estimator"] == _digest(folder)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise ModelError(f"{path} is damaged, or of another version ({error!r})") from error
         if state.get("format") != _FORMAT or not same:
             raise ModelError(f"{path} is of another version, or of another model than the files beside it")
