@@ -23,8 +23,7 @@ import torch
 import hannet
 from hannet.experiments import store
 from hannet.experiments.record import Record, Run
-from hannet.export import c99, onnx, targets, verify
-from hannet.export.c_code import translate
+from hannet.export import onnx, targets, verify
 from hannet.export.sources import Source, open_source
 
 INPUTS, WIDTH, DEPTH = 13, 200, 20
@@ -76,11 +75,9 @@ def medians(candidates: Mapping[str, Callable[[], object]], seconds: float) -> d
     return {name: median(values) for name, values in times.items()}
 
 
-def c_files(source: Source) -> dict[str, str]:
+def c_files(net: hannet.HanNet) -> dict[str, str]:
     """The library and a program that times it."""
-    program = source.program
-    vectors = targets._vectors(program, verify.trial(source, 200))
-    return {**c99.to_library(program, translate(program), "net", *vectors).files, "timer.c": TIMER}
+    return {**targets.prepare(net, "net").library.files, "timer.c": TIMER}
 
 
 def c_times(folder: Path) -> dict[str, float]:
@@ -152,7 +149,7 @@ def main() -> None:
     source = open_source(net)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for file, content in c_files(source).items():
+        for file, content in c_files(net).items():
             (folder / file).write_text(content)
         metrics = {**speed(net, source, folder, arguments.seconds), **parity(source, folder)}
     for what, value in metrics.items():

@@ -25,7 +25,6 @@ import hannet
 from hannet.experiments import store
 from hannet.experiments.record import Record, Run
 from hannet.export import targets, verify
-from hannet.export.sources import open_source
 
 BATCH, ROWS = 50, 60
 BOUNDS = (-3.0, 3.0)
@@ -51,7 +50,7 @@ def draw(rng: np.random.Generator) -> nn.Module:
 class Case:
     """A network's C and what it must give."""
 
-    made: targets._Made
+    made: targets.Prepared
     tried: verify.Trial
 
     @property
@@ -61,12 +60,12 @@ class Case:
 
     def given(self) -> np.ndarray:
         """The rows, and one of NaN."""
-        rows = verify.c_rows(self.made.source.program, self.tried.rows)
+        rows = verify.c_rows(self.made.program, self.tried.rows)
         return np.vstack([rows, np.full((1, rows.shape[1]), np.nan, np.float32)])
 
     def judge(self, raw: bytes) -> float:
-        """The error over the allowed one. Raises ExportError for integers that differ."""
-        given, size = self.given(), self.made.source.program.output.size
+        """The error over the allowed one; infinite if integers differ, or if the row of NaN gives numbers."""
+        given, size = self.given(), self.made.program.output.size
         if self.made.integers:
             found = np.frombuffer(raw, np.int32).reshape(len(given), size)
             exact = np.array_equal(found[:-1], self.made.integers.outputs(given[:-1])[0])
@@ -80,7 +79,7 @@ class Case:
 
 def make_case(net: nn.Module, name: str, dtype: str) -> Case:
     """The C of a network."""
-    made = targets._make(open_source(net), name, dtype, BOUNDS if dtype != "float32" else None)
+    made = targets.prepare(net, name, dtype, BOUNDS if dtype != "float32" else None)
     return Case(made, verify.trial(made.source, ROWS))
 
 

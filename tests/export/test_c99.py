@@ -9,9 +9,8 @@ from torch import nn
 
 from hannet import Abs, HanClassifier, HanNet, HanStack
 from hannet.export import c99, targets, verify
-from hannet.export.c_code import quote, translate
+from hannet.export.c_code import quote
 from hannet.export.c_functions import FUNCTIONS
-from hannet.export.sources import open_source
 
 pytestmark = pytest.mark.usefixtures("needs_compiler")
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "saved_by_0_1_0"
@@ -20,12 +19,10 @@ SANITIZED = (*verify.FLAGS, "-O1", "-fsanitize=address,undefined", "-fno-sanitiz
 
 def write(folder, model, name, count=60):
     """The C of a model, and rows with what it must give."""
-    source = open_source(model)
-    tried = verify.trial(source, count)
-    library = c99.to_library(source.program, translate(source.program), name, *targets._vectors(source.program, tried))
-    for file, content in library.files.items():
+    made = targets.prepare(model, name)
+    for file, content in made.library.files.items():
         (folder / file).write_text(content)
-    return source.program, tried
+    return made.program, verify.trial(made.source, count)
 
 
 def run(program, given=b"", *arguments):

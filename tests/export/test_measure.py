@@ -4,14 +4,13 @@ import pytest
 
 from hannet import HanNet
 from hannet.export import measure, targets, to_c
-from hannet.export.sources import open_source
 
 pytestmark = pytest.mark.usefixtures("needs_compiler")
 
 
 @pytest.fixture
 def files():
-    return targets._make(open_source(HanNet(5, 2, width=16, depth=3)), "net", "float32", None).library.files
+    return targets.prepare(HanNet(5, 2, width=16, depth=3), "net").library.files
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ memory (3.6 times as slow at -O2). Other arrays have zeros up to a multiple of t
 """
 
 from . import c_date_functions, c_integer_functions
+from .template import swap
 
 
 def lanes(count: int) -> str:
@@ -342,22 +343,23 @@ int @_class(const float *out)
 def _in_units(name: str) -> str:
     """The function for int32 instead of float."""
     text = FUNCTIONS[name].replace("float", "int32_t").replace("0.0f", "0")
-    return text.replace(f"@_{name}(", f"@_{name}_units(")
+    return swap(text, (f"@_{name}(", f"@_{name}_units("))
 
 
 FUNCTIONS |= {f"{name}_units": _in_units(name) for name in ("abs", "relu", "sort", "zero", "copy")}
 FUNCTIONS |= c_integer_functions.FUNCTIONS | c_date_functions.FUNCTIONS
-FUNCTIONS["dates_and_numbers"] = FUNCTIONS["numbers"].replace(
-    "} @_number;", "    const float *table; /* of a part of a date with few values */\n} @_number;"
+FUNCTIONS["dates_and_numbers"] = swap(
+    FUNCTIONS["numbers"],
+    ("} @_number;", "    const float *table; /* of a part of a date with few values */\n} @_number;"),
 )
-FUNCTIONS["fill_dates_and_numbers"] = (
-    FUNCTIONS["fill_numbers"]
-    .replace("restrict row, float", "restrict row, const float *restrict dates, float")
-    .replace("row[n->column]", "n->column < @_INPUTS ? row[n->column] : dates[n->column - @_INPUTS]")
-    .replace(
+FUNCTIONS["fill_dates_and_numbers"] = swap(
+    FUNCTIONS["fill_numbers"],
+    ("restrict row, float", "restrict row, const float *restrict dates, float"),
+    ("row[n->column]", "n->column < @_INPUTS ? row[n->column] : dates[n->column - @_INPUTS]"),
+    (
         "if (known)",
         "if (known && n->table)\n            @_look_up(n, (int)x, features + i, stair);\n        else if (known)",
-    )
+    ),
 )
 
 NEEDS = {

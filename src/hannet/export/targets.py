@@ -84,16 +84,15 @@ def to_c(
     """
     folder = Path(folder)
     require_folder(folder, c99.ENDINGS[1], packaging.file_names, force=force)
-    source = open_source(model)
-    made = _make(source, name, dtype, bounds)
+    made = prepare(model, name, dtype, bounds)
+    library, program = made.library, made.program
     checks: Sequence[Checked] = [made.check()] if verified else []
     verify.require_passed(checks)
-    library, name = made.library, made.name
     costs = measure.measure(library.files, name, VECTORS) if verified else []
-    adds = source.program.multiply_adds
+    adds = program.multiply_adds
     facts = {"flash_bytes": library.flash, "workspace_bytes": library.workspace, "multiply_adds": adds}
-    report = _report(made.target("C99"), source.program, [], facts, checks, costs)
-    files = {**library.files, **packaging.package(source.program, name, report.lines())}
+    report = _report(made.target("C99"), program, [], facts, checks, costs)
+    files = {**library.files, **packaging.package(program, name, report.lines())}
     write_folder(folder, files)
     return replace(report, files=tuple(str(folder / file) for file in files))
 
@@ -127,13 +126,12 @@ def to_wasm(
     """
     folder = Path(folder)
     require_folder(folder, wasm.ENDINGS[0], wasm.file_names, force=force)
-    source = open_source(model)
-    made = _make(source, name, dtype, bounds)
+    made = prepare(model, name, dtype, bounds)
     files, checks = _wasm(made, verified=verified)
     write_folder(folder, files)
-    facts = {"wasm_bytes": len(files[f"{name}.wasm"]), "multiply_adds": source.program.multiply_adds}
+    facts = {"wasm_bytes": len(files[f"{name}.wasm"]), "multiply_adds": made.program.multiply_adds}
     target = made.target("WebAssembly")
-    return _report(target, source.program, [folder / file for file in files], facts, checks)
+    return _report(target, made.program, [folder / file for file in files], facts, checks)
 
 
 def to_web(
@@ -167,59 +165,77 @@ def to_web(
     """
     path = Path(path)
     require_file(path, force=force)
-    source = open_source(model)
-    web.require_page(source.program)
-    made = _make(source, "model", dtype, bounds)
+    made = prepare(model, "model", dtype, bounds)
+    web.require_page(made.program)
     files, checks = _wasm(made, verified=verified)
-    tried = verify.trial(made.source, 200, seed=1)
-    content = web.page(made.interface(), files["model.wasm"], title, source.program, tried, made.tolerance(tried))
-    write_atomic(path, content.encode())
-    facts = {"bytes": len(content.encode()), "multiply_adds": source.program.multiply_adds}
-    return _report(made.target("Web page"), source.program, [path], facts, checks)
+    page = web.page(made.interface(), files["model.wasm"], title, made.program, made.tried, made.tolerance)
+    content = page.encode()
+    write_atomic(path, content)
+    facts = {"bytes": len(content), "multiply_adds": made.program.multiply_adds}
+    return _report(made.target("Web page"), made.program, [path], facts, checks)
 
 
 @dataclass(frozen=True)
-class _Made:
-    """The C of a model. source: gives rows within the bounds of integers."""
+class Prepared:
+    """The C of a model.
+
+    source: gives rows within the bounds of integers. tried: rows, of which artefacts check themselves on the first; tolerance: (n,),
+    how far a machine may be off in each: by what float32 may be, and by what is proven of the integers.
+    """
 
     library: Library
     name: str
     source: Source
     integers: Integers | None
+    tried: Trial
+    tolerance: np.ndarray
+
+    @property
+    def program(self) -> Program:
+        """What the model computes."""
+        return self.source.program
 
     def target(self, what: str) -> str:
+        """What it becomes, for people."""
         return f"{what} in {self.integers.dtype}" if self.integers else what
 
     def check(self) -> Checked:
+        """How the C does. Raises ExportError if it does not compile."""
         tried, files = verify.trial(self.source), self.library.files
         if self.integers:
             return verify.check_integers(files, self.name, self.integers, tried)
-        return verify.check_c(files, self.name, self.source.program, tried)
-
-    def tolerance(self, tried: Trial) -> np.ndarray:
-        return _tolerance(tried, self.integers)
+        return verify.check_c(files, self.name, self.program, tried)
 
     def interface(self) -> dict[str, Any]:
-        return wasm.describe_interface(self.source.program, self.library, self.name, self.integers)
+        """What JavaScript knows of the model."""
+        return wasm.describe_interface(self.program, self.library, self.name, self.integers)
 
 
-def _make(source: Source, name: str, dtype: str, bounds: tuple[float, float] | None) -> _Made:
+def prepare(
+    model: Any, name: str = "model", dtype: str = "float32", bounds: tuple[float, float] | None = None
+) -> Prepared:
+    """The C of a model, from which C, WebAssembly and pages are written; arguments as in `to_c`. Raises ExportError."""
     c99.require_identifier(name)
     if dtype not in ("float32", *BITS):
         raise ExportError(f"dtype must be float32, {' or '.join(BITS)}, got {dtype!r}")
     if dtype == "float32" and bounds is not None:
         raise ExportError("bounds of the features are for integers: choose int16 or int8")
-    integers = None if dtype == "float32" else quantise(source.program, dtype, bounds)
+    source = open_source(model)
+    program = source.program
+    integers = None if dtype == "float32" else quantise(program, dtype, bounds)
     if integers:
         source = BoundedSource(source, integers.box)
-    code = translate_integers(integers) if integers else translate(source.program)
-    vectors = _vectors(source.program, verify.trial(source, 200, seed=1), integers)
-    return _Made(c99.to_library(source.program, code, name, *vectors), name, source, integers)
+    code = translate_integers(integers) if integers else translate(program)
+    tried = verify.trial(source, 200, seed=1)
+    tolerance = (integers.output_error if integers else 0.0) + tried.limit * tried.scale
+    vectors = verify.c_rows(program, tried.rows), tried.truth, tolerance
+    library = c99.to_library(program, code, name, *(values[:VECTORS] for values in vectors))
+    return Prepared(library, name, source, integers, tried, tolerance)
 
 
-def _wasm(made: _Made, *, verified: bool) -> tuple[dict[str, bytes], Sequence[Checked]]:
+def _wasm(made: Prepared, *, verified: bool) -> tuple[dict[str, bytes], Sequence[Checked]]:
     """The module and its wrapper, and how they did."""
-    program, name = made.source.program, made.name
+    program, name = made.program, made.name
     files = {f"{name}.wasm": wasm.compile_wasm(made.library, name, program)}
     files |= {file: content.encode() for file, content in wasm.wrapper(made.interface(), name).items()}
     if not verified:
@@ -227,19 +243,6 @@ def _wasm(made: _Made, *, verified: bool) -> tuple[dict[str, bytes], Sequence[Ch
     checks = wasm_runtimes.check_wasm(files, name, program, verify.trial(made.source), made.integers)
     verify.require_passed(checks)
     return files, checks
-
-
-def _vectors(
-    program: Program, tried: Trial, integers: Integers | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, outputs and tolerances of the test vectors."""
-    rows = verify.c_rows(program, tried.rows)[:VECTORS]
-    return rows, tried.truth[:VECTORS], _tolerance(tried, integers)[:VECTORS]
-
-
-def _tolerance(tried: Trial, integers: Integers | None) -> np.ndarray:
-    """How far a machine may be off in each row: by what float32 may be, and by what is proven of the integers."""
-    return (integers.output_error if integers else 0.0) + tried.limit * tried.scale
 
 
 def _report(

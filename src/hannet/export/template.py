@@ -16,6 +16,15 @@ def fill(file: str, values: Mapping[str, str]) -> str:
     return re.sub("@([A-Z]+)@", lambda found: known[found[1]], text)
 
 
+def swap(text: str, *changes: tuple[str, str]) -> str:
+    """The text with each old part, which stands there once, replaced by a new one. Raises ValueError if it does not."""
+    for old, new in changes:
+        if text.count(old) != 1:
+            raise ValueError(f"{old!r} stands there {text.count(old)} times, not once")
+        text = text.replace(old, new)
+    return text
+
+
 def files(folder: str) -> Iterator[str]:
     """Names of the files in a folder of `templates`, and in those within it."""
     paths = sorted(path for path in (_FOLDER / folder).rglob("*") if path.is_file())

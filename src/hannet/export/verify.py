@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from . import template
 from .c99 import code_of
 from .c_code import inputs_of, row_type
 from .folders import temporary_folder
@@ -231,9 +232,14 @@ def driver(name: str, kind: str) -> str:
 
 def integer_driver(name: str, kind: str) -> str:
     """As `driver`, with the members' integers for outputs."""
-    text = _DRIVER.replace("float out[@UPPER_OUTPUTS]", "int32_t out[@UPPER_MEMBERS * @UPPER_OUTPUTS]")
-    text = text.replace("@_predict", "@_integers").replace("i < @UPPER_OUTPUTS", "i < @UPPER_MEMBERS * @UPPER_OUTPUTS")
-    return fill_names(text.replace("-1e38f", "INT32_MIN"), name, kind)
+    text = template.swap(
+        _DRIVER,
+        ("float out[@UPPER_OUTPUTS]", "int32_t out[@UPPER_MEMBERS * @UPPER_OUTPUTS]"),
+        ("@_predict", "@_integers"),
+        ("i < @UPPER_OUTPUTS", "i < @UPPER_MEMBERS * @UPPER_OUTPUTS"),
+        ("-1e38f", "INT32_MIN"),
+    )
+    return fill_names(text, name, kind)
 
 
 def fill_names(text: str, name: str, kind: str) -> str:
