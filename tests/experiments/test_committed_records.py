@@ -9,6 +9,7 @@ import pytest
 from hannet.experiments import base
 from hannet.experiments.record import Run
 from hannet.experiments.store import Store
+from hannet.experiments.verdicts import compare
 
 RESULTS = Path(__file__).parents[2] / "results"
 PLANS = {  # seeds and parts that are committed
@@ -58,6 +59,16 @@ def test_no_run_is_missing(name):
     committed = json.loads((folder / f"{plan.name}.json").read_bytes())
     table = plan.table({key: record for key, record in records.items() if key in runs})
     assert json.loads(json.dumps([dict(row) for row in table.rows])) == committed["rows"]
+    judged = [verdict.comparison for verdict in compare(table.rows, base.comparisons(name)) if verdict.same is not None]
+    assert all(comparison in judged for comparison in base.comparisons(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "verdicts"), [("figure1", 2), ("table2", 12), ("table3", 6), ("table6", 40), ("table9", 60)]
+)
+def test_a_number_of_the_paper_has_one_verdict(name, verdicts):
+    (path,) = (RESULTS / name).glob("*.json")
+    assert len(compare(json.loads(path.read_bytes())["rows"], base.comparisons(name))) == verdicts
 
 
 UNTRACED = {  # records from before `sources` whose checkout differed from its commit: still to be run again, so never more

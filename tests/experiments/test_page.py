@@ -30,6 +30,10 @@ def write(folder, stem, rows, title="A title", notes=()):
 
 ROWS = [{"network": "HanNet", "test": 98.5, "std": 2.0, "paper": 99.2}, {"network": EVIL, "test": 9, "paper": 85.3}]
 
+TABLE3 = [
+    {"row": "(b)", "layers": "Householder", "activation": "ReLU", "paper_test": 66.0, "paper_std": 1.0, "paper": 66.2}
+]
+
 
 def test_the_page_of_a_folder_has_a_verdict_on_every_row(tmp_path):
     page = folder_page(write(tmp_path / "figure1", "figure1", ROWS, EVIL, [EVIL])).render()
@@ -46,7 +50,7 @@ def test_the_page_of_a_folder_has_a_verdict_on_every_row(tmp_path):
 
 def test_parts_and_quick_runs_are_made_by_their_own_command(tmp_path):
     write(tmp_path, "figure6-hannet-fcnet-quick", ROWS)
-    (write(tmp_path, "recipe", ROWS[:1]) / "notes.json").write_text("[]")
+    (write(tmp_path, "figure1", ROWS[:1]) / "notes.json").write_text("[]")
     (tmp_path / "notes.md").write_text("a file of somebody")
     text = parse(folder_page(tmp_path).render()).text
     assert f"hannet reproduce figure6 --only hannet,fcnet --quick --out {tmp_path}" in text
@@ -55,14 +59,14 @@ def test_parts_and_quick_runs_are_made_by_their_own_command(tmp_path):
 
 def test_one_page_is_of_the_whole_paper(tmp_path):
     write(tmp_path / "b" / "", "figure1", ROWS)
-    write(tmp_path / "a", "recipe", ROWS[:1])
+    write(tmp_path / "a", "table3", TABLE3)
     write(tmp_path / "a", "figure1-quick", ROWS)
-    (tmp_path / "table3").mkdir()
-    (tmp_path / "table3" / "records.jsonl").touch()
+    (tmp_path / "table6").mkdir()
+    (tmp_path / "table6" / "records.jsonl").touch()
     verdicts = {row["name"]: row["verdict"] for row in overview(tmp_path)}
     assert list(verdicts) == [*base.EXPERIMENTS]
     assert verdicts["figure1"] == "1 of 2 within tolerance"
-    assert verdicts["table3"] == "started, not all runs are there"
+    assert verdicts["table6"] == "started, not all runs are there"
     assert verdicts["table9"] == "not run"
     found = parse(paper_page(tmp_path).render())
     assert "The paper, reproduced 2 of 3 of the paper's numbers here are met" in found.text

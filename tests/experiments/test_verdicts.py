@@ -36,6 +36,16 @@ def test_less_may_be_better_and_a_tolerance_relative():
     assert compare([{"rmse": 1.21, "paper": 1.0}], [comparison])[0].cells()["verdict"] == "≠ differs: worse"
 
 
+def test_a_row_whose_number_another_has_is_not_compared():
+    found = compare(ROWS, [Comparison("test", "paper", 1.0, ["net"], without={"net": "FCNet"})])
+    assert [verdict.row for verdict in found] == ["HanNet", "MLP"]
+
+
+def test_a_misspelt_key_is_an_error():
+    with pytest.raises(KeyError, match="tset"):
+        compare(ROWS, [Comparison("tset", "paper", 1.0, ["net"])])
+
+
 def test_the_table_states_its_tolerances():
     two = [Comparison("test", "paper", 1.0, ["net"], "test %", "std"), Comparison("std", "std", 0.5, ["net"], "spread")]
     notes = verdict_table(compare(ROWS, two)).notes

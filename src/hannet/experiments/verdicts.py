@@ -1,7 +1,7 @@
 """Ours beside the paper's, row by row: within the tolerance that the experiment states, different, or not run."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..reporting.tables import Table
@@ -29,6 +29,7 @@ class Comparison:
         relative: Whether `within` is a share of the paper's value.
         higher_is_better: Whether more is better.
         form: Number format.
+        without: Values of a row that is not compared, as another has the same number of the paper.
     """
 
     ours: str
@@ -40,6 +41,7 @@ class Comparison:
     relative: bool = False
     higher_is_better: bool = True
     form: str = ".1f"
+    without: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tolerance(self) -> str:
@@ -86,9 +88,10 @@ def compare(rows: Sequence[Mapping[str, Any]], comparisons: Sequence[Comparison]
 
 def _verdicts(rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> Iterator[Verdict]:
     for row in rows:
-        theirs, ours = row.get(comparison.paper), row.get(comparison.ours)
-        if theirs is None:
+        theirs = row.get(comparison.paper)
+        if theirs is None or comparison.without.items() & row.items():
             continue
+        ours = row[comparison.ours]
         parts = [*(_named(key, row.get(key)) for key in comparison.rows), comparison.what]
         limit = comparison.within * (abs(theirs) if comparison.relative else 1)
         same = None if ours is None else abs(ours - theirs) <= limit

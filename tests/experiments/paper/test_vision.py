@@ -11,6 +11,7 @@ from hannet.experiments.record import Record
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Store
+from hannet.experiments.verdicts import compare
 from hannet.models import HanMixer
 from hannet.models.registry import build_model
 from hannet.reporting.tables import markdown
@@ -169,7 +170,9 @@ def test_means_stand_beside_the_papers_and_missing_rows_are_left_open():
         run = plan.run("han16", seed)
         metrics = {"test_error": 0.06 + seed / 100, "test_top5_error": 0.0, "images_per_second": 100.0}
         records[run.key] = Record.of(run, metrics, 3600)
-    rows = {row["network"]: row for row in plan.table(records).rows}
+    table = plan.table(records)
+    rows = {row["network"]: row for row in table.rows}
+    assert [verdict.same for verdict in compare(table.rows, plan.comparisons) if verdict.ours is not None] == [True]
     han = rows["MLP(0) + Han(16)"]
     assert (han["error"], han["std"], han["paper"]) == (pytest.approx(6.5), pytest.approx(0.5**0.5), 5.9)
     assert (han["rate"], han["seeds"]) == (100, 2)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ...vision.augmentation import Augmentation
 from ...vision.recipe import ImageRecipe
+from ..verdicts import Comparison
 from . import _vision
 from ._vision import Network
 
@@ -23,6 +24,7 @@ class Experiment(_vision.Experiment):
 
     title: ClassVar[str] = "Narrow Mixers"
     stem: ClassVar[str] = "narrow-mixer"
+    comparisons: ClassVar[tuple[Comparison, ...]] = ()
     datasets: ClassVar[tuple[str, ...]] = ("cifar10",)
     networks: ClassVar[Mapping[str, Network]] = {
         "stem": Network("stem alone", {"mlp_blocks": 0, "han_blocks": 0}),

@@ -7,6 +7,7 @@ fits the training points best. About 10 minutes for ten seeds on two cores.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..verdicts import Comparison
 from . import figure1
 
 
@@ -17,4 +18,5 @@ class Experiment(figure1.Experiment):
     stem: ClassVar[str] = "recipe"
     networks: ClassVar[Mapping[str, Mapping[str, Any]]] = {label: figure1.NETWORKS[label] for label in figure1.RECIPES}
     rates: ClassVar[tuple[float, ...]] = ()
+    comparisons: ClassVar[tuple[Comparison, ...]] = ()
     drawn: ClassVar[tuple[str, str]] = ("HanNet", "HanNet, dense ends")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ...train.recipe import Recipe
+from ..verdicts import Comparison
 from . import figure1
 
 
@@ -21,4 +22,5 @@ class Experiment(figure1.Experiment):
     }
     recipes: ClassVar[Mapping[str, Recipe]] = {}
     paper: ClassVar[Mapping[str, float]] = {}
+    comparisons: ClassVar[tuple[Comparison, ...]] = ()
     drawn: ClassVar[tuple[str, str]] = ("HanNet 20x8", "HanNet 10x10, dense ends")
