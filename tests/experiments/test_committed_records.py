@@ -59,6 +59,8 @@ def test_no_run_is_missing(name):
     committed = json.loads((folder / f"{plan.name}.json").read_bytes())
     table = plan.table({key: record for key, record in records.items() if key in runs})
     assert json.loads(json.dumps([dict(row) for row in table.rows])) == committed["rows"]
+    assert committed["columns"] == {key: list(shown) for key, shown in table.columns.items()}
+    assert (committed["command"], committed["comparable"]) == (["hannet", "reproduce", *plan.arguments], True)
     judged = [verdict.comparison for verdict in compare(table.rows, base.comparisons(name)) if verdict.same is not None]
     assert all(comparison in judged for comparison in base.comparisons(name))
 

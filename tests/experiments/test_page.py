@@ -15,12 +15,19 @@ COMMITTED = Path(__file__).parents[2] / "results"
 EVIL = "<script>alert(1)</script>"
 
 
-def write(folder, stem, rows, title="A title", notes=()):
+def write(folder, stem, rows, title="A title", notes=(), **made):
     """What `hannet reproduce` keeps of an experiment."""
     folder.mkdir(parents=True, exist_ok=True)
-    columns = {name: (name, "{}") for name in rows[0]}
+    columns = {name: (name, "{}") for name in rows[0]} | {"test": ("test %", "{:.1f}")}
     record = {"seed": 0, "seconds": 7200, "device": "cpu", "versions": {"torch": "2.13"}, "commit": "abc", "config": {}}
-    kept = {"title": title, "rows": rows, "notes": [*notes], "records": [record, record | {"seed": 1}]}
+    kept = {
+        "title": title,
+        "rows": rows,
+        "notes": [*notes],
+        "columns": columns,
+        **made,
+        "records": [record, record | {"seed": 1}],
+    }
     (folder / f"{stem}.json").write_text(json.dumps(kept))
     (folder / f"{stem}.md").write_text(markdown(Table(title, columns, rows, notes)))
     (folder / f"{stem}.svg").write_text("<svg/>")
@@ -49,7 +56,8 @@ def test_the_page_of_a_folder_has_a_verdict_on_every_row(tmp_path):
 
 
 def test_parts_and_quick_runs_are_made_by_their_own_command(tmp_path):
-    write(tmp_path, "figure6-hannet-fcnet-quick", ROWS)
+    command = ["hannet", "reproduce", "figure6", "--only", "hannet,fcnet", "--quick"]
+    write(tmp_path, "figure6-hannet-fcnet-quick", ROWS, command=command, comparable=False)
     (write(tmp_path, "figure1", ROWS[:1]) / "notes.json").write_text("[]")
     (tmp_path / "notes.md").write_text("a file of somebody")
     text = parse(folder_page(tmp_path).render()).text
@@ -57,10 +65,32 @@ def test_parts_and_quick_runs_are_made_by_their_own_command(tmp_path):
     assert "1 of 1 of the paper's numbers" in text  # none of the quick run
 
 
+def test_a_file_of_an_earlier_version_has_a_page(tmp_path):
+    write(tmp_path, "figure1", ROWS)
+    kept = json.loads((tmp_path / "figure1.json").read_text())
+    (tmp_path / "figure1.json").write_text(
+        json.dumps({key: kept[key] for key in ("title", "rows", "notes", "records")})
+    )
+    text = parse(folder_page(tmp_path).render()).text
+    assert "network test std paper HanNet 98.5 2.0 99.2" in text
+    assert "1 of 2 of the paper's numbers" in text
+    assert f"hannet reproduce figure1 --out {tmp_path}" in text
+
+
+@pytest.mark.parametrize("form", ["{:>999999999}", "{0.__class__}", "{test}", "{:x!}"])
+def test_only_number_formats_of_a_file_are_used(tmp_path, form):
+    write(tmp_path, "figure1", ROWS)
+    kept = json.loads((tmp_path / "figure1.json").read_text())
+    kept["columns"]["test"] = ["test %", form]
+    (tmp_path / "figure1.json").write_text(json.dumps(kept))
+    with pytest.raises(ReportError, match="not written by `hannet reproduce`, or damaged"):
+        folder_page(tmp_path)
+
+
 def test_one_page_is_of_the_whole_paper(tmp_path):
     write(tmp_path / "b" / "", "figure1", ROWS)
     write(tmp_path / "a", "table3", TABLE3)
-    write(tmp_path / "a", "figure1-quick", ROWS)
+    write(tmp_path / "a", "figure1-quick", ROWS, comparable=False)
     (tmp_path / "table6").mkdir()
     (tmp_path / "table6" / "records.jsonl").touch()
     verdicts = {row["name"]: row["verdict"] for row in overview(tmp_path)}

@@ -1,6 +1,4 @@
-import pytest
-
-from hannet.reporting.tables import Table, format_cells, markdown, parse_markdown
+from hannet.reporting.tables import Table, format_cells, markdown
 
 TABLE = Table("Errors", {"net": ("network", ""), "error": ("test %", "{:.1f}")}, [{"net": "HanNet", "error": 1.25}, {}])
 
@@ -14,20 +12,3 @@ def test_markdown_aligns_numbers_to_the_right_and_lists_notes():
     noted = Table(TABLE.title, TABLE.columns, TABLE.rows, ["two seeds"])
     assert markdown(noted).startswith("# Errors\n")
     assert markdown(noted).endswith("\n\n- two seeds\n")
-
-
-def test_markdown_is_read_as_it_was_written():
-    noted = Table(TABLE.title, TABLE.columns, TABLE.rows, ["two seeds", "a | b"])
-    found = parse_markdown(markdown(noted))
-    assert format_cells(found) == format_cells(noted)
-    assert (found.title, found.notes) == (noted.title, noted.notes)
-    assert list(found.columns.values()) == [("network", ""), ("test %", "{}")]
-    assert markdown(found) == markdown(noted)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "# T", "| a |\n| --- |\n", "# T\n\n| a |\n| --- | --- |\n", "# T\n\n| a |\n| --- |\n| 1 | 2 |"]
-)
-def test_text_that_is_no_table_is_an_error(text):
-    with pytest.raises(ValueError, match=r"table|zip"):
-        parse_markdown(text)

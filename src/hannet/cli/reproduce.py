@@ -218,10 +218,12 @@ def _report(
 
     records = {key: record for key, record in store.records().items() if key in runs}
     table = plan.table(records)
-    paths = report.save(store.folder / plan.name, table, records, plan.picture(store))
+    paths = report.save(store.folder / plan.name, table, records, plan.picture(store), plan)
     paths.append(page.folder_page(store.folder).save(store.folder))
     if as_json:
-        print(json.dumps(report.summary(table, records) | {"files": [str(path) for path in paths]}, allow_nan=False))
+        print(
+            json.dumps(report.summary(table, records, plan) | {"files": [str(path) for path in paths]}, allow_nan=False)
+        )
         return
     stdout_console().print(rich_table(table))
     lacking = f" {missing} of {len(runs)} runs are missing." if missing else ""

@@ -77,6 +77,14 @@ class Experiment(Protocol):
     def partial(self) -> bool:
         """Whether its table and picture can leave out what is missing."""
 
+    @property
+    def arguments(self) -> list[str]:
+        """Those of `hannet reproduce` that make it."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its numbers stand beside the paper's: it is trained in full."""
+
     def groups(self) -> "list[list[Run]]":
         """The runs, in the groups that train together; a run may stand in several groups."""
 
@@ -118,6 +126,23 @@ class BaseExperiment:
     def name(self) -> str:
         """The stem, with the parts if not all of them, and quick if it is."""
         return "-".join([self.stem, *self.only, *(["quick"] if self.quick else [])])
+
+    @property
+    def arguments(self) -> list[str]:
+        """Those of `hannet reproduce` that make it: its stem, and what differs from the default."""
+        count = len(self.seeds)
+        seeds = str(count) if self.seeds == tuple(range(count)) else ",".join(map(str, self.seeds)) + "," * (count == 1)
+        options = {"--seeds": seeds if self.seeds != tuple(range(self.trials)) else "", "--only": ",".join(self.only)}
+        own = [setting for setting in fields(self) if setting.name not in BaseExperiment.__dataclass_fields__]
+        values = {f"--{setting.name}": (getattr(self, setting.name), setting.default) for setting in own}
+        options |= {name: str(value) for name, (value, default) in values.items() if value != default}
+        given = [word for pair in options.items() if pair[1] for word in pair]
+        return [self.stem, *given, *(["--quick"] if self.quick else [])]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it is trained in full."""
+        return not self.quick
 
     @property
     def chosen_parts(self) -> tuple[str, ...]:
@@ -167,11 +192,6 @@ def describe_experiment(name: str) -> str:
 def comparisons(name: str) -> tuple[Comparison, ...]:
     """What an experiment compares with the paper's numbers, and how near counts as the same."""
     return cast("tuple[Comparison, ...]", _module(name).Experiment.comparisons)
-
-
-def parts_of(name: str) -> tuple[str, ...]:
-    """The parts of an experiment."""
-    return cast("tuple[str, ...]", _module(name).Experiment.parts)
 
 
 def load_experiment(

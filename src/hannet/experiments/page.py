@@ -1,6 +1,7 @@
 """The pages of results: of one folder, and of the whole paper, from the files that `hannet reproduce` keeps."""
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ..reporting.html import Page, ReportError, Section, picture, read_pictures
-from ..reporting.tables import Table, parse_markdown
+from ..reporting.tables import Table, format_cells
 from . import base
 from .verdicts import Verdict, compare, count, verdict_table
 
 RECORDS = "records.jsonl"
 SMALL = {"limit": 30_000, "width": 1000}  # of the pictures of the whole paper: bytes as it is, pixels if recompressed
+
+_FORM = re.compile(
+    r"([^{}]|\{(0(\[\w+\])*)?(:[^{}]{0,5})?\})*"
+)  # what formats numbers, and no more of a file of somebody
 
 SELECTED = (
     "Ours are chosen as the paper chooses, in some tables by the test data; the linked tables have those that are not."
@@ -22,23 +27,22 @@ SELECTED = (
 
 @dataclass(frozen=True)
 class Result:
-    """A table that `hannet reproduce` kept. name: of the experiment; path: of its .json file."""
+    """A table that `hannet reproduce` kept.
+
+    name: of the experiment; path: of its .json file; command: that makes it; comparable: with the paper's, as it is trained in full.
+    """
 
     name: str
     path: Path
     table: Table
-    rows: Sequence[Mapping[str, Any]]
     records: Sequence[Mapping[str, Any]]
-
-    @property
-    def quick(self) -> bool:
-        """Whether it is of a few iterations, to see it work."""
-        return self.path.stem.endswith("-quick")
+    command: Sequence[str]
+    comparable: bool
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """Ours beside the paper's; none of a quick run, whose numbers mean nothing."""
-        return [] if self.quick else compare(self.rows, base.comparisons(self.name))
+        """Ours beside the paper's, if that means anything."""
+        return compare(self.table.rows, base.comparisons(self.name)) if self.comparable else []
 
 
 def has_results(folder: Path) -> bool:
@@ -68,9 +72,8 @@ def read_results(folder: Path) -> list[Result]:
 
 def _read(path: Path) -> Result:
     try:
-        kept = json.loads(path.read_bytes())
-        table = parse_markdown(path.with_suffix(".md").read_text(encoding="utf-8"))
-        result = Result(experiment_of(path.stem), path, table, kept["rows"], kept["records"])
+        result = _result(path, json.loads(path.read_bytes()))
+        format_cells(result.table)
         verdict_table(result.verdicts)
         _made([result])
     except OSError as error:
@@ -78,6 +81,19 @@ def _read(path: Path) -> Result:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise ReportError(f"{path}: not written by `hannet reproduce`, or damaged ({error!r})") from error
     return result
+
+
+def _result(path: Path, kept: Mapping[str, Any]) -> Result:
+    """What a file holds; files of earlier versions have neither columns nor the command."""
+    name = experiment_of(path.stem)
+    columns = kept.get("columns") or {key: (key, "") for row in kept["rows"] for key in row}
+    shown = {key: (str(heading), str(form)) for key, (heading, form) in columns.items()}
+    if wrong := [form for _, form in shown.values() if not _FORM.fullmatch(form)]:
+        raise ValueError(f"{wrong[0]!r} is no number format")
+    table = Table(str(kept["title"]), shown, kept["rows"], [str(note) for note in kept["notes"]])
+    command = [str(word) for word in kept.get("command", ["hannet", "reproduce", name])]
+    comparable = bool(kept.get("comparable", not path.stem.endswith("-quick")))
+    return Result(name, path, table, kept["records"], command, comparable)
 
 
 def folder_page(folder: Path) -> Page:
@@ -129,10 +145,7 @@ def _section(result: Result, root: Path, *, brief: bool = False) -> Section:
 
 def _command(result: Result) -> str:
     """The command that makes the table again."""
-    rest = f"{result.path.stem.removeprefix(result.name).removesuffix('-quick')}-"
-    only = [part for part in base.parts_of(result.name) if f"-{part}-" in rest]
-    options = [*(["--only", ",".join(only)] if only else []), *(["--quick"] if result.quick else [])]
-    return shlex.join(["hannet", "reproduce", result.name, *options, "--out", str(result.path.parent)])
+    return shlex.join([*result.command, "--out", str(result.path.parent)])
 
 
 def _made(results: Sequence[Result]) -> Section:
@@ -158,9 +171,9 @@ def _made(results: Sequence[Result]) -> Section:
 
 
 def _all_results(root: Path) -> list[Result]:
-    """The tables in a folder and in those inside, without those of quick runs."""
+    """The tables in a folder and in those inside that are comparable with the paper's."""
     folders = [root, *_inside(root)]
-    return [result for folder in folders for result in read_results(folder) if not result.quick]
+    return [result for folder in folders for result in read_results(folder) if result.comparable]
 
 
 def overview(root: Path, found: Sequence[Result] | None = None) -> list[dict[str, str]]:

@@ -26,23 +26,6 @@ def _cell(value: Any, form: str) -> str:
     return form.format(value) if form else str(value)
 
 
-def parse_markdown(text: str) -> Table:
-    """The table that `markdown` wrote, its cells as text. Raises ValueError for other text.
-
-    >>> parse_markdown(markdown(Table("Nets", {"n": ("net", ""), "e": ("error", "{:.1f}")}, [{"n": "a", "e": 2}], ["new"]))).rows
-    [{'0': 'a', '1': '2.0'}]
-    """
-    lines = text.split("\n")
-    table = [line for line in lines if line.startswith("| ")]
-    if len(table) < 2 or not lines[0].startswith("# "):
-        raise ValueError("there is no table")
-    headings, rule, *rows = (line.removeprefix("| ").removesuffix(" |").split(" | ") for line in table)
-    forms = ["{}" if mark.endswith(":") else "" for mark in rule]
-    columns = {str(place): pair for place, pair in enumerate(zip(headings, forms, strict=True))}
-    notes = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
-    return Table(lines[0][2:], columns, [dict(zip(columns, row, strict=True)) for row in rows], notes)
-
-
 def markdown(table: Table) -> str:
     """The table as GitHub shows it, its notes as a list below."""
     rule = ["---:" if form else "---" for _, form in table.columns.values()]

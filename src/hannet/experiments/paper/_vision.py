@@ -64,6 +64,11 @@ class Experiment(BaseExperiment):
         epochs = [f"{self.epochs}-epochs"] if self.epochs else []
         return "-".join([self.stem, self.dataset, *self.only, *epochs, *(["quick"] if self.quick else [])])
 
+    @property
+    def comparable(self) -> bool:
+        """Whether it is trained in full, for as many epochs as in the paper."""
+        return super().comparable and not self.epochs
+
     def protocol(self) -> ImageRecipe:
         """How the set's networks are trained in the paper."""
         raise NotImplementedError
