@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hannet.experiments import base
-from hannet.experiments.page import folder_page, overview, paper_page
+from hannet.experiments.page import folder_page, paper_page
 from hannet.reporting.html import ReportError
 from hannet.reporting.tables import Table, markdown
 from html_pages import parse
@@ -19,14 +19,22 @@ def write(folder, stem, rows, title="A title", notes=(), **made):
     """What `hannet reproduce` keeps of an experiment."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = {name: (name, "{}") for name in rows[0]} | {"test": ("test %", "{:.1f}")}
-    record = {"seed": 0, "seconds": 7200, "device": "cpu", "versions": {"torch": "2.13"}, "commit": "abc", "config": {}}
+    record = {
+        "key": stem,
+        "seed": 0,
+        "seconds": 7200,
+        "device": "cpu",
+        "versions": {"torch": "2.13"},
+        "commit": "abc",
+        "config": {},
+    }
     kept = {
         "title": title,
         "rows": rows,
         "notes": [*notes],
         "columns": columns,
         **made,
-        "records": [record, record | {"seed": 1}],
+        "records": [record, record | {"key": f"{stem} 1", "seed": 1}],
     }
     (folder / f"{stem}.json").write_text(json.dumps(kept))
     (folder / f"{stem}.md").write_text(markdown(Table(title, columns, rows, notes)))
@@ -65,6 +73,20 @@ def test_parts_and_quick_runs_are_made_by_their_own_command(tmp_path):
     assert "1 of 1 of the paper's numbers" in text  # none of the quick run
 
 
+def test_tables_of_one_experiment_count_together_and_their_records_once(tmp_path):
+    write(tmp_path, "figure1", ROWS)
+    write(tmp_path, "figure1-part", ROWS[:1])
+    kept = json.loads((tmp_path / "figure1.json").read_text())
+    more = [kept["records"][0] | {"key": str(seed), "seed": seed} for seed in range(2, 23)]
+    for name in ("figure1", "figure1-part"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(kept | {"records": kept["records"] + more}))
+    page = paper_page(tmp_path)
+    text = parse(page.render()).text
+    assert page.sections[0].tables[0].rows[0]["verdict"] == "2 of 4 within tolerance"
+    assert "runs 23, 46.0 hours" in text
+    assert "18, 19 and 3 more" in text
+
+
 def test_a_file_of_an_earlier_version_has_a_page(tmp_path):
     write(tmp_path, "figure1", ROWS)
     kept = json.loads((tmp_path / "figure1.json").read_text())
@@ -93,7 +115,7 @@ def test_one_page_is_of_the_whole_paper(tmp_path):
     write(tmp_path / "a", "figure1-quick", ROWS, comparable=False)
     (tmp_path / "table6").mkdir()
     (tmp_path / "table6" / "records.jsonl").touch()
-    verdicts = {row["name"]: row["verdict"] for row in overview(tmp_path)}
+    verdicts = {row["name"]: row["verdict"] for row in paper_page(tmp_path).sections[0].tables[0].rows}
     assert list(verdicts) == [*base.EXPERIMENTS]
     assert verdicts["figure1"] == "1 of 2 within tolerance"
     assert verdicts["table6"] == "started, not all runs are there"

@@ -146,11 +146,11 @@ def _show_all(root: Path, options: Mapping[str, Any], *, as_is: bool, as_json: b
     if not root.is_dir():
         raise typer.BadParameter(f"{root} is no folder of results", param_hint="--out")
     shown = page.paper_page(root)
-    path = shown.save(root)
+    path, rows = shown.save(root), shown.sections[0].tables[0].rows
     if as_json:
-        print(json.dumps({"report": str(path), "result": shown.result, "experiments": page.overview(root)}))
+        print(json.dumps({"report": str(path), "result": shown.result, "experiments": rows}))
         return
-    print_table(("experiment", "verdict"), ((row["name"], row["verdict"]) for row in page.overview(root)))
+    print_table(("experiment", "verdict"), ((row["name"], row["verdict"]) for row in rows))
     say(f"{shown.result} {shown.about[0]}", f"Saved: {path}")
 
 

@@ -149,12 +149,12 @@ def _command(result: Result) -> str:
 
 
 def _made(results: Sequence[Result]) -> Section:
-    """Which seeds, devices, versions and commits the records tell of."""
-    records = [record for result in results for record in result.records]
+    """Which seeds, devices, versions and commits the records tell of; a record may stand behind several tables."""
+    records = list({record["key"]: record for result in results for record in result.records}.values())
 
-    def listed(key: str) -> str:
-        found = sorted({str(record[key]) for record in records if record.get(key) is not None})
-        return ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+    def listed(key: str, most: int = 10) -> str:
+        found = [str(value) for value in sorted({record[key] for record in records if record.get(key) is not None})]
+        return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
     versions: dict[str, set[str]] = {}
     for record in records:
@@ -162,7 +162,7 @@ def _made(results: Sequence[Result]) -> Section:
             versions.setdefault(name, set()).add(version)
     facts = {
         "runs": f"{len(records):,}, {sum(record.get('seconds', 0) for record in records) / 3600:.1f} hours",
-        "seeds": ", ".join(map(str, sorted({record["seed"] for record in records})[:20])),
+        "seeds": listed("seed", 20),
         "device": listed("device"),
         "versions": "; ".join(f"{name} {', '.join(sorted(found))}" for name, found in versions.items()),
         "commit": listed("commit"),
@@ -176,15 +176,14 @@ def _all_results(root: Path) -> list[Result]:
     return [result for folder in folders for result in read_results(folder) if result.comparable]
 
 
-def overview(root: Path, found: Sequence[Result] | None = None) -> list[dict[str, str]]:
-    """Of each experiment its name, what it shows, and a verdict in words. found: what `root` holds, if that is read already."""
-    found = _all_results(root) if found is None else found
+def _overview(root: Path, found: Sequence[Result]) -> list[dict[str, str]]:
+    """Of each experiment its name, what it shows, and a verdict in words. found: the tables in `root`."""
     started = {experiment_of(folder.name) for folder in _inside(root) if (folder / RECORDS).is_file()}
     rows = []
     for name in base.EXPERIMENTS:
         missing = "started, not all runs are there" if name in started else "not run"
-        counts = dict.fromkeys(count(result.verdicts) for result in found if result.name == name)
-        verdict = "; ".join(counts) or missing
+        mine = [result for result in found if result.name == name]
+        verdict = count([verdict for result in mine for verdict in result.verdicts]) if mine else missing
         rows.append({"name": name, "what": base.describe_experiment(name), "verdict": verdict})
     return rows
 
@@ -199,7 +198,7 @@ def paper_page(root: Path) -> Page:
     found.sort(key=lambda result: order[result.name])
     verdicts = [verdict for result in found for verdict in result.verdicts]
     columns = {"name": ("experiment", ""), "what": ("what it shows", ""), "verdict": ("verdict", "")}
-    first = Section("All experiments", tables=[Table("All experiments", columns, overview(root, found))])
+    first = Section("All experiments", tables=[Table("All experiments", columns, _overview(root, found))])
     head, about = _headline(verdicts, [])
     present = len({result.name for result in found})
     about = [
