@@ -7,14 +7,17 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 from hannet import HanNet
-from hannet.models.card import Evaluation, Metric, image_evaluation
+from hannet.models.card import Evaluation, Metric
 
-REPORT = {
-    "data": "/home/me/secret/photos",
-    "images": {"train": 36, "validation": 3, "test": 100},
-    "test_accuracy": 0.8,
-    "certified_accuracy": {"0.5": 0.6},
-}
+MEASURED = Evaluation(
+    "image-classification",
+    "photos",
+    "test",
+    [
+        Metric("accuracy", "accuracy", 0.8, interval=(0.7112, 0.8666)),
+        Metric("accuracy", "certified accuracy at l2 distance 0.5", 0.6),
+    ],
+)
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -69,7 +72,7 @@ def hub(monkeypatch):
 
 def test_push_to_hub_uploads_what_from_pretrained_reads_and_a_card_with_metrics(hub, tmp_path):
     net = HanNet(in_features=4, out_features=2, width=4, depth=2)
-    address = net.push_to_hub("me/net", token="for_nobody", model_card_kwargs={"report": REPORT})  # noqa: S106
+    address = net.push_to_hub("me/net", token="for_nobody", model_card_kwargs={"evaluation": MEASURED})  # noqa: S106
     assert str(address).startswith(f"{constants.ENDPOINT}/me/net/commit/")
     assert hub.tokens == {"Bearer for_nobody"}
     assert hub.files.keys() == {"README.md", "config.json", "model.safetensors"}
@@ -89,20 +92,13 @@ def test_push_to_hub_uploads_what_from_pretrained_reads_and_a_card_with_metrics(
     assert card.data.library_name == "hannet"
     assert card.data.tags == sorted({*card.data.tags}, key=card.data.tags.index)
     assert "| accuracy | 0.8000 | 0.7112–0.8666 |" in card.text
-    assert "secret" not in str(card)
 
 
-def test_a_card_without_a_report_has_no_metrics(tmp_path):
+def test_a_card_without_an_evaluation_has_no_metrics(tmp_path):
     HanNet(in_features=4, out_features=2, width=4, depth=2).save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert "model-index" not in card
     assert "Measured on" not in card
-
-
-def test_another_report_is_refused():
-    net = HanNet(in_features=4, out_features=2, width=4, depth=2)
-    with pytest.raises(ValueError, match="of `hannet train images` holds; it has no 'images'"):
-        net.generate_model_card(report={"data": "mnist"})
 
 
 def test_names_cannot_break_a_card():
@@ -110,8 +106,3 @@ def test_names_cannot_break_a_card():
     assert "Measured on a: \\| --- \\<script\\> (test):" in found.markdown()
     assert "| a\\|b | 2.0 | 1.0–3.0 |" in found.markdown()
     assert found.results()[0].dataset_name == "a: | --- <script>"
-
-
-def test_a_set_of_images_keeps_its_name():
-    found = image_evaluation({**REPORT, "data": "mnist", "certified_accuracy": {}})
-    assert (found.data, [metric.value for metric in found.metrics]) == ("mnist", [0.8])

@@ -1,12 +1,12 @@
 """What was measured of a model, as its card on the Hugging Face Hub says it: `model-index` for machines, a table for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from huggingface_hub import EvalResult
 
+from ..reporting.intervals import format_interval
 from ..reporting.text import escape_markdown, one_line
 
 
@@ -60,23 +60,6 @@ class Evaluation:
             "| --- | ---: | ---: |",
         ]
         for metric in self.metrics:
-            ends = "–" if metric.interval is None else "–".join(f"{end:{metric.form}}" for end in metric.interval)
+            ends = "–" if metric.interval is None else format_interval(metric.interval, metric.form)
             lines.append(f"| {escape_markdown(metric.name)} | {metric.value:{metric.form}} | {ends} |")
         return "\n".join(lines)
-
-
-def image_evaluation(report: Mapping[str, Any]) -> Evaluation:
-    """What the report.json of `hannet train images` says; a folder of images is named without the folders that it is in.
-
-    Raises ValueError for another report.
-    """
-    from ..reporting.intervals import wilson_interval
-
-    if lacking := [name for name in ("data", "images", "test_accuracy") if name not in report]:
-        raise ValueError(f"report must be what report.json of `hannet train images` holds; it has no {lacking[0]!r}")
-    count = report["images"]["test"]
-    shares = [("accuracy", "accuracy", report["test_accuracy"])]
-    for radius, share in report.get("certified_accuracy", {}).items():
-        shares.append(("accuracy", f"certified accuracy at l2 distance {radius}", share))
-    metrics = [Metric(kind, name, share, ".4f", wilson_interval(share, count)) for kind, name, share in shares]
-    return Evaluation("image-classification", Path(report["data"]).name or "images", "test", metrics)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from ..storage.files import atomic_writer, read_json_object
-from .card import image_evaluation
+from .card import Evaluation
 from .modes import modes_kept
 
 _SMALL = 10_000  # what a number in a config may be, however few the weights
@@ -172,23 +171,22 @@ class PretrainedMixin(
         given = ", ".join(f"{name}={config[name]!r}" for name in order if name in config)
         return {"what": f"`{type(self).__name__}({given})`.", "task": "Input and output: (..., features)."}
 
-    def generate_model_card(self, *args: Any, report: Mapping[str, Any] | None = None, **kwargs: Any) -> ModelCard:
+    def generate_model_card(self, *args: Any, evaluation: Evaluation | None = None, **kwargs: Any) -> ModelCard:
         """The card that save_pretrained and push_to_hub write.
 
         Args:
             args: those of huggingface_hub's generate_model_card.
-            report: what report.json of `hannet train images` holds, whose metrics the card then states in the Hub's format.
+            evaluation: what was measured, which the card then also states in the Hub's format.
             kwargs: those of huggingface_hub's generate_model_card.
         """
         assert isinstance(self, nn.Module)
         count = sum(p.numel() for p in self.parameters())
         details = {"name": type(self).__name__, "parameters": f"{count:,}", "results": "", **self.card_details()}
-        measured = image_evaluation(report) if report else None
-        if measured:
-            details["results"] = f"{measured.markdown()}\n\n"
+        if evaluation:
+            details["results"] = f"{evaluation.markdown()}\n\n"
         card = super().generate_model_card(*args, **details, **kwargs)
-        if measured:
-            data = {**card.data.to_dict(), "model_name": type(self).__name__, "eval_results": measured.results()}
+        if evaluation:
+            data = {**card.data.to_dict(), "model_name": type(self).__name__, "eval_results": evaluation.results()}
             card.data = ModelCardData(**data)
         return card
 

@@ -17,6 +17,7 @@ from ..storage import model_dir
 from ..storage.files import StoreError, write_atomic
 from ..storage.provenance import commit, describe_device, versions
 from . import page
+from .card import image_evaluation
 from .figures import plot_history
 from .pipeline import evaluate, train_classifier
 from .preprocessing import FILE
@@ -42,7 +43,7 @@ class TrainedClassifier:
         files = {**self.files, "report.json": report.encode(), page.FILE: shown.encode()}
         try:
             with model_dir.replace_folder(folder) as temporary:
-                card: dict[str, Any] = {"model_card_kwargs": {"report": self.report}}
+                card: dict[str, Any] = {"model_card_kwargs": {"evaluation": image_evaluation(self.report)}}
                 self.network.save_pretrained(temporary, **card)  # type: ignore[operator]
                 for name, content in files.items():
                     write_atomic(temporary / name, content)
