@@ -375,3 +375,25 @@ def test_bikesharing_is_not_linear():
 def test_weights_that_are_all_zero_are_named(kind):
     with pytest.raises(ValueError, match=r"zero|above 0"):
         quick(kind).fit(X, target(kind), sample_weight=np.zeros(len(X)))
+
+
+@pytest.mark.parametrize("levels", [4, 8])
+def test_rows_alike_but_for_their_class_are_learned_as_their_share(levels):
+    """Of few values in few columns: a row of one class, held out by itself, would be judged by what its other class taught."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(levels, size=(900, 2)).astype(float)
+    chance = 0.2 + 0.6 * x.sum(1) / (2 * levels - 2)
+    y = rng.random(900) < chance
+    for seed in range(2):
+        model = HanClassifier(width=16, depth=3, members=2, epochs=60, random_state=seed).fit(x, y)
+        assert np.abs(model.predict_proba(x)[:, 1] - chance).mean() < 0.09
+
+
+def test_rows_of_equal_features_are_validated_on_together():
+    x = np.repeat(np.arange(30.0), 2)[:, None]
+    y = np.tile([0.0, 1.0], 30)[:, None]
+    rows = HanClassifier(members=3)._validation(x, y, None, np.random.RandomState(0))
+    assert rows.size
+    for held in (row[row < len(x)] for row in rows):
+        assert len(np.unique(x[held])) * 2 == len(held)
+    assert not HanClassifier(members=3)._validation(x[:30], y[:30], None, np.random.RandomState(0)).size

@@ -23,6 +23,14 @@ def test_a_column_that_tells_the_class_is_found():
     assert leaks(rng.normal(size=(300, 2)), rare, 2) == {}  # though 98% are right
 
 
+def test_a_small_class_that_it_does_not_tell_hides_no_leak():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    x = np.column_stack([rng.normal(size=400), y])
+    y[:6] = 2
+    assert leaks(x, y, 3) == {"x1": 1.0}
+
+
 def test_a_column_that_tells_the_number_is_found_however_it_is_written():
     rng = np.random.default_rng(0)
     y = rng.normal(size=100)

@@ -1,6 +1,5 @@
-"""None"""
-
 import json
+import re
 import warnings
 from dataclasses import replace
 
@@ -96,7 +95,10 @@ def test_repeated_rows_are_held_out_together_and_told():
     _, report, _ = learn(Table(cells.assign(n=texts(range(500)))), "y")
     assert next(row["r2"] for row in report.facts["rows"] if row["model"] == "boosted trees") < 0.1
     assert report.facts["test_rows"] == 100
-    assert any("repeat another: 400 of 500; equal rows are held out together" in note for note in report.facts["notes"])
+    assert any(
+        "repeat the features of another: 400 of 500; equal rows are held out together" in note
+        for note in report.facts["notes"]
+    )
 
 
 def test_rows_that_are_equal_by_chance_are_drawn_one_by_one():
@@ -104,7 +106,21 @@ def test_rows_that_are_equal_by_chance_are_drawn_one_by_one():
     cells = pd.DataFrame({name: texts(rng.integers(2, size=300)) for name in "aby"})
     facts = learn(Table(cells), "y", baselines=False)[1].facts
     assert facts["test_rows"] == 60
-    assert any("repeat another: 292 of 300, too many" in note for note in facts["notes"])
+    assert any("repeat the features of another: 296 of 300, " in note for note in facts["notes"])
+
+
+def test_what_few_values_make_alike_is_measured_as_new_rows_are():
+    """With equal rows and targets on one side, trees would learn the opposite of what is tested: 55% instead of 66%."""
+    rng = np.random.default_rng(0)
+    ward, sex, stays, age = (rng.integers(size, size=1200) for size in (4, 2, 3, 60))
+    chance = np.where(ward + stays > 2, 0.75, 0.4) - 0.1 * sex
+    y = np.where(rng.random(1200) < chance, "yes", "no")
+    cells = pd.DataFrame({"ward": ward, "sex": sex, "stays": stays, "age": 20 + age}).apply(texts).assign(y=texts(y))
+    found = [learn(Table(cells), "y", options={"epochs": 1, "members": 1}, seed=seed)[1].facts for seed in range(3)]
+    trees = [next(row for row in facts["rows"] if row["model"] == "boosted trees") for facts in found]
+    assert np.mean([row["auc"] for row in trees]) > 0.62
+    assert all(facts["test_rows"] == 240 for facts in found)
+    assert any(re.search("with another target, so that all count", note) for note in found[0]["notes"])
 
 
 def test_a_table_is_spelt_as_the_one_learned_from():

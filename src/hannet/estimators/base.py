@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .features import Array, Scaler
 from .members import HanEstimator
+from .rows import FEWEST, Rows, same_features
 from .serialization import ModelError, files, read_entries
 
 
@@ -149,6 +150,18 @@ class HanClassifier(ClassifierMixin, HanEstimator):
 
     def _strata(self, y: Array) -> Array:
         return y[:, 0]
+
+    def _validation(self, x: Array, y: Array, groups: Array | None, rng: np.random.RandomState, /) -> Rows:
+        """As without classes; but rows of equal features and other classes are held out together, or none if few rows differ.
+
+        By itself, the row of one class would be judged by members that learned from that of the other.
+        """
+        alike = same_features(x)
+        if groups is None and alike[-1] < len(x) - 1:
+            if alike[-1] + 1 < FEWEST:
+                return np.empty((int(self.members), 0), np.int64)
+            groups = alike
+        return super()._validation(x, y, groups, rng)
 
     def _class_weighted(self, y: Array, weights: Array, /) -> Array:
         if self.class_weight is None:

@@ -28,6 +28,7 @@ from ..train.trainer import train
 from .early_stopping import EarlyStopping, VerboseLines
 from .features import Array, Features
 from .rows import (
+    Rows,
     complement,
     distinct,
     group_codes,
@@ -132,8 +133,7 @@ class HanEstimator(BaseEstimator):
         weights = relative_weights(self._class_weighted(y, weights))
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        strata, share = self._strata(y), (self.validation_fraction, int(self.members), rng)
-        validation = validation_rows(strata, *share) if groups is None else group_validation_rows(strata, group, *share)
+        validation = self._validation(x, y, None if groups is None else group, rng)
         self._features = Features().fit(x, weights)
         self._fit_targets(y, weights)
         columns = self._features.transform(x), self._targets(y), mean_one(weights)
@@ -150,6 +150,13 @@ class HanEstimator(BaseEstimator):
     def _strata(self, y: Array) -> Array:
         """What validation rows are drawn evenly from.  (n, k) -> (n,)."""
         raise NotImplementedError
+
+    def _validation(self, _x: Array, y: Array, groups: Array | None, rng: np.random.RandomState, /) -> Rows:
+        """The rows that each member validates on, (members, m); x, y, groups: as `distinct` gave them."""
+        strata, share = self._strata(y), (self.validation_fraction, int(self.members), rng)
+        if groups is None:
+            return validation_rows(strata, *share)
+        return group_validation_rows(strata, groups, *share)
 
     def _class_weighted(self, _y: Array, weights: Array, /) -> Array:
         """The weights of the rows, times those of their classes.  y: (n, k); weights: (n,) -> (n,)."""

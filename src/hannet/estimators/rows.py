@@ -11,7 +11,7 @@ from torch import Tensor
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-_FEWEST = 20  # rows to hold some out for validation: a tenth of fewer tells nothing
+FEWEST = 20  # rows to hold some out for validation: a tenth of fewer tells nothing
 _DIGITS = 21  # binary ones of a weight: far more than a loss can tell, far fewer than rounding spoils
 _PARTS = 20  # groups are dealt to so many, of which each member holds out its share
 
@@ -62,6 +62,11 @@ def distinct(x: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
     return rows[first, : x.shape[1]], rows[first, x.shape[1] :], sums
 
 
+def same_features(x: Array) -> Array:
+    """A number for each row, the same for rows that are equal; x: (n, features), as `distinct` gave it.  -> (n,)."""
+    return np.concatenate([[0.0], (x[1:] != x[:-1]).any(1).cumsum()])
+
+
 def validation_rows(strata: NDArray[Any], fraction: float, members: int, rng: np.random.RandomState) -> Rows:
     """Rows that each member holds out for validation, (members, m): the same share of each stratum, never all of one.
 
@@ -74,7 +79,7 @@ def validation_rows(strata: NDArray[Any], fraction: float, members: int, rng: np
     rank = np.arange(len(order)) - np.repeat(starts, sizes)
     spread = np.argsort(rank / np.repeat(sizes, sizes), kind="stable")  # any run of rows has its share of each stratum
     rest = order[spread[rank[spread] > 0]]
-    count = 0 if len(strata) < _FEWEST else min(round(fraction * len(strata)), len(rest))
+    count = 0 if len(strata) < FEWEST else min(round(fraction * len(strata)), len(rest))
     return rest[(np.arange(members)[:, None] * count + np.arange(count)) % max(len(rest), 1)]
 
 
@@ -90,7 +95,7 @@ def group_validation_rows(
     n, place = len(strata), np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(place)
     parts = min(_PARTS, len(sizes))
-    count = min(max(1, round(fraction * parts)), parts - 1) if fraction > 0 and n >= _FEWEST else 0
+    count = min(max(1, round(fraction * parts)), parts - 1) if fraction > 0 and n >= FEWEST else 0
     codes = np.unique(strata, return_inverse=True)[1]
     pairs, often = np.unique(np.stack([place, codes]), axis=1, return_counts=True)
     ranked = pairs[:, np.lexsort((-often, pairs[0]))]

@@ -12,6 +12,7 @@ from .options import FitOptions, Roles
 from .readers import Table, TableError
 from .target import MIN_ROWS
 
+COPIED = 0.9  # share of the rows with another's features that have its target, too
 _ATTEMPTS = 32  # draws of groups, of which the one that is nearest to an even share is taken
 
 
@@ -43,7 +44,7 @@ def choose_rows(
         roles: The group and the time of each row of the table.
         used: A mask over the rows of the table.
         y: Numbers or codes of the used rows.
-        features: The used rows' cells, target included: equal ones stay together where chance decides.
+        features: The used rows' cells without the target: rows that were copied stay together where chance decides.
         classes: Whether y are codes.
     """
     if roles.times is not None:
@@ -60,7 +61,7 @@ def choose_rows(
             f"by group: all rows of {count:,} of the {total:,} values of {config.group!r}, none of which is trained on"
         )
         return Holdout(test, described, {"by": "group", "column": config.group, "groups": total, "test_groups": count})
-    groups, notes = duplicate_groups(features, config.test * len(y) / 2)
+    groups, notes = copied_rows(features, y, config.test * len(y) / 2)
     test = holdout_mask(y, groups, config.test, config.seed, classes=classes)
     return Holdout(test, f"by chance{', an even share of each class' * classes}", {"by": "chance"}, notes)
 
@@ -68,7 +69,7 @@ def choose_rows(
 def holdout_mask(y: np.ndarray, groups: np.ndarray, fraction: float, seed: int, *, classes: bool) -> np.ndarray:
     """A mask of the rows to test on: at random, of classes an even share, and never all rows of a class.
 
-    groups: equal numbers for rows that must stay together; they have one y.
+    groups: equal numbers for rows that must stay together; most have one y.
     """
     _, first, position, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     labels = y[first]
@@ -80,8 +81,8 @@ def holdout_mask(y: np.ndarray, groups: np.ndarray, fraction: float, seed: int, 
     test = np.zeros(len(first), bool)
     test[order[((np.arange(count) + rng.random()) / count * len(first)).astype(int)]] = True
     if classes:
-        lost = np.setdiff1d(labels[test], labels[~test])
-        test[[np.flatnonzero(labels == code)[0] for code in lost]] = False
+        lost = np.setdiff1d(y[test[position]], y[~test[position]])
+        test[[position[np.flatnonzero(y == code)[0]] for code in lost]] = False
     return test[position]
 
 
@@ -119,14 +120,28 @@ def last_mask(times: np.ndarray, fraction: float) -> np.ndarray:
     return times >= values[1:][np.abs(left - fraction * len(times)).argmin()]
 
 
-def duplicate_groups(cells: pd.DataFrame, limit: float) -> tuple[np.ndarray, list[str]]:
-    """A number for each row, the same for equal rows unless they are so by chance, or more than the limit; and a note."""
-    groups, distinct = pd.factorize(pd.util.hash_pandas_object(cells, index=False))
+def copied_rows(features: pd.DataFrame, y: np.ndarray, limit: float) -> tuple[np.ndarray, list[str]]:
+    """A number for each row, the same for copies of one, and a note.
+
+    Rows with equal features are copies where nearly all have an equal target, too. Where many have another, few values in few
+    columns made them alike: each counts, as it will among new rows. To keep rows together by features and target would then hold
+    out those of one target while the same features with another one are trained on, so that every model learns the opposite.
+
+    Args:
+        features: Of each row.
+        y: The target of each.
+        limit: Of the rows in a group; above it all rows count.
+    """
+    groups, distinct = pd.factorize(pd.util.hash_pandas_object(features, index=False))
     repeated = len(groups) - len(distinct)
     if not repeated:
         return groups, []
-    note = f"rows that repeat another: {repeated:,} of {len(groups):,}"
-    combinations = math.prod(cells[name].nunique() for name in cells)
+    alike = len(groups) - len(np.unique(np.column_stack([groups, y]), axis=0))
+    note = f"rows that repeat the features of another: {repeated:,} of {len(groups):,}"
+    if alike < COPIED * repeated:
+        other = f"{repeated - alike:,} of them with another target, so that all count as rows of their own"
+        return np.arange(len(groups)), [f"{note}, {other}"]
+    combinations = math.prod(features[name].nunique() for name in features)
     if combinations < len(groups) or len(distinct) < MIN_ROWS or np.bincount(groups).max() > limit:
         return np.arange(len(groups)), [f"{note}, too many to hold out equal rows together"]
     return groups, [f"{note}; equal rows are held out together or not at all"]

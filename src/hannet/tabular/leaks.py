@@ -14,6 +14,7 @@ from .metrics import Split
 NEARLY_PERFECT = 0.99  # balanced accuracy, or R²
 RANKS = 0.999  # rank correlation: of few rows, trees do not see that one number is a multiple of another
 ROWS, CELLS = 2000, 2_000_000  # of the training, at most: a tree a column then takes milliseconds
+RARE = 0.05  # share of the rows
 NAMED = 3  # columns that get a note of their own
 
 
@@ -22,6 +23,7 @@ def find_leaks(groups: Mapping[str, slice], split: Split, seed: int) -> dict[str
     if len(groups) < 2:  # nothing else is left to predict from
         return {}
     rows = np.random.default_rng(seed).permutation(len(split.y))[: min(ROWS, max(200, CELLS // len(groups)))]
+    rows = rows[_usual(split.y[rows])] if split.classes else rows
     y = split.y[rows]
     if np.ptp(y) == 0:
         return {}
@@ -29,6 +31,13 @@ def find_leaks(groups: Mapping[str, slice], split: Split, seed: int) -> dict[str
         name: _score(split.x[rows, place], y, seed, classes=bool(split.classes)) for name, place in groups.items()
     }
     return dict(sorted(((name, score) for name, score in scores.items() if score), key=lambda item: -item[1]))
+
+
+def _usual(codes: np.ndarray) -> np.ndarray:
+    """A mask of the rows of classes that are no rare ones, such as "unknown", which nothing need predict."""
+    counts = np.bincount(codes)
+    usual = counts >= RARE * len(codes)
+    return usual[codes] if usual.sum() > 1 else np.ones(len(codes), bool)
 
 
 def _score(x: np.ndarray, y: np.ndarray, seed: int, *, classes: bool) -> float | None:

@@ -51,7 +51,7 @@ def fit(table: Table, config: FitOptions, on_progress: OnProgress) -> tuple[Mode
     others = table.cells.drop(columns=config.target)
     unwanted = {name: "numbers the rows" for name in others if _is_row_number(others[name], decimals[name])}
     unwanted |= {name: "an index that pandas kept" for name in others if PANDAS_INDEX.fullmatch(name)} | asked
-    features = table.cells[used].drop(columns=list(unwanted))
+    features = others[used].drop(columns=list(unwanted))
     holdout = choose_rows(table, config, roles, used, codes[used], features, classes=bool(target.classes))
     target, y, kept, class_notes = _trained_classes(target, codes[used], holdout)
     order, train = np.argsort(holdout.test[kept], kind="stable"), int((~holdout.test).sum())
