@@ -71,6 +71,15 @@ def test_parts_and_quick_runs_are_made_by_their_own_command(tmp_path):
     text = parse(folder_page(tmp_path).render()).text
     assert f"hannet reproduce figure6 --only hannet,fcnet --quick --out {tmp_path}" in text
     assert "1 of 1 of the paper's numbers" in text  # none of the quick run
+    assert "Where the paper picks its runs by their test score" in text
+
+
+def test_a_folder_of_quick_runs_says_so(tmp_path):
+    write(tmp_path, "figure1-quick", ROWS, comparable=False)
+    text = parse(folder_page(tmp_path).render()).text
+    assert "A quick or shortened run: its numbers mean nothing beside the paper's." in text
+    assert "There is no number of the paper" not in text
+    assert "differs" not in text
 
 
 def test_tables_of_one_experiment_count_together_and_their_records_once(tmp_path):
@@ -135,6 +144,7 @@ def test_the_committed_results_are_one_page_that_is_small_enough(tmp_path):
     same, all_rows = map(int, re.search(r"reproduced (\d+) of (\d+) of the paper's", found.text).groups())
     assert 0 < same <= all_rows
     assert "Figure 1: checkerboard" in found.text
+    assert len(page) < 2_000_000  # so that it can be sent
     for link in found.links:
         assert link.startswith("#") or (tmp_path / "results" / link).is_file()
 

@@ -52,7 +52,7 @@ def test_notes_name_the_flag_and_the_first_columns():
     assert notes[0].startswith("warning: column 'a b' alone predicts 'y' nearly perfectly (100.0%)")
     assert notes[0].endswith("leave it out with --drop 'a b'")
     assert len(notes) == 4
-    assert notes[3] == "warning: further columns of which that holds: 2"
+    assert notes[3] == "warning: the same is true of 2 more columns"
 
 
 @pytest.mark.parametrize("drop", [[], ["outcome"]])

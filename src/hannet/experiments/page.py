@@ -20,9 +20,7 @@ _FORM = re.compile(
     r"([^{}]|\{(0(\[\w+\])*)?(:[^{}]{0,5})?\})*"
 )  # what formats numbers, and no more of a file of somebody
 
-SELECTED = (
-    "Ours are chosen as the paper chooses, in some tables by the test data; the linked tables have those that are not."
-)
+SELECTED = "Where the paper picks its runs by their test score, so do we; the linked tables also give results picked without it."
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,10 @@ def folder_page(folder: Path) -> Page:
     sections = [_section(result, folder) for result in results]
     verdicts = [verdict for result in results for verdict in result.verdicts]
     about = [base.describe_experiment(name) for name in dict.fromkeys(result.name for result in results)]
-    head, about = _headline(verdicts, about)
+    if not any(result.comparable for result in results):
+        head, about = "", [*about, "A quick or shortened run: its numbers mean nothing beside the paper's."]
+    else:
+        head, about = _headline(verdicts, about)
     sections.append(
         Section("How to use it", code=["\n".join([*map(_command, results), f"hannet runs {shlex.quote(str(folder))}"])])
     )
@@ -125,7 +126,7 @@ def _headline(verdicts: Sequence[Verdict], about: Sequence[str]) -> tuple[str, l
         cells = known.cells()
         spread = " (standard deviation over seeds)" if known.std is not None else ""
         lines.append(f"{known.row}: ours {cells['ours']}{spread}, the paper's {cells['theirs']}.")
-    return f"{same} of {len(verdicts)}", [*lines, *about]
+    return f"{same} of {len(verdicts)}", [*lines, SELECTED, *about]
 
 
 def _section(result: Result, root: Path, *, brief: bool = False) -> Section:
@@ -207,7 +208,7 @@ def paper_page(root: Path) -> Page:
         f"{present} of {len(order)} experiments have results here; some are not in the paper.",
     ]
     code = [f"hannet reproduce all --as-is --out {shlex.quote(str(root))}", "hannet reproduce figure1"]
-    use = Section("How to use it", ["The page anew; an experiment by itself:"], code=["\n".join(code)])
+    use = Section("How to use it", ["To write this page again, and to run one experiment:"], code=["\n".join(code)])
     sections = [
         first,
         *(_section(result, root, brief=True) for result in found),

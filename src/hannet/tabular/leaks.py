@@ -60,8 +60,5 @@ def leak_notes(leaks: Mapping[str, float], target: str) -> list[str]:
         f"prediction is asked for, leave it out with --drop {shlex.quote(name)}"
         for name, score in list(leaks.items())[:NAMED]
     ]
-    return (
-        [*notes, f"warning: further columns of which that holds: {len(leaks) - NAMED:,}"]
-        if len(leaks) > NAMED
-        else notes
-    )
+    more = len(leaks) - NAMED
+    return [*notes, f"warning: the same is true of {more:,} more column{'s' * (more > 1)}"] if more > 0 else notes

@@ -151,7 +151,7 @@ def certified_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str,
         {"what": f"right, and provably so within {radius}", "share": share}
         for radius, share in facts["certified_accuracy"].items()
     ]
-    rows.append({"what": "always the most frequent class of these points", "share": usual})
+    rows.append({"what": "right, if every point is given the most frequent class", "share": usual})
     shown = [{**row, "interval": wilson_interval(row["share"], count)} for row in rows]
     radius, share = max(facts["certified_accuracy"].items(), key=lambda item: item[1])
     result, interval = _share(share, count)
@@ -159,7 +159,7 @@ def certified_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str,
     about = [f"of {count:,} points of {facts['data']} are right, and {proof}; 95% interval {interval} (Wilson)."]
     about.append(f"Without any change {facts['accuracy']:.1%} are right.")
     columns = {
-        "what": ("points that are", ""),
+        "what": ("answer", ""),
         "share": ("share", "{:.1%}"),
         "interval": ("95% interval", "{0[0]:.1%}–{0[1]:.1%}"),
     }
