@@ -67,6 +67,14 @@ def test_the_page_of_a_training_says_what_a_person_asks():
     assert len(found.loads) == 1
 
 
+def test_many_classes_are_cut_and_counted():
+    names = [f"k{number}" for number in range(1000)]
+    page = trained_page(facts() | {"classes": names, "confusion": None}, "net", {}).render()
+    assert "classes 1,000: k0, k1," in parse(page).text
+    assert "k49 and 950 more" in parse(page).text
+    assert "k50" not in parse(page).text
+
+
 def test_a_folder_of_the_first_version_has_a_page():
     found = parse(page_of(OLD).render())
     assert "100.0% accuracy on 9 test images" in found.text

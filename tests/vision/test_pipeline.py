@@ -20,8 +20,8 @@ from hannet.storage.files import StoreError
 from hannet.train import checkpoint
 from hannet.train.errors import CheckpointError, TerminatedError, TrainingError
 from hannet.train.recipe import Recipe
-from hannet.vision.pipeline import train_classifier
-from hannet.vision.preprocessing import normalise_and_resize
+from hannet.vision.pipeline import evaluate, train_classifier
+from hannet.vision.preprocessing import Preprocessing, normalise_and_resize
 from images_toy import RECIPE, launched, toy_images, toy_network
 
 TOY = str(Path(__file__).parents[1] / "images_toy.py")
@@ -377,3 +377,17 @@ def test_trains_in_a_thread_where_there_are_no_signals():
     thread.start()
     thread.join()
     assert len(found[0].train_loss) == 3
+
+
+@pytest.mark.parametrize(("count", "kept"), [(3, True), (101, False)])
+def test_confusions_are_counted_where_they_are_reported(monkeypatch, count, kept):
+    counted = []
+    bincount = torch.Tensor.bincount
+    monkeypatch.setattr(torch.Tensor, "bincount", lambda *args, **more: counted.append(1) or bincount(*args, **more))
+    names = tuple(map(str, range(count)))
+    test = replace(toy_images(12, 1), classes=names)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, count))
+    found = evaluate(network, Preprocessing(3, 8, names, (0.5,) * 3, (1.0,) * 3), test)
+    assert (found["confusion"] is not None) == kept == bool(counted)
+    if kept:
+        assert [sum(line) for line in found["confusion"]] == [4, 4, 4]

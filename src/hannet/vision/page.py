@@ -78,7 +78,8 @@ def trained_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str, b
     for radius, share in facts.get("certified_accuracy", {}).items():
         about.append(f"Certified accuracy at l2 distance {radius}: {share:.1%}, proved.")
     drawn = picture("Loss and errors over the epochs", pictures, "curves")
-    shown = {"data": facts["data"], "classes": f"{len(classes)}: {', '.join(classes[:MAX_CLASSES])}"}
+    more = f" and {len(classes) - MAX_CLASSES:,} more" if len(classes) > MAX_CLASSES else ""
+    shown = {"data": facts["data"], "classes": f"{len(classes):,}: {', '.join(classes[:MAX_CLASSES])}{more}"}
     shown |= {f"{part} images": f"{count:,}" for part, count in images.items()}
     shown |= {"broken images left out": f"{len(facts['broken']):,}"} if facts.get("broken") else {}
     sections = [

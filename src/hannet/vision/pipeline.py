@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -238,12 +238,18 @@ def _pixels(images: Images) -> Tensor:
     return images.x.flatten(1).float().div_(255)  # in place: it is the largest thing in memory
 
 
+def _confusion(y: Tensor, predicted: Tensor, classes: int) -> list[list[int]]:
+    """How many of each class (rows) were taken for which."""
+    counts = (y * classes + predicted).bincount(minlength=classes**2)
+    return cast("list[list[int]]", counts.reshape(classes, classes).tolist())
+
+
 def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> dict[str, Any]:
     """Measures a trained classifier on test images, on the CPU.
 
     Returns:
-        "test_accuracy"; "confusion", how many images of each class (rows) were taken for which; of a flat network to certify
-        also "certified_accuracy" in float64, by radius.
+        "test_accuracy"; "confusion", how many images of each class (rows) were taken for which, None of more than 100 classes;
+        of a flat network to certify also "certified_accuracy" in float64, by radius.
 
     Raises:
         TrainingError: The outputs are not finite.
@@ -253,8 +259,7 @@ def evaluate(model: nn.Module, preprocessing: Preprocessing, test: Images) -> di
     _require_finite(outputs)
     predicted, classes = outputs.argmax(1), len(test.classes)
     found: dict[str, Any] = {"test_accuracy": float((predicted == test.y).double().mean())}
-    counts = (test.y * classes + predicted).bincount(minlength=classes**2)
-    found["confusion"] = counts.reshape(classes, classes).tolist() if classes <= MAX_CONFUSION else None
+    found["confusion"] = _confusion(test.y, predicted, classes) if classes <= MAX_CONFUSION else None
     if any(isinstance(module, UnitLinear) for module in model.modules()):
         shares = certified_accuracy(copy.deepcopy(model).double(), _pixels(test).double(), test.y, RADII)
         found["certified_accuracy"] = {f"{radius:g}": share for radius, share in zip(RADII, shares, strict=True)}
