@@ -165,3 +165,27 @@ def test_a_word_that_was_named_is_no_class():
     codes, counts = Target("k", ("1", "2", "9"), ".").codes(table, ["default", "9"])
     assert counts.tolist() == [True, True, False, True]
     assert codes[:2].tolist() == [0, 1]
+
+
+def test_classes_that_differ_in_capitals_are_one_and_told():
+    target, notes = infer_target(texts(["yes", "no", "YES", "yes"] * 10), "y", None)
+    assert target.classes == ("no", "yes")
+    assert notes == ["column 'y': 'yes', 'YES' differ in capitals only; taken as one"]
+    codes, known = target.codes(Table(pd.DataFrame({"y": texts(["No", "Yes", "yes", "Ja", ""])})))
+    assert codes[known].tolist() == [0, 1, 1]
+
+
+def test_values_that_are_none_of_the_classes_are_named():
+    target = Target("y", ("yes", "no"), ".")
+    table = Table(pd.DataFrame({"y": texts(["Ja", "Nein", "Ja", "YES", "", "NA"])}))
+    known = target.codes(table)[1]
+    assert target.unknown_note(table, known) == ["'Ja', 'Nein' are none of the model's classes 'yes', 'no'"]
+    assert target.unknown_note(table, np.ones(6, bool)) == []
+
+
+def test_predict_names_the_values_that_are_no_classes(table):
+    model = learn(table, "color", baselines=False)[0]
+    cells = table.cells.assign(color=table.cells["color"].replace({"red": "RED", "blue": "Blau"}))
+    found = model.predict(Table(cells))
+    assert "'Blau' is none of the model's classes 'blue', 'red'" in found.notes
+    assert any(note.startswith("rows with no known value of 'color'") for note in found.notes)

@@ -12,7 +12,6 @@ from .missing import DEFAULT_MISSING, MAX_INVALID, Tokens
 from .readers import TableError, join_names
 from .table import evenly_spaced
 
-MAX_COUNTED = 4096  # levels whose count is kept, at most
 MAX_ABS = 1e30  # beyond it a variance in float64 is near overflow, and float32 beyond its range
 BOOLEANS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0}
 # Days that databases, spreadsheets and offices write for "no end" or "not known", beside all of 2900 and later.
@@ -33,7 +32,7 @@ def is_finite(values: np.ndarray) -> np.ndarray:
     return np.abs(values) < MAX_ABS  # and not NaN
 
 
-def _invalid_note(name: str, invalid: pd.Series, what: str) -> list[str]:
+def invalid_note(name: str, invalid: pd.Series, what: str) -> list[str]:
     """A note on the invalid cells, if there are any."""
     return (
         []
@@ -129,7 +128,7 @@ class Number:
         values = numbers.convert(parsed, self.units)
         _check_readable(self.name, cells[~absent], ~np.isnan(values[~absent]), "numbers", _AS_LEARNED + self._unit())
         valid = is_finite(values) & ~absent
-        notes = _invalid_note(self.name, cells[~valid & ~absent], "no finite numbers, taken as missing")
+        notes = invalid_note(self.name, cells[~valid & ~absent], "no finite numbers, taken as missing")
         beside = numbers.beside_numbers(parsed, valid, self.units)
         notes += numbers.mixed_signs_note(self.name, {*self.signs, *beside})
         return [np.where(valid, values, self.fill), ~valid][: len(self.inputs)], notes
@@ -228,7 +227,7 @@ class Date:
             [f"column {self.name!r}: dates are read as {form} here, and were {self.form}"] if form != self.form else []
         )
         unread = times.isna().to_numpy() & ~absent
-        notes += _invalid_note(self.name, cells[unread], f"no dates ({form}), taken as missing")
+        notes += invalid_note(self.name, cells[unread], f"no dates ({form}), taken as missing")
         invalid = times.isna().to_numpy() | _open_ends(times, self.span)
         parts = time_features(times)
         notes += self._late_note(parts["time"][~invalid])
@@ -328,65 +327,3 @@ def time_features(times: pd.Series) -> dict[str, np.ndarray]:
     parts |= {f"{turn} sin": np.sin(2 * np.pi * share) for turn, share in turns.items()}
     parts |= {f"{turn} cos": np.cos(2 * np.pi * share) for turn, share in turns.items()}
     return {part: values.to_numpy(float) for part, values in parts.items()}
-
-
-@dataclass(frozen=True)
-class Category:
-    """One-hot columns of the most frequent levels ("": missing), zeros for any other; if there are others, log(1 + count)."""
-
-    kind: str
-    name: str
-    levels: Sequence[str]
-    counts: Mapping[str, int]  # of all levels that are not rare, if some have no column
-
-    @classmethod
-    def fit(
-        cls, name: str, cells: pd.Series, limit: int, tokens: Tokens = DEFAULT_MISSING, *, forced: bool = False
-    ) -> "Category | None":
-        """Learn at most `limit` levels from the training rows; None if nearly every cell differs, or no value is frequent.
-
-        forced: levels may be as many as cells.
-        """
-        absent = missing.missing_mask(cells, tokens)
-        cells = _unify_numbers(cells)
-        present = cells[~absent]
-        if present.nunique() > 0.9 * len(present) and not forced:
-            return None
-        counts = cells.mask(absent, "").value_counts(sort=False).to_dict()
-        ranked = sorted(counts, key=lambda level: (-counts[level], level))
-        enough = max(2, len(cells) // 1000)  # a column that is hardly ever 1 is an outlier once it is standardised
-        levels = [level for level in ranked[:limit] if counts[level] >= enough]
-        if len(levels) == len(counts):
-            return cls("category", name, levels, {})
-        # Levels of equal counts are all kept, or none.
-        rare = counts[ranked[MAX_COUNTED]] if len(ranked) > MAX_COUNTED else 1
-        kept = {level: counts[level] for level in ranked[:MAX_COUNTED] if counts[level] > rare}
-        return cls("category", name, levels, kept) if levels or kept else None
-
-    @property
-    def inputs(self) -> list[str]:
-        """Names of its columns of the matrix."""
-        names = [f"{self.name} = {level or 'missing'}" for level in self.levels]
-        return [*names, f"{self.name} count"] if self.counts else names
-
-    def encode(self, cells: pd.Series, tokens: Tokens = DEFAULT_MISSING) -> Blocks:
-        """One column for each level, and the logarithm of the count if there is one."""
-        levels = list(self.counts or self.levels)
-        known = cells.isin(levels).to_numpy(bool)
-        if not known.all():  # 7.0 may be the 7 that was learned, and the reverse
-            spelled = dict(zip(_unify_numbers(pd.Series(levels, dtype="str")), levels, strict=True))
-            cells = cells.where(known, _unify_numbers(cells).map(lambda level: spelled.get(level, level)))
-            known = cells.isin(levels).to_numpy(bool)
-        absent = cells.str.lower().isin(missing.missing_tokens(tokens)).to_numpy(bool)
-        level = cells.mask(absent & ~known, "")  # if "-" is a value, it is known
-        rare = "rare or " if self.counts else ""
-        what = f"{rare}not among the training rows, treated as another value"
-        blocks = [(level == name).to_numpy(bool) for name in self.levels]
-        if self.counts:
-            blocks.append(np.log1p(level.map(self.counts).fillna(0).to_numpy(float)))
-        return blocks, _invalid_note(self.name, cells[~known & ~absent], what)
-
-
-def _unify_numbers(cells: pd.Series) -> pd.Series:
-    """Levels: what one program wrote as 7.0 is what another wrote as 7."""
-    return cells.str.replace(r"^([+-]?\d+)(?:\.0+|,0{1,2})$", r"\1", regex=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from . import dates
-from .columns import Category, Date, Number
+from .categories import Category
+from .columns import Date, Number
 from .missing import DEFAULT_MISSING, Tokens, missing_mask, missing_numeric
 from .numbers import marks_of_new_cells
 from .readers import TableError, join_names
@@ -74,8 +75,10 @@ class Encoder:
         inputs = sum(len(column.inputs) for column in found.values())
         limit, limit_notes = _level_limit(len(cells), inputs, len(categories))
         for name in categories:
-            if category := Category.fit(name, cells[name], limit, tokens, forced=kinds.get(name) == "category"):
+            category, more = Category.fit(name, cells[name], limit, tokens, forced=kinds.get(name) == "category")
+            if category:
                 found[name] = category
+                notes += more
             else:
                 dropped[name] = IDENTIFIER
         dropped |= {name: CONSTANT for name, column in found.items() if not column.inputs}

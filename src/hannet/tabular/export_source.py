@@ -88,9 +88,10 @@ class TableSource:
             elif isinstance(column, Date):
                 values = _dates_to_try(column, count, rng)
             else:
-                words = [*column.levels, "never seen", *column.missing, *map(str.upper, column.missing)]
+                unknown = _unknown_word(column)
+                words = [*column.levels, unknown, *column.missing, *map(str.upper, column.missing)]
                 values = np.array(words, object)[rng.integers(0, len(words), count)]
-                values[:3] = ["", "never seen", words[0]][:count]
+                values[:3] = ["", unknown, words[0]][:count]
             found[column.name] = values
         return found
 
@@ -143,6 +144,14 @@ def _dates_to_try(column: Date, count: int, rng: np.random.Generator) -> Array:
     special = [np.nan, np.inf, -np.inf, 1e9, *(column.ends if not column.origin else ())]
     days[: len(special)] = special[:count]
     return days
+
+
+def _unknown_word(column: Category) -> str:
+    """A word that `hannet predict`, which does not tell capitals, does not know either."""
+    known = {level.lower() for level in column.levels}
+    return next(
+        word for word in (f"never seen{' again' * times}" for times in range(len(known) + 1)) if word not in known
+    )
 
 
 def _texts(column: Number | Category | Date, values: Array) -> list[str]:

@@ -86,7 +86,7 @@ class Model:
         if self.target.name not in table.cells:
             return None, []
         y, known = self.target.codes(table, self.encoder.missing)
-        notes = []
+        notes = self.target.unknown_note(table, known, self.encoder.missing)
         if not known.all():
             notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~known).sum():,}")
         if not known.any():

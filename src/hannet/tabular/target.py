@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from . import missing, numbers
+from .categories import match_capitals, unify_capitals
 from .columns import is_finite
 from .missing import DEFAULT_MISSING, MAX_INVALID, Tokens
 from .numbers import marks_of_new_cells
@@ -40,13 +41,24 @@ class Target:
         cells = table.cells[self.name]
         learned = {self.name: self.decimal}
         marks = {self.name: "."} if self.name in table.numeric else marks_of_new_cells(table.cells, learned, tokens)
-        decimal = marks[self.name]
+        decimal, absent = marks[self.name], missing.missing_mask(cells, tokens)
         if not self.classes:
             values = numbers.convert(numbers.parse(cells, decimal), self.units)
-            return values, is_finite(values) & ~missing.missing_mask(cells, tokens)
+            return values, is_finite(values) & ~absent
         positions = {name: position for position, name in enumerate(self.classes)}
-        codes = normalize_labels(cells, decimal).map(positions).fillna(-1).to_numpy(int)
+        labels = normalize_labels(cells, decimal)
+        labels = labels.where(absent, match_capitals(labels, self.classes))
+        codes = labels.map(positions).fillna(-1).to_numpy(int)
         return codes, (codes >= 0) & ~cells.str.lower().isin(missing.user_tokens(tokens)).to_numpy(bool)
+
+    def unknown_note(self, table: Table, known: np.ndarray, tokens: Tokens = DEFAULT_MISSING) -> list[str]:
+        """A note on the values that are no class of the model, though they are no missing ones; known: a mask as `codes` gives it."""
+        cells = table.cells[self.name]
+        values = cells[~known & ~missing.missing_mask(cells, tokens)].unique()
+        if not self.classes or not len(values):
+            return []
+        named, classes = (join_names([repr(value[:40]) for value in words]) for words in (values, self.classes))
+        return [f"{named} {'is' if len(values) == 1 else 'are'} none of the model's classes {classes}"]
 
 
 def normalize_labels(cells: pd.Series, decimal: str) -> pd.Series:
@@ -74,7 +86,10 @@ def infer_target(
         raise TableError(
             f"the target {name!r}: regression needs numbers; {_describe_non_numbers(present, valid, tokens)}{advice}"
         )
-    kept = present[valid] if chosen == "regression" else normalize_labels(present, decimal)
+    notes: list[str] = []
+    kept = present[valid]
+    if chosen == "classification":
+        kept, notes = unify_capitals(name, normalize_labels(present, decimal))
     if len(kept) < MIN_ROWS:
         raise TableError(f"rows with a target: {len(kept)}; to train and to test, at least {MIN_ROWS} are needed")
     if kept.nunique() == 1 or (chosen == "regression" and np.ptp(values[valid]) == 0):
@@ -86,7 +101,7 @@ def infer_target(
         )
     classes = _sorted_classes(kept, decimal) if chosen == "classification" else ()
     guessed = not task and numeric and present.nunique() <= MAX_AMBIGUOUS
-    notes = [f"{name!r} is {TASK_NOTES[chosen]}"] if guessed else []
+    notes += [f"{name!r} is {TASK_NOTES[chosen]}"] if guessed else []
     if "NA" in classes and "na" in missing.missing_tokens(tokens):
         notes.append(
             f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing default,NA leaves it out"
