@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..reporting.html import Page, ReportError, Section, picture, read_pictures
+from ..reporting.page_parts import report_errors
 from ..reporting.tables import Table, format_cells
 from . import base
 from .verdicts import Verdict, compare, count, verdict_table
@@ -69,15 +70,11 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def _read(path: Path) -> Result:
-    try:
+    with report_errors(path, "hannet reproduce"):
         result = _result(path, json.loads(path.read_bytes()))
         format_cells(result.table)
         verdict_table(result.verdicts)
         _made([result])
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        raise ReportError(f"{path}: not written by `hannet reproduce`, or damaged ({error!r})") from error
     return result
 
 

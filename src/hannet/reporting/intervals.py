@@ -21,5 +21,9 @@ def format_interval(ends: Sequence[float], form: str) -> str:
     >>> format_interval((0.9, 0.95), ".1%")
     '90.0%–95.0%'
     """
-    low, high = ends
-    return f"{low:{form}}–{high:{form}}"
+    return interval_form(form).format(ends)
+
+
+def interval_form(form: str) -> str:
+    """The number format of a table's column of intervals, whose ends have that format."""
+    return f"{{0[0]:{form}}}–{{0[1]:{form}}}"

@@ -1,6 +1,7 @@
 """Parts that the pages of several commands share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,18 @@ def made_section(facts: Mapping[str, Any], **more: str) -> Section:
 def page_from(path: Path, command: str, make: Callable[[dict[str, Any]], Page]) -> Page:
     """The page that is made of the facts in a file, which renders. Raises ReportError for a file that the command did not write."""
     facts = read_json_object(path, ReportError)
-    try:
+    with report_errors(path, command):
         page = make(facts)
         page.render()
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ReportError(f"{path}: not written by `{command}`, or damaged ({error!r})") from error
     return page
+
+
+@contextmanager
+def report_errors(path: Path, command: str) -> Iterator[None]:
+    """Inside, an error over what a file holds becomes a ReportError that names it, and the command that should have written it."""
+    try:
+        yield
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise ReportError(f"{path}: not written by `{command}`, or damaged ({error!r})") from error

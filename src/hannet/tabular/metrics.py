@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, root_mean_squared_error
 
-from ..reporting.intervals import wilson_interval
+from ..reporting.intervals import interval_form, wilson_interval
 
 RESAMPLES = 1000
 SMALL_SAMPLE = 30  # rows: of fewer, resamples say little about others
@@ -112,7 +112,7 @@ def error_format(rows: Sequence[Mapping[str, Any]]) -> str:
 def headings(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
     """Heading and number format of each metric in the rows."""
     form = error_format(rows)
-    forms = {"interval": f"{{0[0]:{form}}}–{{0[1]:{form}}}", "rmse": f"{{:{form}}}", "mae": f"{{:{form}}}"}
+    forms = {"interval": interval_form(form), "rmse": f"{{:{form}}}", "mae": f"{{:{form}}}"}
     return {
         key: (name, forms.get(key, "{:z.3f}" if key == "r2" else "{:.4f}"))
         for key, name in METRIC_NAMES.items()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..models.hub import WEIGHTS
 from ..reporting.html import FILE, Page, Picture, ReportError, Section, picture, read_pictures
-from ..reporting.intervals import format_interval, wilson_interval
+from ..reporting.intervals import format_interval, interval_form, wilson_interval
 from ..reporting.page_parts import made_section, page_from
 from ..reporting.tables import Table
 from ..storage.files import read_json_object, write_atomic
@@ -50,25 +50,26 @@ def page_of(folder: Path) -> Page:
         if proof is None:
             raise ReportError(f"{folder}: holds neither report.json nor a certificate of the network in it")
         return proof
-    page = page_from(trained, "hannet train images", lambda facts: trained_page(facts, str(folder), drawn))
-    return _joined(page, proof) if proof else page
+    return page_from(trained, "hannet train images", lambda facts: trained_page(facts, str(folder), drawn, proof))
 
 
-def _joined(page: Page, proof: Page) -> Page:
-    """The page of a training with what was proved of the network before how it is used."""
+def _certificate(proof: Page) -> list[Section]:
+    """What was proved of a network, as parts of the page of its training."""
     first, *others = proof.sections
     first = replace(first, text=[f"{proof.result} {proof.about[0]}", *proof.about[1:]])
-    named = [replace(part, title=f"Certificate: {part.title.lower()}") for part in (first, *others)]
-    return replace(page, sections=[*page.sections[:-2], *named, *page.sections[-2:]])
+    return [replace(part, title=f"Certificate: {part.title.lower()}") for part in (first, *others)]
 
 
-def trained_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str, bytes]) -> Page:
+def trained_page(
+    facts: Mapping[str, Any], folder: str, pictures: Mapping[str, bytes], proof: Page | None = None
+) -> Page:
     """The page of a training.
 
     Args:
         facts: Those of `TrainedClassifier.report`.
         folder: Where the network is, for the lines that use it.
         pictures: Files by name, curves.svg and curves.png among them.
+        proof: What was proved of the network.
     """
     images, classes = facts["images"], facts["classes"]
     accuracy, interval = _share(facts["test_accuracy"], images["test"])
@@ -86,6 +87,7 @@ def trained_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str, b
         Section("The training", pictures=[drawn] if drawn else [], facts=_network(facts)),
         *_classes(facts),
         Section("The data as understood", facts=shown, notes=[*facts.get("notes", [])]),
+        *(_certificate(proof) if proof else []),
         Section("How to use the network", code=_commands(facts, folder)),
         made_section(facts, seed=str(facts["seed"]), recipe=_listed(facts["recipe"])),
     ]
@@ -162,7 +164,7 @@ def certified_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str,
     columns = {
         "what": ("answer", ""),
         "share": ("share", "{:.1%}"),
-        "interval": ("95% interval", "{0[0]:.1%}–{0[1]:.1%}"),
+        "interval": ("95% interval", interval_form(".1%")),
     }
     drawn: Sequence[Picture | None] = [picture("Certified accuracy over the radius", pictures, CERTIFICATE)]
     median = facts["median_radius"]
