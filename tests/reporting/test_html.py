@@ -1,5 +1,6 @@
 import errno
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def everything(text):
             pictures=[Picture(text, SVG, "svg+xml")],
             tables=[table],
             bars=[Bar(text, 1.0, text), Bar(text, 0.0, text)],
+            bar_headings=(text, text),
             facts={text: text},
             code=[text],
             notes=[text],
@@ -34,9 +36,17 @@ def everything(text):
 def test_all_that_a_page_shows_is_escaped():
     page = everything(EVIL).render()
     found = parse(page)
-    assert found.text.count(EVIL) == 4 + 9 * 17  # two titles, the result and what it is; each part of each section
+    assert found.text.count(EVIL) == 4 + 9 * 20  # two titles, the result and what it is; each part of each section
     assert found.tags.count("img") == 9
     assert "<script" not in page
+
+
+def test_a_table_without_a_title_is_named_by_its_section():
+    table = Table("", {"a": ("a", "")}, [{"a": 1}])
+    page = Page("t", "", [], [Section("Columns", tables=[table, replace(table, title="More")])]).render()
+    assert page.count("<caption>") == 1
+    assert 'aria-label="Columns"' in page
+    assert "<caption>More</caption>" in page
 
 
 def test_a_path_leads_beside_the_page_whatever_its_name():

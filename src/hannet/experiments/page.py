@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def _section(result: Result, root: Path, *, brief: bool = False) -> Section:
     paths = [folder / f"{stem}.md", result.path, *([folder / RECORDS] if (folder / RECORDS).is_file() else [])]
     links = {path.name: path.relative_to(root).as_posix() for path in paths}
     tables = [verdict_table(verdicts)] if verdicts else []
-    tables += [] if brief and verdicts else [result.table]
+    tables += [] if brief and verdicts else [replace(result.table, title="")]
     title = result.table.title + (f" ({stem})" if stem != result.name else "")
     return Section(title, [], [drawn] if drawn else [], tables, links=links)
 
@@ -196,7 +196,7 @@ def paper_page(root: Path) -> Page:
     found.sort(key=lambda result: order[result.name])
     verdicts = [verdict for result in found for verdict in result.verdicts]
     columns = {"name": ("experiment", ""), "what": ("what it shows", ""), "verdict": ("verdict", "")}
-    first = Section("All experiments", tables=[Table("All experiments", columns, _overview(root, found))])
+    first = Section("All experiments", tables=[Table("", columns, _overview(root, found))])
     head, about = _headline(verdicts, [])
     present = len({result.name for result in found})
     about = [

@@ -50,13 +50,18 @@ class Bar:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page, shown in this order. facts: values by their names; code: to copy; links: paths beside the page by what they are."""
+    """A part of a page, shown in this order. A table without a title is what the title of the section says.
+
+    bar_headings: of what has the bars, and of their values; facts: values by their names; code: to copy; links: paths beside the
+    page by what they are.
+    """
 
     title: str
     text: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     bars: Sequence[Bar] = ()
+    bar_headings: tuple[str, str] = ("", "")
     facts: Mapping[str, str] = field(default_factory=dict)
     code: Sequence[str] = ()
     notes: Sequence[str] = ()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,7 +44,7 @@ class Report:
 
     def html(self) -> str:
         """The report as a page that needs no other file."""
-        sections = [Section(table.title, tables=[table]) for table in self.tables]
+        sections = [Section(table.title, tables=[replace(table, title="")]) for table in self.tables]
         return Page("Surgery", "", [self.recommendation], sections).render()
 
     def save(self, folder: str | Path) -> list[Path]:

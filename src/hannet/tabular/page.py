@@ -42,7 +42,7 @@ def make_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str, byte
     result, about = _headline(rows, facts, form)
     drawn = picture(f"{name}: predicted and true, held-out rows", pictures, "report")
     cost = {"size": ("weights or leaves", "{0[count]:,}"), "seconds": ("sec", "{:.1f}")}
-    compared = Table("Compared with", {"model": ("model", ""), **metrics.headings(rows), **cost}, rows)
+    compared = Table("", {"model": ("model", ""), **metrics.headings(rows), **cost}, rows)
     sections = [
         Section("Compared with", tables=[compared], pictures=[drawn] if drawn else []),
         *_classes(facts.get("classes", [])),
@@ -83,7 +83,7 @@ def _classes(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         "test_rows": ("rows held out", "{:,}"),
     }
     columns |= {"recall": ("recall", "{:.1%}"), "precision": ("precision", "{:.1%}")}
-    return [Section("Class by class", tables=[_limited("Class by class", columns, rows)])]
+    return [Section("Class by class", tables=[_limited("", columns, rows)])]
 
 
 def _importance(facts: Mapping[str, Any], form: str) -> list[Section]:
@@ -98,7 +98,7 @@ def _importance(facts: Mapping[str, Any], form: str) -> list[Section]:
     measured = f"{what[0].upper()}{what[1:]}{'; ±: standard deviation over shuffles' if spreads else ''}."
     left = len(means) - len(first)
     note = [f"Not shown: {left:,} more, of which none matters more."] if left else []
-    return [Section("What matters most", text=[measured], bars=bars, notes=note)]
+    return [Section("What matters most", text=[measured], bars=bars, bar_headings=("column", "rise"), notes=note)]
 
 
 def _columns(facts: Mapping[str, Any]) -> Section:

@@ -136,7 +136,7 @@ def _classes(facts: Mapping[str, Any]) -> list[Section]:
     rows.sort(key=lambda row: 2.0 if row["recall"] is None else row["recall"])
     columns = {"class": ("class", ""), "train": ("training images", "{:,}"), "test": ("test images", "{:,}")}
     columns |= {"recall": ("recognised", "{:.1%}"), "mistaken": ("most often taken for", "")}
-    return [Section("Class by class", tables=[Table("Class by class", columns, rows)])]
+    return [Section("Class by class", tables=[Table("", columns, rows)])]
 
 
 def _commands(facts: Mapping[str, Any], folder: str) -> list[str]:
@@ -174,7 +174,7 @@ def certified_page(facts: Mapping[str, Any], folder: str, pictures: Mapping[str,
         Section(
             "Proved",
             pictures=[one for one in drawn if one],
-            tables=[Table("Proved", columns, shown)],
+            tables=[Table("", columns, shown)],
             facts=proved,
             notes=facts.get("notes", []),
         ),
