@@ -13,7 +13,9 @@ import argparse
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
@@ -168,21 +170,25 @@ def shapes_of_forms(dtype: torch.dtype) -> dict[str, list[tuple[int, int, int]]]
     return found
 
 
-def compile_forms(dtypes: list[str], arch: int) -> dict[str, float]:
-    """The most that kernels of all forms take of a thread's registers, of memory for what does not fit, and of shared memory."""
-    metrics: dict[str, float] = {}
-    for dtype in dtypes:
-        for name, shapes in shapes_of_forms(DTYPES[dtype]).items():
-            most = dict.fromkeys(("registers", "spilled", "shared"), 0)
-            for shape in shapes:
-                for kernel in compiled(*shape, DTYPES[dtype], arch).values():
-                    registers, spilled, _ = assembled(kernel.compiled.asm["ptx"], arch)
-                    taken = {"registers": registers, "spilled": spilled, "shared": kernel.compiled.metadata.shared}
-                    most = {key: max(value, taken[key]) for key, value in most.items()}
-            most["shapes"] = len(shapes)
-            print(f"{dtype}, {name}: {most}", flush=True)
-            metrics |= {f"{dtype} {name}: {key}": value for key, value in most.items()}
-    return metrics
+def compile_all(shapes: list[tuple[int, int, int]], dtype: torch.dtype, arch: int) -> dict[str, float]:
+    """The most that any kernel takes of registers and stack, in bytes, of a thread, and of shared memory."""
+    most = dict.fromkeys(("registers", "stack", "shared"), 0)
+    for shape in shapes:
+        for kernel in compiled(*shape, dtype, arch).values():
+            taken = {**resources(kernel.compiled.asm["cubin"], arch), "shared": kernel.compiled.metadata.shared}
+            most = {key: max(value, taken[key]) for key, value in most.items()}
+    return most | {"shapes": len(shapes)}
+
+
+def resources(binary: bytes, arch: int) -> dict[str, int]:
+    """Registers and bytes of stack of a thread of a compiled kernel."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        tool = Path(nvidia.get_ptxas(arch).path).with_name("cuobjdump")
+        listing = _output(tool, "--dump-resource-usage", file.name).stdout
+    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", listing).groups())
+    return {"registers": registers, "stack": stack}
 
 
 def shape_of(text: str) -> str:
@@ -207,6 +213,15 @@ def report_all(shapes: list[str], dtypes: list[str], arch: int) -> dict[str, flo
     return metrics
 
 
+def append(folder: Path, run: Run, work: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Writes the record of some work. Returns its metrics."""
+    began = perf_counter()
+    record = Record.of(run, metrics := work(), perf_counter() - began)
+    versions = dict(record.versions) | {"triton": triton.__version__}
+    runs.Store(folder).append([replace(record, device=f"compiled for sm_{run.config['arch']}", versions=versions)])
+    return metrics
+
+
 def main() -> None:
     """Compile, assemble, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -218,17 +233,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("hannet-results/benchmarks"), help="folder of the record")
     parser.add_argument("--forms", action="store_true", help="every form of rows, in the place of shapes")
     args = parser.parse_args()
-    began, config = perf_counter(), {"dtypes": args.dtype, "arch": args.arch}
-    if args.forms:
-        run, metrics = Run("benchmark registers: forms", config, 0), compile_forms(args.dtype, args.arch)
-    else:
-        run = Run("benchmark registers", {"shapes": args.shapes, **config}, 0)
-        metrics = report_all(args.shapes, args.dtype, args.arch)
-    record = Record.of(run, metrics, perf_counter() - began)
-    record = replace(
-        record, device=f"compiled for sm_{args.arch}", versions=dict(record.versions) | {"triton": triton.__version__}
-    )
-    runs.Store(args.out).append([record])
+    if not args.forms:
+        run = Run("benchmark registers", {"shapes": args.shapes, "dtypes": args.dtype, "arch": args.arch}, 0)
+        append(args.out, run, lambda: report_all(args.shapes, args.dtype, args.arch))
+    for dtype in args.dtype if args.forms else ():
+        for name, shapes in shapes_of_forms(DTYPES[dtype]).items():
+            run = Run(f"benchmark registers: forms, {name}", {"dtype": dtype, "arch": args.arch}, 0)
+            print(
+                f"{dtype}, {name}:",
+                append(args.out, run, partial(compile_all, shapes, DTYPES[dtype], args.arch)),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -67,3 +67,11 @@ def test_the_forms_shapes_launch_what_they_are_named_after(registers, dtype):
             assert plan.alone == (name == "one launch")
             large = registers.tiles.large(plan.columns, plan.chunks, 32 if dtype == torch.float64 else 64)
             assert plan.alone or plan.forward == (large if name == "many rows" else registers.tiles.small(plan.columns))
+
+
+def test_what_all_of_several_shapes_take(registers):
+    most = registers.compile_all([(100, 100, 20), (1, 5, 2)], torch.float32, 90)
+    assert 128 < most["registers"] <= 255
+    assert most["shapes"] == 2
+    assert most["shared"] <= 227 * 1024
+    assert most["stack"] <= 160
