@@ -95,6 +95,14 @@ def test_a_group_is_on_one_side_and_no_feature(visits):
     assert report.facts["dropped"]["patient"] == "groups the rows"
     assert "patient" not in model.encoder.groups
     assert report.facts["test_rows"] == 24
+    assert "bootstrap of groups" in report.files()["report.html"].decode()
+
+
+def test_of_few_groups_there_is_no_interval(visits):
+    few = Table(visits.cells.assign(patient=texts(visits.cells["patient"].astype(float).astype(int) // 10)))
+    facts = learn(few, "y", group="patient", baselines=False)[1].facts
+    assert "interval" not in facts["rows"][0]
+    assert "groups held out: 1, too few for an interval" in facts["notes"]
 
 
 def test_groups_reach_the_validation_of_the_estimator(visits, monkeypatch):

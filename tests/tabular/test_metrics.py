@@ -184,3 +184,17 @@ def test_the_interval_covers_as_often_as_it_says():
 )
 def test_errors_are_shown_with_four_digits(least, form):
     assert compare.error_format([{"rmse": least}, {"rmse": 10 * least}]) == form
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_rows_of_a_group_count_as_one_observation(classes):
+    """Ten rows that all are as one say no more than that one."""
+    rng = np.random.default_rng(0)
+    y, groups = np.zeros(40, int), np.arange(40)
+    output = np.eye(2)[(rng.random(40) < 0.3).astype(int)] if classes else rng.normal(size=40)
+    once = compare.score(y, output, None, groups)
+    tenfold = compare.score(y.repeat(10), output.repeat(10, axis=0), None, groups.repeat(10))
+    assert tenfold["interval"] == pytest.approx(once["interval"])
+    apart = compare.score(y.repeat(10), output.repeat(10, axis=0))
+    assert np.ptp(apart["interval"]) < 0.5 * np.ptp(once["interval"])
+    assert "interval" not in compare.score(y, output, None, groups % 4)

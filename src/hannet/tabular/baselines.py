@@ -43,7 +43,7 @@ def underperformance_warning(split: Split, row: Mapping[str, Any], recall: float
 def evaluate(model: Any, split: Split, began: float) -> dict[str, Any]:
     """A trained model's metrics on the held-out rows, its size, and the seconds since its training began."""
     seconds = time.perf_counter() - began
-    metrics = score(split.y_test, predict(model, split.x_test), split.weights_test)
+    metrics = score(split.y_test, predict(model, split.x_test), split.weights_test, split.groups_test)
     return metrics | {"size": model_size(model), "seconds": seconds}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .metrics import FEWEST_GROUPS
 from .options import FitOptions, Roles
 from .readers import Table, TableError
 from .target import MIN_ROWS
@@ -60,7 +61,9 @@ def choose_rows(
         described = (
             f"by group: all rows of {count:,} of the {total:,} values of {config.group!r}, none of which is trained on"
         )
-        return Holdout(test, described, {"by": "group", "column": config.group, "groups": total, "test_groups": count})
+        few = [f"groups held out: {count}, too few for an interval"] if count < FEWEST_GROUPS else []
+        facts = {"by": "group", "column": config.group, "groups": total, "test_groups": count}
+        return Holdout(test, described, facts, few)
     groups, notes = copied_rows(features, y, config.test * len(y) / 2)
     test = holdout_mask(y, groups, config.test, config.seed, classes=classes)
     return Holdout(test, f"by chance{', an even share of each class' * classes}", {"by": "chance"}, notes)

@@ -12,6 +12,7 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, root
 from ..reporting.intervals import interval_form, wilson_interval
 
 RESAMPLES = 1000
+FEWEST_GROUPS = 5  # held out: of fewer, resamples say nothing
 SMALL_SAMPLE = 30  # rows: of fewer, resamples say little about others
 IMPORTANCE_ROWS = 1000  # with at most so many columns, importance takes seconds
 IMPORTANCE_COLUMNS = 100
@@ -39,6 +40,7 @@ class Split:
     weights: np.ndarray | None = None  # (rows,): what each counts in training, or in metrics; None: the same
     weights_test: np.ndarray | None = None
     groups: np.ndarray | None = None  # (rows,): equal numbers for rows that validation must not tear apart
+    groups_test: np.ndarray | None = None
     balanced: bool = False  # whether classes count alike in training
 
 
@@ -47,25 +49,38 @@ def predict(model: Any, x: np.ndarray) -> np.ndarray:
     return model.predict_proba(x) if hasattr(model, "predict_proba") else model.predict(x)
 
 
-def score(y: np.ndarray, output: np.ndarray, weights: np.ndarray | None = None) -> dict[str, Any]:
+def score(
+    y: np.ndarray, output: np.ndarray, weights: np.ndarray | None = None, groups: np.ndarray | None = None
+) -> dict[str, Any]:
     """The metrics of what `predict` gave, with the interval of the first; None where one is not defined.
 
-    The RMSE has a bootstrap interval, the accuracy Wilson's; weights: what each row counts.
+    The RMSE has a bootstrap interval, the accuracy Wilson's. Rows of a group are no independent ones: then whole groups are
+    resampled for either, and of a few groups there is no interval.
+
+    Args:
+        y: Numbers, or codes of classes.
+        output: Numbers, or probabilities.
+        weights: What each row counts.
+        groups: A number for each row, equal within a group.
     """
     if output.ndim == 1:
         squares = np.square(output - y)
         variation = _mean(np.square(y - _mean(y, weights)), weights)
-        low, high = _bootstrap_interval(squares, weights)
+        ends = _bootstrap_interval(squares, weights, groups)
         return {
             "rmse": _mean(squares, weights) ** 0.5,
-            "interval": (low**0.5, high**0.5),
+            **({"interval": (ends[0] ** 0.5, ends[1] ** 0.5)} if ends else {}),
             "mae": _mean(np.abs(output - y), weights),
             "r2": 1 - _mean(squares, weights) / variation if variation > 0 else None,
         }
     correct = output.argmax(1) == y
+    resampled = groups is not None
+    ends = (
+        _bootstrap_interval(correct.astype(float), weights, groups) if resampled else _wilson_interval(correct, weights)
+    )
     metrics = {
         "accuracy": _mean(correct, weights),
-        "interval": _wilson_interval(correct, weights),
+        **({"interval": ends} if ends else {}),
         "log_loss": _log_loss(y, output, weights),
     }
     if output.shape[1] == 2:
@@ -128,8 +143,16 @@ def _log_loss(y: np.ndarray, output: np.ndarray, weights: np.ndarray | None = No
     return _mean(-np.log(np.maximum(output[np.arange(len(y)), y], 1e-15)), weights)
 
 
-def _bootstrap_interval(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
-    """The interval of the mean in 95 % of resamples, the same ones for every model."""
+def _bootstrap_interval(
+    values: np.ndarray, weights: np.ndarray | None, groups: np.ndarray | None = None
+) -> tuple[float, float] | None:
+    """The interval of the mean in 95 % of resamples, of rows or of whole groups, the same ones for every model."""
+    if groups is not None:  # a group counts as a row of the mean of its rows and of their weights together
+        place, weights = np.unique(groups, return_inverse=True)[1], np.ones(len(values)) if weights is None else weights
+        sums, weights = np.bincount(place, values * weights), np.bincount(place, weights)
+        values = np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0)
+        if len(values) < FEWEST_GROUPS:
+            return None
     rng = np.random.default_rng(0)
     drawn = (rng.integers(len(values), size=len(values)) for _ in range(RESAMPLES))
     if weights is None:

@@ -60,7 +60,8 @@ def _headline(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], form:
     key, what = ("accuracy", "accuracy") if facts["target"]["classes"] else ("rmse", "RMSE")
     form = ".1%" if key == "accuracy" else form
     first, *others = rows
-    how = "Wilson" if key == "accuracy" else "bootstrap"
+    grouped = facts.get("split", {}).get("by") == "group"
+    how = "bootstrap of groups" if grouped else "Wilson" if key == "accuracy" else "bootstrap"
     interval = f"; 95% interval {format_interval(first['interval'], form)} ({how})" if "interval" in first else ""
     about = [f"{what} of HanNet on {facts['test_rows']:,} rows that it was not trained on{interval}."]
     if others:

@@ -122,9 +122,9 @@ def _split(
         raise TableError(
             "--class-weight is for classes, but the target is a number; --task classification predicts classes"
         )
-    taught = None if groups is None else groups[:train]
+    parts = {} if groups is None else {"groups": groups[:train], "groups_test": groups[train:]}
     split = metrics.Split(
-        x[:train], y[:train], x[train:], y[train:], classes, None, None, taught, bool(config.class_weight)
+        x[:train], y[:train], x[train:], y[train:], classes, **parts, balanced=bool(config.class_weight)
     )
     if weights is None:
         return split
