@@ -49,9 +49,18 @@ def test_the_decimal_mark_of_a_new_table_is_found_again():
     assert encoder.encode(new[:1], {"x"})[0].tolist() == [[1.234, 1.5]]
     x, notes = encoder.encode(frame(x=["1.234", "2.5"], y=["2.5", "1.5"]))
     assert x.tolist() == [[1.234, 2.5], [2.5, 1.5]]
-    assert notes == ["decimal marks are not those of the training rows in 'x', 'y'"]
-    alone = encoder.encode(frame(x=["1.234"], y=["2.5"]))[0]  # that of y decides
-    assert alone.tolist() == [[1.234, 2.5]]
+    assert notes == ["'x', 'y': decimal points here, commas in training; read accordingly"]
+    wide = Encoder.fit(frame(x=["0,5", "7", "2000,5"], y=["1,5", "2,5", "3"]), None, {"x": ",", "y": ","})
+    x, notes = wide.encode(frame(x=["1.234"], y=["2.5"]))  # that of y decides
+    assert x.tolist() == [[1.234, 2.5]]
+    assert notes[0] == "'y': decimal points here, commas in training; read accordingly"
+    assert "here as 1.234, in 'x'" in notes[1]
+
+
+def test_whole_numbers_are_not_told_to_have_other_decimal_marks():
+    encoder = Encoder.fit(frame(x=["1", "2", "3"], y=["1,5", "2,5", "3,5"]), None, {"x": ",", "y": ","})
+    notes = encoder.encode(frame(x=["1", "2"], y=["2.5", "1.5"]))[1]
+    assert notes == ["'y': decimal points here, commas in training; read accordingly"]
 
 
 @pytest.mark.parametrize("values", [["5%", "0.05"], ["$5", "€5"], ["$5", "$6", "€5"]])

@@ -196,9 +196,58 @@ def test_the_clear_columns_of_a_file_decide_for_the_others():
     for clear, mark in {"1,5": ",", "1.5": "."}.items():
         marks, notes = infer_decimal_marks(table_of(";", a=["1.234", "2.500"], b=[clear, "7"]))
         assert marks == {"a": mark, "b": mark}
-        assert [note.split("'")[1] for note in notes] == (["b", "1.234"] if mark == "," else [])
+        assert [note.split("'")[1] for note in notes] == ["b", "1.234"][mark == "." :]
     assert infer_decimal_marks(table_of(",", a=["1.234"], b=["1,5"]))[0]["a"] == ","
     assert "here as 1234, in 'a'" in infer_decimal_marks(table_of("\t", a=["1,234"], b=["x"]))[1][0]
+
+
+BESIDE = {  # what stands beside numbers such as 1.167, and how they are read
+    (";", "836", "1.167"): (1167, "here as 1167, in 'a'"),
+    (",", "836", "1.167"): (1167, "here as 1167, in 'a'"),
+    (",", "1167", "1.416", "3", "5", "8"): (1416, "here as 1416, in 'a'"),
+    (",", "836", "1,167"): (1167, "here as 1167, in 'a'"),
+    (",", "500", "800", "120.000 €", "59.222 €"): (120_000, "here as 120000, in 'a'"),
+    (";", "3", "5", "1.234"): (1.234, "here as 1.234, in 'a'"),
+    (",", "150", "152.250"): (152.25, "here as 152.25, in 'a'"),
+    ("\t", "3", "5", "1,234"): (1234, "here as 1234, in 'a'"),
+    (",", "1.234", "2.345"): (1.234, None),
+}
+
+
+@pytest.mark.parametrize("column", BESIDE)
+def test_whole_numbers_beside_tell_thousands_from_decimals(column):
+    delimiter, *cells = column
+    read = table_of(delimiter, a=cells, b=["1.5"] * len(cells))
+    marks, notes = infer_decimal_marks(read)
+    number, note = BESIDE[column]
+    values = parse_numbers(read.cells["a"], marks["a"])
+    assert number in values
+    assert [text for text in notes if "in two ways" in text] == [text for text in notes if note and note in text]
+    assert bool(note) == bool(notes)
+
+
+def test_thousands_that_one_column_shows_hold_for_the_others_of_the_file():
+    marks, notes = infer_decimal_marks(table_of(";", a=["836", "1.167"], b=["1.0", "2.0"], c=["59.222 €", "68.212 €"]))
+    assert marks == {"a": ",", "b": ".", "c": ","}
+    assert notes == ["numbers such as '1.167' can be read in two ways, here as 1167, in 'a', 'c'"]
+
+
+@pytest.mark.parametrize("cell", ["1.167", "9.285"])
+def test_the_range_of_the_training_rows_decides_at_predict(cell):
+    encoder = fit(["836", "1167", "5822", "2100"])[0]
+    x, notes = encoder.encode(pd.DataFrame({"x": texts([cell])}))
+    assert x.tolist() == [[float(cell.replace(".", ""))]]
+    assert notes == [f"numbers such as '{cell}' can be read in two ways, here as {cell.replace('.', '')}, in 'x'"]
+    assert encoder.encode(pd.DataFrame({"x": texts(["1,167"])}))[1] == []
+    small = fit(["0.5", "1.25", "7.5"])[0]
+    assert small.encode(pd.DataFrame({"x": texts([cell])}))[0].tolist() == [[float(cell)]]
+
+
+def test_an_encoder_saved_before_has_no_range_and_reads_as_it_learned():
+    state = fit(["836", "1167", "5822"])[0].to_dict()
+    del state["columns"][0]["sizes"]
+    encoder = Encoder.from_dict(state)
+    assert encoder.encode(pd.DataFrame({"x": texts(["1.167"])}))[0].tolist() == [[1.167]]
 
 
 def test_a_word_among_numbers_decides_nothing():

@@ -179,8 +179,8 @@ def test_values_that_are_none_of_the_classes_are_named():
     target = Target("y", ("yes", "no"), ".")
     table = Table(pd.DataFrame({"y": texts(["Ja", "Nein", "Ja", "YES", "", "NA"])}))
     known = target.codes(table)[1]
-    assert target.unknown_note(table, known) == ["'Ja', 'Nein' are none of the model's classes 'yes', 'no'"]
-    assert target.unknown_note(table, np.ones(6, bool)) == []
+    assert target.spelling_notes(table, known) == ["'Ja', 'Nein' are none of the model's classes 'yes', 'no'"]
+    assert target.spelling_notes(table, np.ones(6, bool)) == []
 
 
 def test_predict_names_the_values_that_are_no_classes(table):
@@ -189,3 +189,13 @@ def test_predict_names_the_values_that_are_no_classes(table):
     found = model.predict(Table(cells))
     assert "'Blau' is none of the model's classes 'blue', 'red'" in found.notes
     assert any(note.startswith("rows with no known value of 'color'") for note in found.notes)
+
+
+def test_the_range_of_the_target_tells_thousands_from_decimals():
+    target, _ = infer_target(texts([59_222 + 5000 * n for n in range(40)]), "y", None)
+    table = Table(pd.DataFrame({"y": texts(["143.012 $", "145.846 $"])}))
+    codes, known = target.codes(table)
+    assert codes.tolist() == [143_012, 145_846]
+    assert target.spelling_notes(table, known) == [
+        "numbers such as '143.012 $' can be read in two ways, here as 143012, in 'y'"
+    ]

@@ -60,7 +60,8 @@ class Number:
     """A number, or a boolean as 0 and 1; the training rows' median where it is missing, and a column that says so.
 
     decimal: "." or ","; signs: what the training rows have beside numbers, as `numbers.beside_numbers` gives it; units: factors by
-    unit; gaps: words that are missing values in this column.
+    unit; gaps: words that are missing values in this column; sizes: of the training rows' numbers, as `numbers.size_range` gives it,
+    none if they are of several units.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class Number:
     signs: Sequence[str]
     units: Mapping[str, float] = field(default_factory=dict)
     gaps: Sequence[str] = ()
+    sizes: Sequence[float] = ()
 
     @classmethod
     def fit(
@@ -107,7 +109,8 @@ class Number:
         valid = is_finite(values)
         fill = float(np.median(values[valid])) if valid.any() else 0.0
         signs = numbers.beside_numbers(parsed, valid, self.units)
-        return replace(self, fill=fill, indicator=bool(valid.sum() < rows), signs=signs)
+        sizes = numbers.size_range(values[valid]) if len(self.units) < 2 else []
+        return replace(self, fill=fill, indicator=bool(valid.sum() < rows), signs=signs, sizes=sizes)
 
     def _parse(self, cells: pd.Series) -> numbers.Parsed:
         parsed = numbers.parse(cells, self.decimal)

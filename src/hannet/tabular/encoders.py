@@ -131,18 +131,17 @@ class Encoder:
         return matrix, notes
 
     def _spelled_as(self, cells: pd.DataFrame, numeric: Collection[str]) -> tuple[list[Column], list[str]]:
-        """The columns with the decimal marks of these cells, and a note where those are not the ones learned."""
+        """The columns with the decimal marks of these cells, and notes where those are not the ones learned."""
         learned = {column.name: column.decimal for column in self.columns if isinstance(column, Number)}
         text = {name: mark for name, mark in learned.items() if name not in numeric}
-        marks = dict.fromkeys(learned, ".") | marks_of_new_cells(cells, text, self.missing)
-        changed = [repr(name) for name in text if marks[name] != learned[name]]
+        sizes = {column.name: column.sizes for column in self.columns if isinstance(column, Number)}
+        found, notes = marks_of_new_cells(cells, text, self.missing, sizes)
+        marks = dict.fromkeys(learned, ".") | found
         columns = [
             replace(column, decimal=marks[column.name]) if isinstance(column, Number) else column
             for column in self.columns
         ]
-        return columns, [
-            f"decimal marks are not those of the training rows in {join_names(changed)}"
-        ] if changed else []
+        return columns, notes
 
     def _empty_note(self, column: Column, cells: pd.Series) -> list[str]:
         """A note if a column that told something when it was learned from is empty."""

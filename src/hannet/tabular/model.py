@@ -86,7 +86,7 @@ class Model:
         if self.target.name not in table.cells:
             return None, []
         y, known = self.target.codes(table, self.encoder.missing)
-        notes = self.target.unknown_note(table, known, self.encoder.missing)
+        notes = self.target.spelling_notes(table, known, self.encoder.missing)
         if not known.all():
             notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~known).sum():,}")
         if not known.any():
@@ -157,7 +157,8 @@ class Model:
             state = json.loads(path.read_bytes())
             encoder = Encoder.from_dict(state["encoder"])
             known = state["target"]
-            target = Target(known["name"], tuple(known["classes"]), known["decimal"], known.get("units", {}))
+            units, sizes = known.get("units", {}), known.get("sizes", ())
+            target = Target(known["name"], tuple(known["classes"]), known["decimal"], units, sizes)
             blank = pd.DataFrame({name: pd.Series([""], dtype="str") for name in encoder.groups})
             inputs = encoder.encode(blank)[0].shape[1]
             model = cls(target, bool(state["header"]), encoder, estimator, state.get("weights"))

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from .table import evenly_spaced
 
 SAMPLE = 1000  # cells that tell what most of a column is
 MAX_UNITS = 6  # with more different ones, a column holds words, such as those of addresses
+NEAR = 0.5  # of a power of ten, by which numbers of about the same size differ
 MAX_LENGTH = 60  # characters of a number, with all that is around it
 # ISO 4217, with those that the euro replaced
 _CODES = (
@@ -248,6 +249,69 @@ def _mark_of(cells: pd.Series, tokens: Tokens) -> tuple[str | None, pd.Series]:
     return mark, found
 
 
+def _read_both_ways(cells: pd.Series) -> dict[str, np.ndarray]:
+    """The sizes of such numbers as 1.167 by decimal mark, without zeros."""
+    sample = evenly_spaced(cells, SAMPLE)
+    return {mark: _sizes(parse_numbers(sample, mark)) for mark in ".,"}
+
+
+def _sizes(values: np.ndarray) -> np.ndarray:
+    values = np.abs(values)
+    return values[(values > 0) & (values < np.inf)]
+
+
+def _plain_sizes(cells: pd.Series) -> np.ndarray:
+    """The sizes of the numbers that have neither a point nor a comma."""
+    return _sizes(parse_numbers(evenly_spaced(cells[~cells.str.contains("[.,]")], SAMPLE)))
+
+
+def _mark_by_plain(cells: pd.Series, ambiguous: pd.Series) -> str | None:
+    """The mark by which such as 1.167 has thousands, if the column's numbers without a mark ask for that; None if they do not tell.
+
+    Who writes three decimals writes 836.000, not 836, unless all are by chance about as large as their whole neighbours.
+    """
+    plain = _plain_sizes(cells)
+    here = [mark for mark in ".," if ambiguous.str.contains(mark, regex=False).any()]
+    if not len(plain) or len(here) != 1:
+        return None
+    middle, thousands = np.median(plain), "," if here == ["."] else "."
+    if middle < 100:  # counts of a few, or halves and quarters
+        return thousands if plain.max() >= 1000 else None
+    near = abs(np.log10(middle / np.median(_read_both_ways(ambiguous)[here[0]]))) <= NEAR
+    return None if near else thousands
+
+
+def _mark_by_range(ambiguous: pd.Series, sizes: Sequence[float]) -> str | None:
+    """The mark by which such numbers as 1.167 lie nearer to these sizes, the least and the largest; None if both are as near."""
+    if len(sizes) != 2:
+        return None
+    away = {
+        mark: float(np.abs(np.log10(values / np.clip(values, sizes[0], sizes[1]))).mean())
+        for mark, values in _read_both_ways(ambiguous).items()
+    }
+    return None if abs(away["."] - away[","]) < 0.1 else min(away, key=away.__getitem__)
+
+
+def size_range(values: np.ndarray) -> list[float]:
+    """The least and the largest size of the numbers but 0; none if there are no others."""
+    sizes = _sizes(values)
+    return [float(sizes.min()), float(sizes.max())] if len(sizes) else []
+
+
+def _two_ways_notes(ambiguous: Mapping[str, pd.Series], marks: Mapping[str, str]) -> list[str]:
+    """Notes on the columns of such numbers as 1.167, one for each mark by which they are read."""
+    notes = []
+    for mark in ".,":
+        names = [name for name in ambiguous if marks[name] == mark]
+        if names:
+            example = ambiguous[names[0]][:1]
+            notes.append(
+                f"numbers such as {example.iloc[0]!r} can be read in two ways, here as "
+                f"{parse_numbers(example, mark)[0]:.12g}, in {join_names(list(map(repr, names)))}"
+            )
+    return notes
+
+
 def infer_decimal_marks(table: Table, tokens: Tokens = DEFAULT_MISSING) -> tuple[dict[str, str], list[str]]:
     """The decimal mark of each column, chosen by all its cells, and notes where a person might read otherwise."""
     marks: dict[str, str] = {}
@@ -258,27 +322,49 @@ def infer_decimal_marks(table: Table, tokens: Tokens = DEFAULT_MISSING) -> tuple
             marks[name] = mark
         elif mark is None:
             ambiguous[name] = cells
-    known = set(marks.values())
-    default = "," if "," in known or (table.delimiter == ";" and "." not in known) else "."
     commas = [repr(name) for name, mark in marks.items() if mark == ","]
     notes = [f"numbers have decimal commas in {join_names(commas)}"] if commas else []
     # Nobody takes 1.234 for anything else where numbers have points.
-    pattern = ",|[.]" if default == "," else ","
-    unsure = {name: cells for name, cells in ambiguous.items() if cells.str.contains(pattern).any()}
-    if unsure:
-        example = next(iter(unsure.values()))[:1]
-        notes.append(
-            f"numbers such as {example.iloc[0]!r} can be read in two ways, here as {parse_numbers(example, default)[0]:.12g}, in "
-            f"{join_names(list(map(repr, unsure)))}"
-        )
-    return dict.fromkeys(table.cells, default) | dict.fromkeys(table.numeric, ".") | marks, notes
+    points = "." in marks.values() and table.delimiter != ";"
+    decided = {name: mark for name, cells in ambiguous.items() if (mark := _mark_by_plain(table.cells[name], cells))}
+    known = {*marks.values(), *decided.values()}
+    default = "," if "," in known or (table.delimiter == ";" and "." not in known) else "."
+    marks = dict.fromkeys(table.cells, default) | dict.fromkeys(table.numeric, ".") | marks | decided
+    unsure = {
+        name: cells
+        for name, cells in ambiguous.items()
+        if marks[name] == "," or cells.str.contains(",").any() or not points or len(_plain_sizes(table.cells[name]))
+    }
+    return marks, notes + _two_ways_notes(unsure, marks)
 
 
 def marks_of_new_cells(
-    cells: pd.DataFrame, learned: Mapping[str, str], tokens: Tokens = DEFAULT_MISSING
-) -> dict[str, str]:
-    """The decimal marks of a new table's columns: what their cells say, else the other columns' if all say the same, else as learned."""
-    decided = {name: mark for name in learned if (mark := _mark_of(cells[name], tokens)[0])}
-    changed = {mark for name, mark in decided.items() if mark != learned[name]}
-    default = changed.pop() if len(changed) == 1 == len(set(decided.values())) else ""
-    return {name: decided.get(name) or default or mark for name, mark in learned.items()}
+    cells: pd.DataFrame,
+    learned: Mapping[str, str],
+    tokens: Tokens = DEFAULT_MISSING,
+    sizes: Mapping[str, Sequence[float]] | None = None,
+) -> tuple[dict[str, str], list[str]]:
+    """The decimal marks of a new table's columns, and notes on those that are not as learned.
+
+    They are what the cells say, for such as 1.234 with the sizes that the training rows had, else the other columns' if all say the
+    same, else as learned.
+
+    sizes: by column, as `size_range` gives it.
+    """
+    found = {name: _mark_of(cells[name], tokens) for name in learned}
+    clear = {name: mark for name, (mark, _) in found.items() if mark}
+    ambiguous = {name: some for name, (mark, some) in found.items() if mark is None}
+    decided = {
+        name: mark
+        for name, some in ambiguous.items()
+        if (mark := _mark_by_range(some, (sizes or {}).get(name, ())) or _mark_by_plain(cells[name], some))
+    }
+    changed = {mark for name, mark in clear.items() if mark != learned[name]}
+    default = changed.pop() if len(changed) == 1 == len(set(clear.values())) else ""
+    marks = {name: clear.get(name) or decided.get(name) or default or mark for name, mark in learned.items()}
+    notes = []
+    for mark, here, there in ((".", "points", "commas"), (",", "commas", "points")):
+        if names := [repr(name) for name in clear if marks[name] == mark != learned[name]]:
+            notes.append(f"{join_names(names)}: decimal {here} here, {there} in training; read accordingly")
+    unsure = {name: some for name, some in ambiguous.items() if marks[name] != learned[name]}
+    return marks, notes + _two_ways_notes(unsure, marks)

@@ -29,19 +29,29 @@ TASK_NOTES = {
 
 @dataclass(frozen=True)
 class Target:
-    """The column to predict; classes: its values in order, none where it is a number; decimal: "." or ","; units: factors by unit."""
+    """The column to predict; classes: its values in order, none where it is a number; decimal: "." or ","; units: factors by unit.
+
+    sizes: of the numbers, as `numbers.size_range` gives it.
+    """
 
     name: str
     classes: Sequence[str]
     decimal: str
     units: Mapping[str, float] = field(default_factory=dict)
+    sizes: Sequence[float] = ()
+
+    def _decimal_mark(self, table: Table, tokens: Tokens) -> tuple[str, list[str]]:
+        """The mark of this table's numbers, and notes if it is not the one learned."""
+        if self.name in table.numeric:
+            return ".", []
+        learned, sizes = {self.name: self.decimal}, {self.name: self.sizes}
+        marks, notes = marks_of_new_cells(table.cells, learned, tokens, sizes)
+        return marks[self.name], notes
 
     def codes(self, table: Table, tokens: Tokens = DEFAULT_MISSING) -> tuple[np.ndarray, np.ndarray]:
         """Numbers, or positions in classes, and a mask of those that are known; tokens: what is read as missing."""
         cells = table.cells[self.name]
-        learned = {self.name: self.decimal}
-        marks = {self.name: "."} if self.name in table.numeric else marks_of_new_cells(table.cells, learned, tokens)
-        decimal, absent = marks[self.name], missing.missing_mask(cells, tokens)
+        decimal, absent = self._decimal_mark(table, tokens)[0], missing.missing_mask(cells, tokens)
         if not self.classes:
             values = numbers.convert(numbers.parse(cells, decimal), self.units)
             return values, is_finite(values) & ~absent
@@ -51,11 +61,13 @@ class Target:
         codes = labels.map(positions).fillna(-1).to_numpy(int)
         return codes, (codes >= 0) & ~cells.str.lower().isin(missing.user_tokens(tokens)).to_numpy(bool)
 
-    def unknown_note(self, table: Table, known: np.ndarray, tokens: Tokens = DEFAULT_MISSING) -> list[str]:
-        """A note on the values that are no class of the model, though they are no missing ones; known: a mask as `codes` gives it."""
+    def spelling_notes(self, table: Table, known: np.ndarray, tokens: Tokens = DEFAULT_MISSING) -> list[str]:
+        """Notes on numbers in another notation, and on values that are neither classes nor missing; known: a mask as `codes` gives it."""
+        if not self.classes:
+            return self._decimal_mark(table, tokens)[1]
         cells = table.cells[self.name]
         values = cells[~known & ~missing.missing_mask(cells, tokens)].unique()
-        if not self.classes or not len(values):
+        if not len(values):
             return []
         named, classes = (join_names([repr(value[:40]) for value in words]) for words in (values, self.classes))
         return [f"{named} {'is' if len(values) == 1 else 'are'} none of the model's classes {classes}"]
@@ -109,7 +121,9 @@ def infer_target(
     if not classes:
         notes += numbers.mixed_signs_note(name, numbers.beside_numbers(parsed, valid, units or {}))
         notes += numbers.units_note(name, units or {})
-    return Target(name, classes, decimal, (units or {}) if not classes else {}), notes
+        sizes = numbers.size_range(values[valid]) if len(units or {}) < 2 else []
+        return Target(name, (), decimal, units or {}, sizes), notes
+    return Target(name, classes, decimal), notes
 
 
 def _can_be_classes(cells: pd.Series) -> bool:
