@@ -124,7 +124,7 @@ def test_a_column_of_which_most_cells_cannot_be_read_is_refused(values, new, kin
 def test_a_column_that_is_empty_only_in_a_new_table_is_told(values):
     for new in (["", ""], ["NA", "-"]):
         assert encode(fit(values), new)[1] == [
-            "column 'x' is empty here, and was not in the training rows: it tells nothing of any row"
+            "column 'x' is empty here, and was not in the training rows: it carries no information"
         ]
 
 

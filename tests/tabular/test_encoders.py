@@ -286,6 +286,6 @@ def test_chosen_words_are_missing_when_learning_and_when_encoding(values):
     assert encoder.columns[0].kind == {"1": "number", "a": "category", "2": "date"}[values[0][0]]
     for cells in (frame(x=["x", "999"]), frame(x=["", "X"])):
         x, notes = again.encode(cells)
-        assert notes == ["column 'x' is empty here, and was not in the training rows: it tells nothing of any row"]
+        assert notes == ["column 'x' is empty here, and was not in the training rows: it carries no information"]
         assert (x == encoder.encode(frame(x=[""]))[0]).all()
     assert "999" not in str(encoder.inputs)

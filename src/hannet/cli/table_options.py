@@ -17,8 +17,8 @@ Header = Annotated[
         help="Whether the first line names the columns, else c0, c1, ...  [default: unless it is all numbers]"
     ),
 ]
-Skip = Annotated[int | None, typer.Option(min=0, help="Lines before the table.  [default: found out]")]
-Encoding = Annotated[str | None, typer.Option(help="Of text, such as cp1252 or utf-16.  [default: found out]")]
+Skip = Annotated[int | None, typer.Option(min=0, help="Lines before the table.  [default: detected]")]
+Encoding = Annotated[str | None, typer.Option(help="Of text, such as cp1252 or utf-16.  [default: detected]")]
 
 
 def reading_options(header: YesNo | None, skip: int | None, encoding: str | None) -> dict[str, Any]:

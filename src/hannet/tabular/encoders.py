@@ -148,7 +148,7 @@ class Encoder:
         mask = missing_numeric if isinstance(column, Number | Date) else missing_mask
         if not all(mask(part, self.missing).all() for part in (cells[:100], cells)):
             return []
-        return [f"column {column.name!r} is empty here, and was not in the training rows: it tells nothing of any row"]
+        return [f"column {column.name!r} is empty here, and was not in the training rows: it carries no information"]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
