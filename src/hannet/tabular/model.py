@@ -91,7 +91,9 @@ class Model:
             notes.append(f"rows with no known value of {self.target.name!r}, not in the metrics: {(~known).sum():,}")
         if not known.any():
             return None, notes
-        notes.append("measured on the rows of this table: if some of them trained the model, it looks better than it is")
+        notes.append(
+            "measured on the rows of this table: if some of them trained the model, it looks better than it is"
+        )
         weights, weight_notes = self._weights(table, known)
         notes += weight_notes
         return score(y[known], output[known], weights), notes + small_sample_warning(int(known.sum()))
