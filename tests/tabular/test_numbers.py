@@ -269,6 +269,32 @@ def beside(values):
     return beside_numbers(parsed, ~np.isnan(parsed.values), {})
 
 
+def test_euros_are_euros_however_they_are_written():
+    encoder = fit(["5 €", "6 EUR", "7 eur"])[0]
+    assert encoder.encode(pd.DataFrame({"x": texts(["€ 3", "4 EUR"])}))[1] == []
+    assert "differ (€, $)" in encoder.encode(pd.DataFrame({"x": texts(["$3"])}))[1][0]
+
+
+def test_ordinals_are_no_units():
+    encoder, *_, notes = fit(["1st", "2nd", "3rd", "4th"])
+    assert notes == []
+    x, notes = encoder.encode(pd.DataFrame({"x": texts(["3", "2nd"])}))
+    assert x.tolist() == [[3], [2]]
+    assert notes == []
+    state = encoder.to_dict()
+    state["columns"][0]["units"] = {"nd": 1.0, "rd": 1.0, "st": 1.0}  # as models before had it
+    assert Encoder.from_dict(state).encode(pd.DataFrame({"x": texts(["3rd", "2"])}))[0].tolist() == [[3], [2]]
+
+
+def test_a_unit_that_no_training_row_had_is_a_warning():
+    table = pd.DataFrame({"a": texts(["80 m²", "90 m²"]), "b": texts(["8 m²", "9 m²"]), "c": texts(["1 kg", "2 kg"])})
+    plain = pd.DataFrame({"a": texts(["836", "1167"]), "b": texts(["3", "4"]), "c": texts(["5 kg", "6 kg"])})
+    encoder = Encoder.fit(plain)
+    warning = "warning: columns 'a', 'b': numbers in m2 here, and without a unit in training; they count as they are"
+    assert encoder.encode(table)[1] == [warning]
+    assert encoder.encode(plain)[1] == []
+
+
 def test_numbers_of_programs():
     cells = pd.Series(["1", "−2.5", "1e3", "inf", "abc", "", "0x10"], dtype="str")
     np.testing.assert_array_equal(parse_numbers(cells), [1, -2.5, 1000, np.inf, np.nan, np.nan, np.nan])

@@ -132,7 +132,9 @@ class Number:
         _check_readable(self.name, cells[~absent], ~np.isnan(values[~absent]), "numbers", _AS_LEARNED + self._unit())
         valid = is_finite(values) & ~absent
         notes = invalid_note(self.name, cells[~valid & ~absent], "no finite numbers, taken as missing")
-        beside = numbers.beside_numbers(parsed, valid, self.units)
+        new = {*parsed.units[valid]} - {""} if not any(self.units) else set()
+        beside = {*numbers.beside_numbers(parsed, valid, self.units)} - new
+        notes += numbers.new_units_note(self.name, new)
         notes += numbers.mixed_signs_note(self.name, {*self.signs, *beside})
         return [np.where(valid, values, self.fill), ~valid][: len(self.inputs)], notes
 

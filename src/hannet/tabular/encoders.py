@@ -123,12 +123,13 @@ class Encoder:
             raise TableError(f"the table lacks {len(lacking)} of the model's columns: {', '.join(map(repr, lacking))}")
         columns, notes = self._spelled_as(cells, numeric)
         matrix = np.empty((len(cells), len(self.inputs)))
+        found: list[tuple[str, str]] = []
         for column, place in zip(columns, self.groups.values(), strict=True):
             blocks, column_notes = column.encode(cells[column.name], self.missing)
-            notes += [*column_notes, *self._empty_note(column, cells[column.name])]
+            found += [(column.name, note) for note in (*column_notes, *self._empty_note(column, cells[column.name]))]
             for position, block in enumerate(blocks, place.start):
                 matrix[:, position] = block
-        return matrix, notes
+        return matrix, notes + _join_notes(found)
 
     def _spelled_as(self, cells: pd.DataFrame, numeric: Collection[str]) -> tuple[list[Column], list[str]]:
         """The columns with the decimal marks of these cells, and notes where those are not the ones learned."""
@@ -160,6 +161,18 @@ class Encoder:
         """The encoder that `to_dict` described, exactly; raises KeyError, TypeError or AttributeError if it is none."""
         columns = [KINDS[column["kind"]](**column) for column in state["columns"]]
         return cls(tuple(columns), state["dropped"], missing=tuple(state.get("missing", DEFAULT_MISSING)))
+
+
+def _join_notes(found: Sequence[tuple[str, str]]) -> list[str]:
+    """The notes, each with the column that it is on; those that say the same of several columns are one."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, note in found:
+        before, title, after = note.partition(f"column {name!r}:")
+        names.setdefault((before, title and ":", after), []).append(repr(name))
+    return [
+        f"{before}column{'s' * (len(columns) > 1)} {join_names(columns)}:{after}" if title else before
+        for (before, title, after), columns in names.items()
+    ]
 
 
 def _learn_column(

@@ -53,8 +53,8 @@ FAMILIES: tuple[Mapping[str, float], ...] = (
     {"ms": 1e-3, "s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "mins": 60.0, "minute": 60.0, "h": 3600.0, "hr": 3600.0,
      "hrs": 3600.0, "hour": 3600.0, "day": 86400.0, "days": 86400.0},
     {"b": 1.0, "kb": 1e3, "MB": 1e6, "mb": 1e6, "gb": 1e9, "tb": 1e12},
-    {"st": 1.0, "nd": 1.0, "rd": 1.0, "th": 1.0},  # 1st, 2nd
 )  # fmt: skip
+ORDINALS = frozenset({"st", "nd", "rd", "th"})  # 1st, 2nd; no units
 _WORD = r"[^\W\d_]+\.?[23]?"
 UNIT = re.compile(rf"""[°"'′]{{1,2}}|°?{_WORD}(?:[ /·*^-]{_WORD}){{0,2}}""")
 PLAIN = str.maketrans({"−": "-", "–": "-", "’": "'", "‘": "'", "´": "'", "`": "'", "ʼ": "'"})
@@ -92,6 +92,8 @@ def _describe(head: str, tail: str) -> tuple[float, str, str] | None:
     sign = head.strip()
     if sign and not _is_sign(sign) and sign.upper() not in CODES:
         return None
+    if tail.lower() in ORDINALS:
+        return 1.0, sign, ""
     word, rest = re.fullmatch(r"\s*([^\W\d_]*\.?)\s*(.*?)\s*", tail).groups()  # type: ignore[union-attr]
     bare = word.rstrip(".")
     factor = SCALES.get(bare) or (None if bare in LOWER_SCALES else SCALES.get(bare.lower()))
@@ -180,7 +182,7 @@ def _factor(unit: str, known: Mapping[str, float]) -> float:
     if unit in known:
         return known[unit]
     if not unit:
-        return 1.0 if len(known) < 2 else np.nan
+        return 1.0 if len(known) < 2 or known.keys() <= ORDINALS else np.nan  # models before had these as units
     for family in FAMILIES:
         if unit in family and (shared := known.keys() & family.keys()):
             first = min(shared)
@@ -196,6 +198,7 @@ def beside_numbers(parsed: Parsed, valid: np.ndarray, factors: Mapping[str, floa
 
 def mixed_signs_note(name: str, signs: Collection[str]) -> list[str]:
     """A note if numbers have different signs beside them."""
+    signs = {"€" if sign.upper() == "EUR" else sign for sign in signs}
     if len(signs) < 2:
         return []
     named = ", ".join(sign or "none" for sign in sorted(signs, reverse=True))
@@ -209,6 +212,16 @@ def mixed_units_note(name: str, units: Collection[str]) -> list[str]:
         return []
     text = f"column {name!r}: numbers in different units ({', '.join(named)}) cannot be compared, so they are no numbers here"
     return [f"{text}; --kind {name}=number takes them as they are"]
+
+
+def new_units_note(name: str, units: Collection[str]) -> list[str]:
+    """A warning of units beside numbers that had none in training."""
+    if not units:
+        return []
+    named = join_names(sorted(units))
+    return [
+        f"warning: column {name!r}: numbers in {named} here, and without a unit in training; they count as they are"
+    ]
 
 
 def units_note(name: str, units: Mapping[str, float]) -> list[str]:
