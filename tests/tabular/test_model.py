@@ -11,7 +11,7 @@ from hannet.estimators.serialization import ModelError
 from hannet.storage import model_dir
 from hannet.storage.files import StoreError
 from hannet.tabular.model import Model
-from hannet.tabular.readers import Table
+from hannet.tabular.readers import Table, TableError
 from tabular_toy import KINDS, learn
 
 
@@ -138,3 +138,17 @@ def test_without_usable_weights_rows_count_the_same_and_a_note_says_so(table, ch
     assert found.metrics == replace(model, weights=None).predict(changed).metrics
     (told,) = [text for text in found.notes if text.startswith("every row counts the same in the metrics")]
     assert note in told
+
+
+def test_names_of_columns_that_differ_in_capitals_or_blanks_are_matched(learned, table):
+    model, _ = learned
+    renamed = table.cells.rename(columns={"a": "A", "kind": " Kind ", "number": "NUMBER"})
+    found = model.predict(Table(renamed))
+    truth = model.predict(table)
+    assert found.metrics == truth.metrics
+    assert list(found.cells) == [*renamed, "prediction"]
+    assert found.cells["prediction"].equals(truth.cells["prediction"])
+    assert "columns taken: 'NUMBER' for 'number', 'A' for 'a', ' Kind ' for 'kind'" in found.notes
+    both = table.cells.rename(columns={"a": "A "}).assign(**{" A": table.cells["a"]})
+    with pytest.raises(TableError, match="lacks 1 of the model's columns: 'a'"):
+        model.predict(Table(both))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from .encoders import Encoder
 from .metrics import predict, score, small_sample_warning
 from .numbers import infer_decimal_marks
 from .options import FitOptions, read_weights
-from .readers import Table, TableError
+from .readers import Table, TableError, join_names
 from .target import Target, find_column
 
 if TYPE_CHECKING:
@@ -60,16 +60,17 @@ class Model:
         Raises:
             TableError: A column is missing.
         """
+        own, (table, name_notes) = table.cells, self._match_names(table)
         x, encoding_notes = self.encoder.encode(table.cells, table.numeric)
         output, classes = predict(self.estimator, x), np.array(self.target.classes, object)
         predicted = classes[output.argmax(1)] if len(classes) else [f"{value:.7g}" for value in output]
-        added = {_unused_name("prediction", table.cells): predicted}
+        added = {_unused_name("prediction", own): predicted}
         for position, name in enumerate(classes):
-            unused = _unused_name(f"probability {name}", [*table.cells, *added])
+            unused = _unused_name(f"probability {name}", [*own, *added])
             added[unused] = [f"{value:.4g}" for value in output[:, position]]
-        cells = pd.concat([table.cells, pd.DataFrame(added, index=table.cells.index)], axis=1)
+        cells = pd.concat([own, pd.DataFrame(added, index=own.index)], axis=1)
         known = {self.target.name, *self.encoder.groups, *self.encoder.dropped}
-        notes = [*table.notes, *encoding_notes]
+        notes = [*table.notes, *name_notes, *encoding_notes]
         if unknown := [name for name in table.cells if name not in known]:
             notes.append(f"columns the model does not know, ignored: {', '.join(unknown)}")
         metrics, metric_notes = self._metrics(table, output)
@@ -80,6 +81,21 @@ class Model:
         from .export_source import TableSource
 
         return TableSource(self)
+
+    def _match_names(self, table: Table) -> tuple[Table, list[str]]:
+        """The table, columns named as the model does where only capitals or blanks at the ends differ, and a note on them."""
+        wanted = [self.target.name, *self.encoder.groups, *([self.weights] if self.weights is not None else [])]
+        others = [name for name in table.cells if name not in wanted]
+        found = {}
+        for name in dict.fromkeys(wanted):
+            matches = [other for other in others if other.strip().lower() == name.strip().lower()]
+            if name not in table.cells and len(matches) == 1 and matches[0] not in found:
+                found[matches[0]] = name
+        if not found:
+            return table, []
+        numeric = frozenset(found.get(name, name) for name in table.numeric)
+        named = join_names([f"{other!r} for {name!r}" for other, name in found.items()])
+        return replace(table, cells=table.cells.rename(columns=found), numeric=numeric), [f"columns taken: {named}"]
 
     def _metrics(self, table: Table, output: np.ndarray) -> tuple[Mapping[str, Any] | None, list[str]]:
         """The metrics if the table holds the target, and notes on them."""
