@@ -199,3 +199,15 @@ def test_the_range_of_the_target_tells_thousands_from_decimals():
     assert target.spelling_notes(table, known) == [
         "numbers such as '143.012 $' can be read in two ways, here as 143012, in 'y'"
     ]
+
+
+def test_classes_that_say_that_nothing_is_known_are_named():
+    cells = texts(["ja", "nein"] * 20 + ["unbekannt"] * 12)
+    target, notes = infer_target(cells, "y", None)
+    assert target.classes == ("ja", "nein", "unbekannt")
+    assert notes == ["'unbekannt' (12 rows) is taken for a class; --missing default,unbekannt leaves those rows out"]
+    target, notes = infer_target(cells, "y", None, tokens=("default", "unbekannt"))
+    assert (target.classes, notes) == (("ja", "nein"), [])
+    both = infer_target(pd.concat([cells, texts(["k. A."])]), "y", None)[1]
+    assert "'k. A.' (1 row) are taken for classes; --missing 'default,unbekannt,k. A.' leaves" in both[0]
+    assert infer_target(texts(["NC", "ND", "none"] * 20), "y", None)[1] == []

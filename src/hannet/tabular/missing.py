@@ -1,5 +1,6 @@
 """Words that stand for a missing value: those that databases, spreadsheets and offices write, and a user's own."""
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -34,6 +35,7 @@ _OFFICES = (
     "desconhecido|sconosciuto|non noto|nvt|n.v.t.|onbekend|niet bekend"
 )
 _DOTS = ". .. ... … .... --- ---- - – — ― _ __ * ** *** ?? ??? ! # / \\ x"
+_UNKNOWN = frozenset(word for word in _OFFICES.split("|") if len(word) > 2)  # two letters are as likely a code
 NUMERIC_TOKENS = frozenset(f"{_DATABASES}|{_SPREADSHEETS}|{_OFFICES}".split("|")) | frozenset(_DOTS.split())
 
 
@@ -92,6 +94,16 @@ def gap_words_note(name: str, cells: pd.Series, gaps: Sequence[str], what: str) 
     named = join_names([f"{word!r} ({count:,})" for word, count in found.items()])
     words = ",".join(found.index)
     return [f"column {name!r} holds {what}, and {named}, taken as missing; --missing {f'default,{words}'!r} says so"]
+
+
+def unknown_classes_note(cells: pd.Series, tokens: Tokens) -> list[str]:
+    """A note on the classes that say that nothing is known, with the flag that leaves their rows out."""
+    counts = cells[cells.str.lower().isin(_UNKNOWN)].value_counts()
+    if counts.empty:
+        return []
+    named = join_names([f"{word!r} ({count:,} row{'s' * (count > 1)})" for word, count in counts.items()])
+    what = "is taken for a class" if len(counts) == 1 else "are taken for classes"
+    return [f"{named} {what}; --missing {shlex.quote(','.join([*tokens, *counts.index]))} leaves those rows out"]
 
 
 def _has_digit(text: str) -> bool:

@@ -114,6 +114,8 @@ def infer_target(
     classes = _sorted_classes(kept, decimal) if chosen == "classification" else ()
     guessed = not task and numeric and present.nunique() <= MAX_AMBIGUOUS
     notes += [f"{name!r} is {TASK_NOTES[chosen]}"] if guessed else []
+    if classes:
+        notes += missing.unknown_classes_note(kept, tokens)
     if "NA" in classes and "na" in missing.missing_tokens(tokens):
         notes.append(
             f"'NA' counts as a value of {name!r}, as all others are two capitals; --missing default,NA leaves it out"
