@@ -14,6 +14,7 @@ from command_kills import Hit, Sweep
 from workload import command, start
 
 WORDS = (*workload.SWEEP, "--cluster")
+GONE = tuple(f"hannet: {what}" for what in ("the Dask scheduler at", "the cluster at", "no Dask scheduler answers"))
 
 
 class Cluster(Sweep):
@@ -64,7 +65,7 @@ class Cluster(Sweep):
         told = workload.beside(self.folder, "log").read_text().splitlines()[-1]
         if kind == "a worker":
             return Hit(kind, stage, code == 0 and self.contents() == self.expected and self._tidy())
-        well = code == 0 or (code == 1 and told.startswith("hannet: the Dask scheduler at"))
+        well = code == 0 or (code == 1 and told.startswith(GONE))
         with self.nodes():
             return Hit(kind, stage, well and self.sweep() == 0 and self.contents() == self.expected and self._tidy())
 

@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -100,3 +100,27 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, co
         Path(address).write_text(content)
     with pytest.raises(SweepError, match="no Dask scheduler answers at"):
         run_sweep(Toy(tmp_path / "log"), Store(tmp_path / "store"), print, cluster=address)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(OSError("Address removed"), None), (ModuleNotFoundError(name="hannet"), "lack the package hannet")],
+)
+def test_a_worker_that_dies_while_versions_are_compared_is_passed_over(monkeypatch, answer, message):
+    class Connected:
+        def __init__(self, *_, **__):
+            """Reaches a scheduler with two workers."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            """Nothing to close."""
+
+        def run(self, function, on_error):
+            assert on_error == "return"
+            return {"tcp://a": answer, "tcp://b": function()}
+
+    monkeypatch.setattr(cluster, "Client", Connected)
+    with pytest.raises(SweepError, match=message) if message else nullcontext(), cluster._connected("tcp://c"):
+        pass

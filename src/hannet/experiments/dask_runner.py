@@ -82,12 +82,17 @@ def _connected(address: str) -> Iterator[Client]:
         raise SweepError(f"no Dask scheduler answers at {address} ({format_exception(error)})") from error
     with client:
         try:
-            found = client.run(versions)
-        except ModuleNotFoundError as error:
-            raise SweepError(f"the workers of {address} lack the package {error.name}") from error
+            found = client.run(versions, on_error="return")
         except OSError as error:
             raise SweepError(f"the cluster at {address} went away ({format_exception(error)})") from error
         for worker, theirs in found.items():
+            match theirs:
+                case ModuleNotFoundError():
+                    raise SweepError(f"the workers of {address} lack the package {theirs.name}") from theirs
+                case OSError():  # it died meanwhile: the others go on
+                    continue
+                case Exception():
+                    raise theirs
             _require_our_version(theirs["hannet"], f"worker {worker}")
         yield client
 
