@@ -78,6 +78,15 @@ def test_a_mixer_block_is_equations_12_and_13():
     assert_close(block(x), torch.stack([plainly(X) for X in x]))
 
 
+def test_an_exported_mixer_block_takes_any_number_of_images():
+    block = MixerBlock(4, 6)
+    sizes = ({0: torch.export.Dim("images")},)
+    exported = torch.export.export(block, (torch.randn(2, 4, 6),), dynamic_shapes=sizes).module()
+    for count in (1, 17):
+        x = torch.randn(count, 4, 6)
+        assert_close(exported(x), block(x))
+
+
 def reflect(X, u):
     return X - 2 * torch.outer(u, u @ X) / (u @ u)
 

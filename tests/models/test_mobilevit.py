@@ -34,6 +34,23 @@ def test_attention_is_softmax_of_scaled_products():
     assert_close(block(x), expected)
 
 
+def test_exported_attention_is_of_four_dimensions_which_onnx_has():
+    block, x = Attention(12), torch.randn(2, 4, 5, 12)
+    exported = torch.export.export(block, (x,), dynamic_shapes=({0: torch.export.Dim("images")},))
+    products = torch.ops.aten.scaled_dot_product_attention.default
+    (attention,) = exported.graph.find_nodes(op="call_function", target=products)
+    assert [part.meta["val"].dim() for part in attention.args] == [4, 4, 4]
+    x = torch.randn(17, 4, 5, 12)
+    assert_close(exported.module()(x), block(x))
+
+
+def test_attention_has_second_derivatives():
+    block, x = Attention(12), torch.randn(2, 4, 5, 12, requires_grad=True)
+    (gradient,) = torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert x.grad.isfinite().all()
+
+
 def test_feed_forward_is_two_dense_layers_and_a_skip():
     block, x = FeedForward(6, 15).double(), torch.randn(2, 3, 6, dtype=torch.double)
     N = F.layer_norm(x, (6,))

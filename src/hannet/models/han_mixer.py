@@ -59,8 +59,8 @@ class MixerBlock(nn.Module):
 
 def _over_tokens(linear: nn.Linear, x: Tensor) -> Tensor:
     """W X + b, without a transposed copy of X.  x: (n, tokens, channels), as returned."""
-    tokens = linear.in_features
-    return torch.baddbmm(linear.bias[:, None], linear.weight.expand(len(x), tokens, tokens), x)
+    tokens = linear.in_features  # and x.shape[0], not len(x): torch.export would fix the number of images
+    return torch.baddbmm(linear.bias[:, None], linear.weight.expand(x.shape[0], tokens, tokens), x)
 
 
 class HanMixerBlock(nn.Module):
