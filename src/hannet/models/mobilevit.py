@@ -62,7 +62,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, _HEADS, _HEAD_WIDTH)).movedim(-3, 0).transpose(-2, -3)
         if torch.compiler.is_exporting() and x.dim() > 3:
-            # Exporters to ONNX take four dimensions at most. Elsewhere five stay: of four, PyTorch takes a kernel without second derivatives.
+            # ONNX has it of four dimensions at most. Elsewhere five stay: of four, PyTorch picks a kernel without second derivatives.
             q, k, v = (part.flatten(0, -4) for part in (q, k, v))
         heads = F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
         return x + self.out(heads.view(*x.shape[:-1], _HEADS * _HEAD_WIDTH))
