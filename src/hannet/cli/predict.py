@@ -149,7 +149,7 @@ def _predict_table(
         return
     report = partial(say, to_stderr=not path)
     for note in prediction.notes:
-        report(f"Note: {note}")
+        report(note.replace("warning: ", "Warning: ", 1) if note.startswith("warning: ") else f"Note: {note}")
     if metrics:
         shown = {name: heading for name, heading in headings([metrics]).items() if metrics[name] is not None}
         report(", ".join(f"{heading} {form.format(metrics[name])}" for name, (heading, form) in shown.items()))
