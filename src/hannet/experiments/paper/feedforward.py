@@ -49,7 +49,7 @@ CANDIDATES = {
     "mlp-8": Candidate("narrow MLP", 8, {"form": "dense", "hidden": 42}),
     "mlp-100": Candidate("narrow MLP", 100, {"form": "dense", "hidden": 512}, 2.2),
     "low-rank-8": Candidate("low rank", 8, {"form": "low-rank", "hidden": 512, "size": 8}, 1.7),
-    "monarch-8": Candidate("Monarch", 8, {"form": "monarch", "hidden": 512, "size": 16}, 2.3),
+    "monarch-8": Candidate("Monarch", 8, {"form": "monarch", "hidden": 512, "size": 16}, 2.3, 1e-3),
     "grouped-8": Candidate("grouped", 8, {"form": "grouped", "hidden": 320, "size": 8}, 1.8),
     "han-2": Candidate("HanBlock", 2, {"form": "HanBlock", "hidden": 256, "reflections": 4, "scale": 1.0}, 1.4),
     "mlp-2": Candidate("narrow MLP", 2, {"form": "dense", "hidden": 10}),
