@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import pytest
 import torch
 
 from hannet.experiments.base import load_experiment
@@ -6,6 +9,8 @@ from hannet.experiments.paper.feedforward_search import DATA, RATES, SEARCHED, S
 from hannet.experiments.report import save
 from hannet.experiments.runner import run_sweep
 from hannet.experiments.store import Store
+
+RESULTS = Path(__file__).parents[3] / "results" / "feedforward-search"
 
 
 def test_the_search_sees_neither_the_last_tenth_nor_a_start_of_the_comparison(monkeypatch):
@@ -35,3 +40,12 @@ def test_trains_reports_and_draws(monkeypatch, tmp_path):
     assert none[f"{none['best']:g}"] == min(none[f"{rate:g}"] for rate in RATES)
     for path in save(tmp_path / plan.name, plan.table(records), records, plan.picture(store)):
         assert path.stat().st_size > 500
+
+
+@pytest.mark.parametrize("part", SEARCHED)
+def test_the_comparison_takes_the_best_rate(part):
+    losses = load_experiment("feedforward-search", None, quick=False).losses(
+        part, Store(RESULTS, write=False).records()
+    )
+    assert len(losses) == len(RATES)
+    assert feedforward.CANDIDATES[part].rate == min(losses, key=losses.__getitem__)

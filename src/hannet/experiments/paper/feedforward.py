@@ -40,7 +40,7 @@ class Candidate:
 
 
 CANDIDATES = {
-    "han-0.5": Candidate("HanBlock", 0.5, {"form": "HanBlock", "hidden": 128, "scale": 1.0}),
+    "han-0.5": Candidate("HanBlock", 0.5, {"form": "HanBlock", "hidden": 128, "scale": 1.0}, rate=4e-3),
     "mlp-0.5": Candidate("narrow MLP", 0.5, {"form": "dense", "hidden": 2}),
     "low-rank-0.5": Candidate("low rank", 0.5, {"form": "low-rank", "hidden": 100, "size": 1}, 1.2),
     "grouped-0.5": Candidate("grouped", 0.5, {"form": "grouped", "hidden": 128, "size": 128}, 1.5),
@@ -49,7 +49,7 @@ CANDIDATES = {
     "mlp-8": Candidate("narrow MLP", 8, {"form": "dense", "hidden": 42}),
     "mlp-100": Candidate("narrow MLP", 100, {"form": "dense", "hidden": 512}, 2.2),
     "low-rank-8": Candidate("low rank", 8, {"form": "low-rank", "hidden": 512, "size": 8}, 1.7),
-    "monarch-8": Candidate("Monarch", 8, {"form": "monarch", "hidden": 512, "size": 16}, 2.3),
+    "monarch-8": Candidate("Monarch", 8, {"form": "monarch", "hidden": 512, "size": 16}, 2.3, 1e-3),
     "grouped-8": Candidate("grouped", 8, {"form": "grouped", "hidden": 320, "size": 8}, 1.8),
     "han-2": Candidate("HanBlock", 2, {"form": "HanBlock", "hidden": 256, "reflections": 4, "scale": 1.0}, 1.4),
     "mlp-2": Candidate("narrow MLP", 2, {"form": "dense", "hidden": 10}),
@@ -146,7 +146,7 @@ class Experiment(Training):
             f"Shakespeare's plays, 65 characters; nine tenths train, the last tenth validates and chose nothing; {STEPS:,} steps",
             f"budget: of the {FULL:,} parameters of the usual feed-forwards; parameters: of all four feed-forwards",
             "std: over seeds; step: processor time of a training step on one thread, on a machine that did other work too",
-            "Adam, warm-up 5%, cosine; the rate of each is the best of `feedforward-search`, 0.002 for those of 2 and 30%",
+            "Adam, warm-up 5%, cosine; the rate of each is the best of `feedforward-search`, 0.002 for those of 2, 30 and 100%",
             "HanBlock's shape, scale and start were chosen there as well, the others' shapes follow from their sizes",
         ]
         return self.make_table("Feed-forwards of a small GPT", columns, rows, notes)
