@@ -46,7 +46,8 @@ _IMAGES = (
 ENSEMBLE = (*_IMAGES, "--force", "--depth", "3", "--epochs", "8")
 MIXER = (*_IMAGES, "--force", "--model", "han-mixer", "--depth", "1", "--epochs", "2")
 SWEEP = ("reproduce", "figure1", "--quick", "--shard", "1/2", "--out", "store")
-TIMED = {"seconds", "when", "images_per_second", "waiting", "folder"}  # what differs from run to run
+# What differs from run to run, and from a process to a fork of one that has imported more.
+TIMED = {"seconds", "when", "images_per_second", "waiting", "folder", "versions"}
 ITERATIONS = 20  # of each net of the sweep
 
 
