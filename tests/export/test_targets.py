@@ -125,9 +125,12 @@ class TestRefuses:
         with pytest.raises(ExportError, match="is no folder"):
             describe(load_model(tmp_path / "none"))
 
-    def test_images_for_mixers(self):
-        with pytest.raises(ExportError, match="HanMixer for images cannot be exported yet"):
-            describe(load_model(FIXTURES / "images-han-mixer"))
+    def test_images_for_mixers(self, tmp_path):
+        model = load_model(FIXTURES / "images-han-mixer")
+        for refused in (describe, lambda model: to_c(model, tmp_path / "net")):
+            with pytest.raises(ExportError, match="a HanMixer for images can be exported to ONNX only"):
+                refused(model)
+        assert not list(tmp_path.iterdir())
 
     def test_images_of_more_than_8_bits_say_how_they_were_scaled(self):
         model = load_model(FIXTURES / "images-hannet")

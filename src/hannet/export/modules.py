@@ -43,18 +43,24 @@ def entry_width(layer: Layer) -> int | None:
 def layers_of(module: nn.Module) -> tuple[Layer, ...]:
     """The layers of a network. Raises ExportError that names the module that cannot be exported, or weights that are not finite."""
     kind = type(module)
-    if any(not bool(p.isfinite().all()) for p in module.parameters()):
-        raise ExportError(f"{kind.__name__} has weights that are not finite")
-    if has_hooks(module, backward=False):
-        raise ExportError(
-            f"{kind.__name__} has hooks or a replaced forward, which cannot be exported: remove them first"
-        )
+    require_plain(module)
     if kind in _TRANSPARENT:
         return tuple(layer for child in module.children() for layer in layers_of(child))
     if kind not in _BUILDERS:
         known = ", ".join(sorted(one.__name__ for one in (*_BUILDERS, *_TRANSPARENT)))
         raise ExportError(f"{kind.__name__} cannot be exported; those that can are {known}")
     return tuple(_BUILDERS[kind](module))
+
+
+def require_plain(module: nn.Module) -> None:
+    """Raises ExportError for weights that are not finite, for hooks, and for a replaced forward."""
+    kind = type(module)
+    if any(not bool(p.isfinite().all()) for p in module.parameters()):
+        raise ExportError(f"{kind.__name__} has weights that are not finite")
+    if has_hooks(module, backward=False):
+        raise ExportError(
+            f"{kind.__name__} has hooks or a replaced forward, which cannot be exported: remove them first"
+        )
 
 
 def _linear(module: nn.Linear) -> list[Layer]:

@@ -136,23 +136,23 @@ def to_model(program: Program, *, form: str | None = None) -> "ModelProto":
         ir_version=IR_VERSION,
         producer_name="hannet",
     )
-    helper.set_model_props(model, _metadata(program))
+    helper.set_model_props(model, metadata(program.kind, program.digest, program.inputs, program.output))
     checker.check_model(model, full_check=True)
     return model
 
 
-def _metadata(program: Program) -> dict[str, str]:
+def metadata(kind: str, digest: str, inputs: TensorInput | ColumnsInput, output: Output) -> dict[str, str]:
+    """What the file says of the model."""
     from .. import __version__
 
-    inputs = program.inputs
     columns = [column.name for column in inputs.columns] if isinstance(inputs, ColumnsInput) else []
     return {
         "hannet_version": __version__,
-        "model": program.kind,
-        "model_sha256": program.digest,
+        "model": kind,
+        "model_sha256": digest,
         "columns": json.dumps(columns),
-        "classes": json.dumps(program.output.classes),
-        "predicts": program.output.name,
+        "classes": json.dumps(output.classes),
+        "predicts": output.name,
     }
 
 

@@ -7,12 +7,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..models.han_mixer import HanMixer
+from ..models.mobilevit import MobileViT
 from .integers import Box
 from .modules import describe_module
-from .program import ExportError, Program, TensorInput
+from .program import ExportError, Output, Program, TensorInput
+from .traced import TracedNetwork
 
 Rows = Any  # an array (n, ...), or columns by name: float64, or str
 Array = np.ndarray
+_IMAGES = 3, 256, 256  # of a MobileViT without preprocessing.json, which takes other sizes too: the paper's
 
 
 class Source(Protocol):
@@ -36,6 +40,8 @@ def describe(model: Any) -> Program:
 
 def open_source(model: Any) -> Source:
     """A network, or a model that says by `_export_source` how it is exported: an estimator, a model of a table. Raises ExportError."""
+    if isinstance(model, HanMixer | MobileViT):
+        return TracedSource(model)
     if isinstance(model, nn.Module):
         return ModuleSource(model)
     if hasattr(model, "_export_source"):
@@ -65,6 +71,31 @@ class ModuleSource:
         for row, value in zip(x, (0.0, 1.0, -1.0, 1e6, -1e-6), strict=False):
             row[:] = value
         x[5 : 5 + count // 10] *= 100
+        return x
+
+    def evaluate(self, rows: Array, dtype: torch.dtype) -> Array:
+        """The outputs."""
+        return run_module(self.module, rows, dtype)
+
+
+class TracedSource:
+    """A network on images of float32, for ONNX alone."""
+
+    def __init__(self, module: HanMixer | MobileViT):
+        shape = (module.in_channels, module.image_size, module.image_size) if isinstance(module, HanMixer) else _IMAGES
+        outputs = Output(module.head.out_features, False, None, None, "output", ())
+        self.module, self.traced = module, TracedNetwork(type(module).__name__, TensorInput(shape), module, outputs)
+
+    @property
+    def program(self) -> Program:
+        """Raises ExportError, which names it."""
+        return describe_module(self.module)
+
+    def rows(self, count: int, rng: np.random.Generator) -> Array:
+        """Zeros, ones, and normal numbers."""
+        x = rng.standard_normal((count, *self.traced.inputs.shape)).astype(np.float32)
+        for row, value in zip(x, (0.0, 1.0, -1.0), strict=False):
+            row[:] = value
         return x
 
     def evaluate(self, rows: Array, dtype: torch.dtype) -> Array:

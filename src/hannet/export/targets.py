@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..storage.files import write_atomic
-from . import c99, measure, onnx, packaging, verify, wasm, wasm_runtimes, web
+from . import c99, measure, onnx, packaging, traced, verify, wasm, wasm_runtimes, web
 from .c99 import Library
 from .c_code import translate
 from .c_integers import translate_integers
@@ -19,6 +19,7 @@ from .program import ExportError, Program
 from .quantisation import BITS, quantise
 from .report import ExportReport
 from .sources import BoundedSource, Source, open_source
+from .traced import TracedNetwork
 from .verify import Trial
 
 Checked = verify.Check | verify.IntegerCheck
@@ -43,13 +44,18 @@ def to_onnx(model: Any, path: str | Path, *, verified: bool = True, force: bool 
     path = Path(path)
     require_file(path, force=force)
     source = open_source(model)
-    made = onnx.to_model(source.program)
-    checks = verify.check_onnx(made, verify.trial(source)) if verified else []
+    network: TracedNetwork | None = getattr(source, "traced", None)
+    if network:
+        made, facts = traced.to_model(network), {}
+        checks = [verify.check_onnxruntime(made, verify.trial(source, verify.IMAGES))] if verified else []
+    else:
+        made, facts = onnx.to_model(source.program), {"multiply_adds": source.program.multiply_adds}
+        checks = verify.check_onnx(made, verify.trial(source)) if verified else []
     verify.require_passed(checks)
     content = made.SerializeToString()
     write_atomic(path, content)
-    facts = {"bytes": len(content), "nodes": len(made.graph.node), "multiply_adds": source.program.multiply_adds}
-    return _report("ONNX", source.program, [path], facts, checks)
+    facts = {"bytes": len(content), "nodes": len(made.graph.node), **facts}
+    return _report("ONNX", network or source.program, [path], facts, checks)
 
 
 def to_c(
@@ -247,7 +253,7 @@ def _wasm(made: Prepared, *, verified: bool) -> tuple[dict[str, bytes], Sequence
 
 def _report(
     target: str,
-    program: Program,
+    program: Program | TracedNetwork,
     files: Sequence[Path],
     facts: dict[str, int],
     checks: Sequence[Checked],

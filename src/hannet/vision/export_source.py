@@ -1,6 +1,7 @@
 """Classifiers of images as the exporters see them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from ..export.modules import layers_of
 from ..export.program import ExportError, Output, Program, TensorInput
 from ..export.sources import Array, Source, run_module
+from ..export.traced import TracedNetwork
 from .preprocessing import Preprocessing
 
 
@@ -37,22 +39,26 @@ class ImageSource:
     def __init__(self, model: ImageClassifier):
         self.model = model
         wanted = model.preprocessing
+        self.kind = f"{type(model.network).__name__} for images{_describe_range(wanted)}"
+        self.inputs = TensorInput((wanted.channels, wanted.size, wanted.size), pixels=True)
+        self.output = Output(len(wanted.classes), True, None, None, "class", wanted.classes)
+        self.traced = None
         if not wanted.flat:
-            name = type(model.network).__name__
+            self.traced = TracedNetwork(self.kind, self.inputs, wanted.from_pixels(model.network), self.output)
+
+    @cached_property
+    def program(self) -> Program:
+        """What it computes. Raises ExportError for networks that are not on flat pixels, which ONNX alone takes."""
+        if self.traced:
             raise ExportError(
-                f"a {name} for images cannot be exported yet, only networks on flat pixels such as HanNet"
+                f"a {type(self.model.network).__name__} for images can be exported to ONNX only; "
+                "other targets take networks on flat pixels such as HanNet"
             )
-        layers = layers_of(model.network)
-        inputs = TensorInput((wanted.channels, wanted.size, wanted.size), pixels=True)
-        output = Output(len(wanted.classes), True, None, None, "class", wanted.classes)
-        self.program = Program(
-            f"{type(model.network).__name__} for images{_describe_range(wanted)}", inputs, (layers,), output
-        )
+        return Program(self.kind, self.inputs, (layers_of(self.model.network),), self.output)
 
     def rows(self, count: int, rng: np.random.Generator) -> Array:
         """Black, white, random pixels."""
-        assert isinstance(self.program.inputs, TensorInput)
-        x = rng.integers(0, 256, (count, *self.program.inputs.shape), dtype=np.uint8)
+        x = rng.integers(0, 256, (count, *self.inputs.shape), dtype=np.uint8)
         x[:1], x[1:2] = 0, 255
         x[2 : count // 2] = np.where(x[2 : count // 2] > 200, x[2 : count // 2], 0)
         return x
