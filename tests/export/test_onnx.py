@@ -91,11 +91,20 @@ def test_words_and_missing_ones_count_as_in_predict(table_models):
     source = open_source(model)
     rows = source.rows(8, np.random.default_rng(0))
     rows = {name: np.repeat(values[3:4], 8) for name, values in rows.items()}
-    rows["city"] = np.array(["Köln", "köln", "NA", "na", "nA", "", "elsewhere", 'c*/"d?'], object)
+    rows["city"] = np.array(["Köln", "Bonn?", "NA", "na", "nA", "", "elsewhere", 'c*/"d?'], object)
     rows["rooms"][:4] = [np.nan, np.inf, -1e30, 3.0]
     found = ReferenceEvaluator(to_model(source.program)).run(None, verify.onnx_feed(rows))
     np.testing.assert_allclose(found[0], source.evaluate(rows, torch.float64), atol=1e-6)
     assert [str(label) for label in found[1]] == [model.target.classes[place] for place in found[0].argmax(1)]
+
+
+def test_words_in_other_capitals_are_unknown_ones(table_models):
+    """Unlike in predict, as docs/export.md says."""
+    source = open_source(table_models["color"])
+    rows = {name: np.repeat(values[3:4], 2) for name, values in source.rows(8, np.random.default_rng(0)).items()}
+    rows["city"] = np.array(["köln", "elsewhere"], object)
+    found = ReferenceEvaluator(to_model(source.program)).run(None, verify.onnx_feed(rows))[0]
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def run_reference(model, feed):
