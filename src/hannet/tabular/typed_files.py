@@ -66,7 +66,7 @@ def read_json(stream: Any, wish: Wish) -> Columns:
 
 
 def _has_nested_lists(schema: pa.Schema) -> bool:
-    """Whether there are lists within lists: pyarrow 25 loses those behind a null, and may crash."""
+    """Whether there are lists within lists: pyarrow 26 loses those behind a null, and may crash."""
     kinds = list(schema.types)
     for kind in kinds:  # which grows
         if pa.types.is_list(kind) and pa.types.is_nested(kind.value_type):
