@@ -47,6 +47,7 @@ _IF_IMPORTED = {
     "llvmlite": "llvmlite",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
+    "onnxscript": "onnxscript",
     "pandas": "pandas",
     "peft": "peft",
     "pillow": "PIL",
