@@ -32,6 +32,12 @@ def test_a_saved_network_becomes_c(hannet):
     assert Path("my-net-c/my_net.c").is_file()
 
 
+def test_a_name_names_the_folder_too(hannet, needs_compiler):
+    HanNet(4, 2, width=8, depth=2).save_pretrained("net")
+    assert hannet("export", "net", "--to", "c", "--name", "pump", "--no-verify")[0] == 0
+    assert Path("pump-c/pump.h").exists()
+
+
 def test_a_network_in_integers_says_what_is_proven(hannet, needs_compiler):
     HanNet(3, 2, width=5, depth=3).save_pretrained("net")
     code, out, _ = hannet("export", "net", "--to", "c", "--dtype", "int16", "--range", "-3,3")
@@ -70,7 +76,7 @@ def test_a_mixer_that_was_trained_on_pictures_becomes_onnx(hannet, photos):
         ((str(FIXTURES / "hannet"), "--to", "c", "--name", "2nd"), "'2nd' cannot begin names in C"),
         ((str(FIXTURES / "hannet"), "--to", "onnx", "--name", "x"), "not for --to onnx"),
         ((str(FIXTURES / "hannet"), "--to", "onnx", "--dtype", "int8"), "not for --to onnx"),
-        ((str(FIXTURES / "hannet"), "--to", "c", "--dtype", "int8"), "give --range LOW,HIGH"),
+        ((str(FIXTURES / "hannet"), "--to", "c", "--dtype", "int8"), "give bounds=(low, high), or --range LOW,HIGH"),
         ((str(FIXTURES / "hannet"), "--to", "c", "--dtype", "int8", "--range", "1;2"), "two numbers such as -3,3"),
         ((str(FIXTURES / "hannet"), "--to", "c", "--range", "1,2"), "are for integers"),
         ((str(FIXTURES / "hannet"), "--to", "wasm", "--name", "2nd"), "'2nd' cannot begin names in C"),

@@ -160,7 +160,7 @@ def test_the_bound_of_int16_is_small():
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        (None, "give --range LOW,HIGH"),
+        (None, r"give bounds=\(low, high\), or --range LOW,HIGH"),
         ((1.0, 1.0), "two finite numbers, the smaller first, got 1,1"),
         ((0.0, math.nan), "got 0,nan"),
     ],

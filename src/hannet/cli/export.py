@@ -27,7 +27,7 @@ def export(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="File or folder to write.  [default: NAME.onnx, NAME-c, NAME-wasm or NAME.html]"),
+        typer.Option(help="File or folder to write.  [default: MODEL.onnx, NAME-c, NAME-wasm or MODEL.html]"),
     ] = None,
     name: Annotated[
         str | None,
@@ -70,7 +70,7 @@ def export(
         else:
             prefix = name if name is not None else re.sub(r"\W", "_", folder, flags=re.ASCII)
             write = to_c if to == "c" else to_wasm
-            report = write(loaded, out or Path(f"{folder}-{to}"), name=prefix, **checks)
+            report = write(loaded, out or Path(f"{name or folder}-{to}"), name=prefix, **checks)
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
     else:

@@ -46,7 +46,9 @@ def box_of(program: Program, bounds: tuple[float, float] | None) -> Box:
     if inputs.pixels:
         return Box(np.zeros(width), np.ones(width), pixel=True)
     if bounds is None:
-        raise ExportError("integers need to know between which numbers the features lie: give --range LOW,HIGH")
+        raise ExportError(
+            "integers need to know between which numbers the features lie: give bounds=(low, high), or --range LOW,HIGH"
+        )
     low, high = bounds
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ExportError(f"a range must be two finite numbers, the smaller first, got {low:g},{high:g}")
