@@ -114,3 +114,16 @@ def test_what_cannot_be_adapted_says_why():
     net[0] = nn.Linear(6, 9)
     with pytest.raises(SurgeryError, match="0 is no longer what this surgery put there"):
         adapters.merge()
+
+
+def test_adapters_keep_no_copy_of_weights_and_merge_keeps_what_was_merged():
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    adapters = adapt(model, reflections=2)
+    assert all(not isinstance(getattr(module, key), nn.Parameter) for module, key, _ in adapters._kept)
+    model[0].u.data.normal_()
+    mean = model[1].running_mean.copy_(torch.ones(8)).clone()
+    expected = model.eval()(torch.ones(2, 8))
+    adapters.merge()
+    assert torch.equal(model[1].running_mean, mean)
+    torch.testing.assert_close(model(torch.ones(2, 8)), expected)
+    assert all(p.requires_grad for p in model.parameters())

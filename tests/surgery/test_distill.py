@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from hannet.surgery import StopEarly, SurgeryError, distill, replace_feedforward, replace_linear
-from hannet.surgery.distill import END_TO_END, LAYERWISE, activations
+from hannet.surgery.distill import END_TO_END, LAYERWISE, activations, model_before
 from hannet.train.callbacks import Callback
+from hannet.train.errors import TrainingError
 
 SHORT = replace(LAYERWISE, iterations=60, batch=64)
 ENDS = replace(END_TO_END, epochs=6, lr=0.005)
@@ -144,7 +145,7 @@ def test_bad_arguments_are_named():
     *_, done = operated()
     with pytest.raises(ValueError, match="loss must be one of mse, kl"):
         distill(done, None, batches(), loss="l1")
-    with pytest.raises(ValueError, match="and 0 batches"):
+    with pytest.raises(ValueError, match="batches must not be empty"):
         distill(done, None, [])
     done.undo()
     with pytest.raises(SurgeryError, match=r"not carried out: call apply\(\) first"):
@@ -160,3 +161,47 @@ def test_a_layer_that_no_batch_reaches_is_named():
     done = replace_linear(model, "block.0", by=1, steps=0)
     with pytest.raises(SurgeryError, match=r"block.0: none of the batches reaches it"):
         distill(done, None, batches())
+
+
+def assert_same(model, teacher):
+    """All parameters and buffers, to the bit."""
+    ours, theirs = model.state_dict(), teacher.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_distilled_model_comes_back_to_the_bit():
+    teacher, model, done = operated()
+    distill(done, None, batches(), layerwise=SHORT, end_to_end=ENDS)
+    assert not torch.equal(model.first.weight, teacher.first.weight)
+    assert_same(model_before(done), teacher)
+    done.undo()
+    assert_same(model, teacher)
+
+
+def test_a_second_distillation_has_the_same_teacher():
+    teacher, model, done = operated()
+    found = []
+    for _ in range(3):
+        distill(done, None, batches(), layerwise=None, end_to_end=ENDS)
+        found.append(distance(teacher, model))
+    assert found[2] < found[1] < found[0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_batches_that_are_not_finite_are_refused_before_a_step(value):
+    _, model, done = operated()
+    before = copy.deepcopy(model.state_dict())
+    given = batches()
+    given[2][3, 1] = value
+    with pytest.raises(ValueError, match=r"batches\[2\] holds NaN or infinity"):
+        distill(done, None, given)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_that_a_training_spoilt_comes_back():
+    teacher, model, done = operated()
+    with pytest.raises(TrainingError):
+        distill(done, None, batches(), layerwise=None, end_to_end=replace(ENDS, lr=1e30))
+    done.undo()
+    assert_same(model, teacher)

@@ -229,3 +229,42 @@ def test_pytorch_exports_a_changed_model_to_onnx(tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert_close(torch.from_numpy(found), model(x).detach())
+
+
+def test_undo_gives_back_what_a_training_changed_beside_the_new_layers():
+    """Weights and the running statistics of a BatchNorm; of an early undo of one layer nothing else."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 3))
+    before = copy.deepcopy(model.state_dict())
+    done = replace_linear(model, ["0", "3"], by=2, steps=0, dry_run=True).apply("0")
+
+    def train():
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(16, 6)).square().mean().backward()
+            optimizer.step()
+
+    train()
+    done.apply("3")
+    train()
+    done.undo("3")
+    assert not torch.equal(model[4].weight, before["4.weight"])
+    done.undo()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.state_dict().keys() == before.keys()
+
+
+def test_undo_in_another_dtype_and_of_another_shape():
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))
+    weight = model[1].weight.detach().clone()
+    done = replace_linear(model, "0", by=2, steps=0)
+    model.double()
+    model[1].weight.data.add_(1)
+    done.undo()
+    assert torch.equal(model[1].weight.float(), weight)
+    done.apply()
+    model[1].weight = nn.Parameter(torch.zeros(2, 6))
+    with pytest.raises(SurgeryError, match="weight of Linear no longer has its shape before surgery"):
+        done.undo()
+    assert done.done

@@ -33,7 +33,7 @@ def test_a_report_says_what_was_measured_before_and_after(tmp_path):
     assert found.worth_it
     assert found.recommendation.startswith("Worth it")
     assert model.training, "measuring changes no mode"
-    paths = found.save(tmp_path)
+    paths = found.save(tmp_path / "made" / "anew")
     assert [path.name for path in paths] == ["report.md", "report.html"]
     page = parse(paths[1].read_text())
     assert not page.loads
@@ -71,7 +71,7 @@ def test_effects_of_layers_have_a_table():
         (0.5, 2.0, 0.0, True, "Worth it: 50.0% fewer parameters; 2.00 times as fast"),
         (0.5, 0.5, -0.1, True, "2.00 times as slow at batch 1; no worse (better by 0.1)"),
         (0.5, 2.0, 0.1, False, "Not worth it as it is: worse by 0.1"),
-        (0.5, 2.0, float("nan"), False, "Not worth it as it is: worse by nan"),
+        (0.5, 2.0, float("nan"), False, "Not worth it as it is: evaluate gave NaN"),
         (0.05, 1.0, 0.0, False, "Not worth it: the model is neither much smaller nor faster"),
         (-0.2, 0.9, None, False, "20.0% more parameters"),
         (0.5, 1.0, None, None, "Whether that is worth it depends on its accuracy"),

@@ -86,9 +86,16 @@ class Adaptation(Surgery):
                 module.u.requires_grad_()
         return self
 
+    def _trainable(self) -> list[tuple[nn.Module, str, Tensor]]:
+        """Buffers alone: a copy of parameters would be in vain, as all that were there are frozen."""
+        return [found for found in super()._trainable() if not isinstance(found[2], nn.Parameter)]
+
     def undo(self, *only: str) -> None:
         """As in Surgery; when no adapter is left, the parameters that required gradients do so again."""
         super().undo(*only)
+        self._thaw()
+
+    def _thaw(self) -> None:
         if not self.done:
             for parameter in self._trained:
                 parameter.requires_grad_()
@@ -103,7 +110,9 @@ class Adaptation(Surgery):
         for change in self.changes:
             if isinstance(change.module, HanAdapter) and change.was:
                 change.module.merge()
-        self.undo()
+        self._put_back()  # and no more: what is merged stays
+        self._kept = []
+        self._thaw()
         for change in self.changes:
             change.module = None  # used up: another `apply` starts from the identity
 

@@ -96,7 +96,7 @@ def distill(
 
     Raises:
         SurgeryError: for a surgery that is not carried out, or layers that the batches never reach.
-        ValueError: for arguments out of range.
+        ValueError: for arguments out of range, no batches, or batches that are not finite.
         TrainingError: for a training that diverged.
 
     >>> from hannet.surgery import replace_feedforward
@@ -120,11 +120,16 @@ def distill(
 def _check_arguments(student: Surgery, batches: Sequence[Any], loss: str, temperature: float, hidden: float) -> None:
     if not student.done:
         raise SurgeryError("the surgery is not carried out: call apply() first")
-    if loss not in LOSSES or not temperature > 0 or not hidden >= 0 or not len(batches):
+    if loss not in LOSSES or not temperature > 0 or not hidden >= 0:
         raise ValueError(
-            f"loss must be one of {', '.join(LOSSES)}, temperature above 0, hidden at least 0 and batches not empty, "
-            f"got {loss!r}, {temperature}, {hidden} and {len(batches)} batches"
+            f"loss must be one of {', '.join(LOSSES)}, temperature above 0 and hidden at least 0, "
+            f"got {loss!r}, {temperature} and {hidden}"
         )
+    if not len(batches):
+        raise ValueError("batches must not be empty")
+    for number, batch in enumerate(batches):
+        if not all(part.isfinite().all() for part in _tensors(batch)):
+            raise ValueError(f"batches[{number}] holds NaN or infinity")
 
 
 def model_before(student: Surgery) -> nn.Module:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..layers.linear import HanLinear
 from ..layers.validation import require_positive
@@ -56,7 +57,9 @@ class Change:
 
 
 class Surgery:
-    """What is to be changed in a model, or was. Nothing is copied: the model holds the new layers, this object the old ones.
+    """What is to be changed in a model, or was.
+
+    The model holds the new layers, this object the old ones and, in the CPU's memory, a copy of all else that may be trained.
 
     Attributes:
         changes: the layers that are replaced.
@@ -66,6 +69,7 @@ class Surgery:
 
     def __init__(self, model: nn.Module, changes: Sequence[Change], refused: Mapping[str, str]):
         self.model, self.changes, self.refused, self.done = model, list(changes), dict(refused), False
+        self._kept: list[tuple[nn.Module, str, Tensor]] = []
 
     def apply(self, *only: str) -> "Surgery":
         """Changes the model, or only the layers of these names. Returns itself; what is changed already stays so.
@@ -75,21 +79,45 @@ class Surgery:
         """
         if unknown := sorted({*only} - {change.name for change in self.changes}):
             raise SurgeryError(f"{unknown[0]} is not among the layers to change")
+        before = [] if self.done else self._trainable()
         for change in self.changes:
             if change.was or (only and change.name not in only):
                 continue
             new = change.puts()
             change.was = {name: put(self.model, name, module) for name, module in new.items()}
+        if before:
+            still = {*self.model.modules()}
+            self._kept = [
+                (m, key, t.detach().to("cpu", copy=True)) for m, key, t in before if m in still and not t.is_meta
+            ]
         self._settle_fast_paths()
         return self
+
+    def _trainable(self) -> list[tuple[nn.Module, str, Tensor]]:
+        """What training may change: buffers, and parameters that require gradients; with their modules and names there."""
+        modules = list(self.model.modules())
+        found = [(m, key, p) for m in modules for key, p in m.named_parameters(recurse=False) if p.requires_grad]
+        return found + [(m, key, b) for m in modules for key, b in m.named_buffers(recurse=False)]
 
     def undo(self, *only: str) -> None:
         """The very modules that were there come back, in reverse order: all of them, or those of these names.
 
+        When no new layer is left, what required gradients before surgery and all buffers have their values of then again, too,
+        however the model was trained since.
+
         Raises:
-            SurgeryError: where something else has replaced a new layer since; then nothing is changed.
+            SurgeryError: where something else has replaced a new layer since, or a parameter has another shape; then nothing is
+                changed.
         """
         self.require_in_place()
+        self._put_back(*only)
+        if not self.done:
+            with torch.no_grad():
+                for module, key, value in self._kept:
+                    getattr(module, key).copy_(value)
+            self._kept = []
+
+    def _put_back(self, *only: str) -> None:
         for change in reversed([c for c in self.changes if not only or c.name in only]):
             for name, module in reversed(change.was.items()):
                 put(self.model, name, module)
@@ -102,6 +130,10 @@ class Surgery:
             place = change.at
             if change.was and self.model.get_submodule(place) is not change.module:
                 raise SurgeryError(f"{place} is no longer what this surgery put there: undo later changes first")
+        for module, key, value in self._kept:
+            if getattr(getattr(module, key, None), "shape", None) != value.shape:
+                fault = f"{key} of {type(module).__name__} no longer has its shape before surgery"
+                raise SurgeryError(f"{fault}: undo later changes first")
 
     def _settle_fast_paths(self) -> None:
         self.done = any(change.was for change in self.changes)

@@ -1,5 +1,6 @@
 """What a surgery costs and saves, measured, and whether it is worth it: as Markdown and as one HTML page."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -48,7 +49,8 @@ class Report:
         return Page("Surgery", "", [self.recommendation], sections).render()
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes report.md and report.html into a folder that exists; gives their paths."""
+        """Writes report.md and report.html into a folder, which is made if need be; gives their paths."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
         contents = {"report.md": self.markdown(), "report.html": self.html()}
         paths = [Path(folder, name) for name in contents]
         for path, content in zip(paths, contents.values(), strict=True):
@@ -135,7 +137,9 @@ def recommend(
         return False, f"Not worth it: the model is neither much smaller nor faster ({gains})."
     if worse is None:
         return None, f"The model has {gains}. Whether that is worth it depends on its accuracy: give `evaluate`."
-    if not worse <= tolerated:  # so for NaN
+    if math.isnan(worse):
+        return False, f"Not worth it as it is: evaluate gave NaN. {gains}."
+    if worse > tolerated:
         advice = "distill the model, replace fewer layers (sensitivity says which matter), or take more reflections"
         return (
             False,
