@@ -14,6 +14,8 @@ from .features import _FINE
 class EstimatorSource:
     """A HanRegressor or HanClassifier on rows of numbers; NaN and infinities are refused, as the estimator does."""
 
+    traced = None
+
     def __init__(self, estimator: Any):
         self.estimator = estimator
         count = estimator.n_features_in_

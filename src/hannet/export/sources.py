@@ -24,7 +24,11 @@ class Source(Protocol):
 
     @property
     def program(self) -> Program:
-        """What it computes."""
+        """What it computes. Raises ExportError for what `traced` alone holds."""
+
+    @property
+    def traced(self) -> TracedNetwork | None:
+        """A network that is no list of layers, for ONNX; None where `program` says all."""
 
     def rows(self, count: int, rng: np.random.Generator) -> Rows:
         """Rows that it may be given, with unusual ones first."""
@@ -60,6 +64,8 @@ def run_module(module: nn.Module, x: Array, dtype: torch.dtype) -> Array:
 
 class ModuleSource:
     """A network on rows of features."""
+
+    traced = None
 
     def __init__(self, module: nn.Module):
         self.module, self.program = module, describe_module(module)
@@ -105,6 +111,8 @@ class TracedSource:
 
 class BoundedSource:
     """A network whose rows stay within bounds, corners among them; any other model as it is."""
+
+    traced = None
 
     def __init__(self, source: Source, box: Box):
         self.source, self.box, self.program = source, box, source.program

@@ -44,7 +44,7 @@ def to_onnx(model: Any, path: str | Path, *, verified: bool = True, force: bool 
     path = Path(path)
     require_file(path, force=force)
     source = open_source(model)
-    network: TracedNetwork | None = getattr(source, "traced", None)
+    network = source.traced
     if network:
         made, facts = traced.to_model(network), {}
         checks = [verify.check_onnxruntime(made, verify.trial(source, verify.IMAGES))] if verified else []

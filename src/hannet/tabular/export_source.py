@@ -48,6 +48,8 @@ def _date_values() -> dict[str, Array]:
 class TableSource:
     """A model of `hannet fit` on raw columns."""
 
+    traced = None
+
     def __init__(self, model: Any):
         self.model = model
         features, target = model.estimator._features, model.target
