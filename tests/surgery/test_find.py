@@ -97,6 +97,7 @@ def test_wrapped_models_are_refused():
     ("sentence", "call"),
     [
         ("the model has no linear layer where 'fc' says", lambda: replace_linear(nn.Sequential(nn.Linear(2, 2)), "fc")),
+        ("the model has no linear layer$", lambda: replace_linear(nn.Sequential(nn.ReLU()))),
         ("it is the model itself: surgery.han", lambda: replace_linear(nn.Linear(2, 2))),
         ("the model has no feed-forward", lambda: replace_feedforward(nn.Sequential(nn.Linear(2, 2)))),
         (

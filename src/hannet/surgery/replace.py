@@ -257,7 +257,8 @@ def require_changes(surgery: Surgery, what: str, where: Where) -> None:
     """Raises SurgeryError where nothing that is meant can be replaced."""
     if not surgery.changes:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in surgery.refused.items())
-        raise SurgeryError(reasons or f"the model has no {what} where {where!r} says")
+        meant = "" if where is None else f" where {where!r} says"
+        raise SurgeryError(reasons or f"the model has no {what}{meant}")
 
 
 def _linear_change(name: str, layer: nn.Module, by: By, steps: int) -> Change:
