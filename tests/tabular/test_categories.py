@@ -48,6 +48,7 @@ def test_a_missing_word_stays_one_whatever_its_capitals():
 @pytest.mark.parametrize(
     ("values", "note"),
     [
+        (["m"], "warning: the one value of 'sex' is unknown to the model (it knows 'Female', 'Male')"),
         (["m"] * 9, "warning: all 9 values of 'sex' are unknown to the model (it knows 'Female', 'Male')"),
         (
             ["m", "w", "Male", ""],
@@ -63,10 +64,11 @@ def test_most_values_unknown_is_a_warning(values, note):
     assert Encoder.fit(frame(*["Male", "Female"] * 4)).encode(frame(*values))[1] == [note]
 
 
-def test_words_that_were_rare_in_training_are_a_warning_only_if_nothing_else_is_there():
+def test_words_that_were_rare_in_training_are_a_warning_only_if_many_are_there_and_nothing_else():
     encoder = Encoder.fit(frame(*["often"] * 30, *map("w{}".format, range(50))))
     assert "are rare or not among" in encoder.encode(frame("w1", "w2", "often"))[1][0]
-    assert encoder.encode(frame("w1", "w2"))[1][0].startswith("warning: all 2 values")
+    assert "are rare or not among" in encoder.encode(frame("w1", "w2"))[1][0]
+    assert encoder.encode(frame(*map("w{}".format, range(12))))[1][0].startswith("warning: all 12 values")
 
 
 def test_the_most_frequent_spelling_stays():

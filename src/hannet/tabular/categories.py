@@ -12,6 +12,7 @@ from .missing import DEFAULT_MISSING, Tokens
 from .readers import join_names
 
 MAX_COUNTED = 4096  # levels whose count is kept, at most
+MANY = 10  # values: fewer of a column with rare ones may all be rare
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,22 @@ class Category:
         return blocks, self._unknown_note(present, ~present.isin(levels).to_numpy(bool))
 
     def _unknown_note(self, present: pd.Series, unknown: np.ndarray) -> list[str]:
-        """A note on the words that were not learned, which is a warning if they are most; of a column with rare ones, if they are all."""
+        """A note on the words that were not learned; a warning if they are most, and of a column with rare ones if they are all of many."""
         count, total = int(unknown.sum()), len(present)
-        if count <= total / 2 or (self.counts and count < total):
+        if count <= total / 2 or (self.counts and (count < total or total < MANY)):
             rare = "rare or " if self.counts else ""
             what = f"{rare}not among the training rows, treated as another value"
             return invalid_note(self.name, present[unknown], what)
-        share = f"all {count:,} values" if count == total else f"{count:,} of {total:,} values"
+        share = (
+            f"{count:,} of {total:,} values"
+            if count < total
+            else f"all {count:,} values"
+            if total > 1
+            else "the one value"
+        )
         known = join_names([repr(level[:40]) for level in self.counts or self.levels if level])
-        return [f"warning: {share} of {self.name!r} are unknown to the model (it knows {known})"]
+        verb = "is" if total == 1 else "are"
+        return [f"warning: {share} of {self.name!r} {verb} unknown to the model (it knows {known})"]
 
 
 def _unify_numbers(cells: pd.Series) -> pd.Series:
